@@ -1,0 +1,8 @@
+//! The GGUF container (version 3) and the ggml block formats. Knows no model and no tensor library.
+
+pub mod blocks;
+pub mod container;
+mod tensor_type;
+pub mod vocabulary;
+
+pub use tensor_type::{QK_K, TensorType, UnknownTensorType};

@@ -1,0 +1,1 @@
+//! `tokenizer.json` to the `tokenizer.ggml.*` metadata and back.
