@@ -1,0 +1,36 @@
+//! `slmc eval`
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// Measure perplexity, and with --base the KL divergence from the original model
+///
+/// Follows llama-perplexity's protocol: windows of --n-ctx tokens, beginning-of-sequence first where the model uses one, the
+/// second half of each window scored. MODEL and BASE are checkpoint directories or GGUF files; a GGUF file is computed as
+/// llama.cpp computes it on a CPU (activations rounded to the format that its weights' type is multiplied with).
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  slmc eval models/tiny --text heldout.txt
+  slmc eval tiny-awq-q4_k_m.gguf --base models/tiny --text heldout.txt
+  slmc eval a.gguf --base b.gguf --text heldout.txt --json")]
+pub struct Eval {
+    /// Checkpoint directory or GGUF file [default: `model` of slmc.toml]
+    pub model: Option<PathBuf>,
+    /// The original model to compare with (checkpoint directory or GGUF file)
+    #[arg(long, value_name = "BASE")]
+    pub base: Option<PathBuf>,
+    /// Text to score [default: the held-out part of the bundled corpus]
+    #[arg(long, value_name = "FILE")]
+    pub text: Option<PathBuf>,
+    /// Tokens a window [default: 512]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(8..))]
+    pub n_ctx: Option<u32>,
+    /// Score at most this many windows
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub windows: Option<u32>,
+    /// Where the model runs: cpu, ndarray or wgpu [default: cpu]
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
+}

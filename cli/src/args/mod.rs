@@ -1,0 +1,63 @@
+//! What a user may type. Values stay as typed here; `resolve` joins them with `slmc.toml` and the defaults.
+
+pub mod convert;
+pub mod eval;
+pub mod inspect;
+pub mod quantize;
+
+use std::path::PathBuf;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Args, Parser, Subcommand};
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+/// Makes small language models smaller: a Hugging Face checkpoint in, a calibrated GGUF file out, the loss measured.
+#[derive(Debug, Parser)]
+#[command(name = "slmc", version, styles = STYLES, propagate_version = true, arg_required_else_help = true)]
+#[command(after_help = "\
+Examples:
+  slmc inspect models/tiny                      what a checkpoint or GGUF file holds
+  slmc quantize --method awq --bits 4           the model of slmc.toml to a 4-bit GGUF file
+  slmc quantize MODEL --type q5_k_m --dry-run   every tensor's type and the exact file size, nothing written
+  slmc convert MODEL --dtype f16                an unquantized GGUF file
+  slmc eval out.gguf --base MODEL --text t.txt  perplexity, and KL divergence from the original
+
+Settings that stay the same can stand in slmc.toml in the working directory; flags win over it.
+Exit codes: 0 done, 1 failed, 2 wrong usage.")]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options every command understands.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Settings file [default: slmc.toml in the working directory, if there is one]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    pub config: Option<PathBuf>,
+    /// Worker threads [default: all cores]
+    #[arg(long, global = true, value_name = "N", help_heading = "Global options",
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// Print one JSON object on standard output instead of a table
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub json: bool,
+    /// No progress bars and no notes, only results and errors
+    #[arg(long, short, global = true, help_heading = "Global options")]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Inspect(inspect::Inspect),
+    Convert(convert::Convert),
+    Quantize(quantize::Quantize),
+    Eval(eval::Eval),
+}

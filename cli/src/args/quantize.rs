@@ -1,0 +1,71 @@
+//! `slmc quantize`
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// Quantize a checkpoint to a GGUF file that llama.cpp and Ollama run
+///
+/// Reads a Hugging Face checkpoint (F16, BF16 or F32 safetensors) tensor by tensor, calibrates where the method asks for it,
+/// writes the file whole or not at all, and measures perplexity and KL divergence before and after.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Methods:
+  rtn   round to nearest: scales fitted to the weights alone; fastest, needs no calibration
+  awq   activation-aware rescaling, searched on calibration text, then importance-weighted rounding
+
+Examples:
+  slmc quantize --method awq --bits 4
+  slmc quantize MODEL --method rtn --type q6_k --output model-q6_k.gguf
+  slmc quantize MODEL --bits 4 --tensor-type 'attn_v=q6_k' --keep 'blk\\.0\\.'
+  slmc quantize MODEL --bits 4 --calibration chats.jsonl --samples 64
+  slmc quantize MODEL --type q3_k_m --dry-run")]
+pub struct Quantize {
+    /// Checkpoint directory [default: `model` of slmc.toml]
+    pub model: Option<PathBuf>,
+    /// How values are chosen: rtn or awq [default: awq]
+    #[arg(long, value_name = "METHOD")]
+    pub method: Option<String>,
+    /// Bits a weight, for the natural mix of that size: 2, 3, 4, 5, 6, 8 or 16 [default: 4]
+    #[arg(long, value_name = "N", conflicts_with = "r#type")]
+    pub bits: Option<u32>,
+    /// GGUF mix, for example q4_k_m, q5_k_s, iq4_xs, q8_0
+    #[arg(long, value_name = "MIX")]
+    pub r#type: Option<String>,
+    /// Store tensors whose GGUF name matches the regular expression as TYPE (repeatable; the first match wins)
+    #[arg(long, value_name = "REGEX=TYPE")]
+    pub tensor_type: Vec<String>,
+    /// Keep tensors whose GGUF name matches in high precision (repeatable)
+    #[arg(long, value_name = "REGEX")]
+    pub keep: Vec<String>,
+    /// Calibration text (.txt) or JSON lines (.jsonl with `text` or `messages`); repeatable [default: the bundled corpus]
+    #[arg(long, value_name = "FILE")]
+    pub calibration: Vec<PathBuf>,
+    /// Calibration samples [default: 128]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub samples: Option<u32>,
+    /// Tokens a calibration sample [default: 512]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
+    pub seq_len: Option<u32>,
+    /// Seed that chooses the calibration samples [default: 0]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Where the model runs: cpu, ndarray or wgpu [default: cpu]
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
+    /// File to write [default: MODEL-METHOD-MIX.gguf in the working directory]
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Name of the pre-tokenizer (tokenizer.ggml.pre), where it is not recognized by itself
+    #[arg(long, value_name = "NAME")]
+    pub pre: Option<String>,
+    /// Text on which perplexity and KL divergence are measured [default: the held-out part of the bundled corpus]
+    #[arg(long, value_name = "FILE")]
+    pub text: Option<PathBuf>,
+    /// Write the file without measuring the loss
+    #[arg(long, conflicts_with = "text")]
+    pub no_eval: bool,
+    /// Print the plan (every tensor's type, bytes and why) and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}

@@ -1,0 +1,97 @@
+//! `slmc.toml`: settings that stay the same from call to call. Paths are relative to the file's own directory.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::failure::Failure;
+
+/// The settings file's name in the working directory.
+pub const FILE_NAME: &str = "slmc.toml";
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    pub model: Option<PathBuf>,
+    pub threads: Option<u16>,
+    pub device: Option<String>,
+    #[serde(default)]
+    pub quantize: Quantize,
+    #[serde(default)]
+    pub calibration: Calibration,
+    #[serde(default)]
+    pub eval: Eval,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quantize {
+    pub method: Option<String>,
+    pub bits: Option<u32>,
+    pub r#type: Option<String>,
+    #[serde(default)]
+    pub tensor_type: Vec<String>,
+    #[serde(default)]
+    pub keep: Vec<String>,
+    pub pre: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Calibration {
+    #[serde(default)]
+    pub files: Vec<PathBuf>,
+    pub samples: Option<u32>,
+    pub seq_len: Option<u32>,
+    pub seed: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Eval {
+    pub text: Option<PathBuf>,
+    pub n_ctx: Option<u32>,
+}
+
+impl Settings {
+    /// The file named by `--config`, else `slmc.toml` of the working directory, else nothing set.
+    pub fn load(named: Option<&Path>) -> Result<Self, Failure> {
+        let path = match named {
+            Some(path) => path,
+            None if Path::new(FILE_NAME).is_file() => Path::new(FILE_NAME),
+            None => return Ok(Self::default()),
+        };
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| Failure::failed(format!("{}: {source}", path.display())))?;
+        let mut settings: Self = toml::from_str(&text)
+            .map_err(|error| Failure::usage(format!("{}: {}", path.display(), error.to_string().trim_end())))?;
+        settings.rebase(path.parent().unwrap_or(Path::new("")));
+        Ok(settings)
+    }
+
+    fn rebase(&mut self, directory: &Path) {
+        let paths = self.model.iter_mut().chain(&mut self.eval.text).chain(&mut self.calibration.files);
+        for path in paths {
+            *path = directory.join(&*path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_relative_to_the_file() {
+        let mut settings: Settings =
+            toml::from_str("model = 'm'\n[calibration]\nfiles = ['/abs', 'b']\n").unwrap();
+        settings.rebase(Path::new("dir"));
+        assert_eq!(settings.model.unwrap(), Path::new("dir/m"));
+        assert_eq!(settings.calibration.files, [Path::new("/abs"), Path::new("dir/b")]);
+    }
+
+    #[test]
+    fn a_misspelt_key_is_an_error() {
+        assert!(toml::from_str::<Settings>("modell = 'm'").is_err());
+    }
+}

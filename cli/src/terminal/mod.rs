@@ -1,0 +1,5 @@
+//! The terminal: progress bars on standard error, tables on standard output.
+
+pub mod format;
+pub mod progress;
+pub mod table;
