@@ -1,1 +1,1 @@
-//! slmc-tests
+//! Tests over the whole workspace; the crate itself holds nothing.
