@@ -1,0 +1,48 @@
+//! Q5_0: blocks of 32 weights, 5-bit codes around zero, one f16 scale (5.5 bits a weight).
+//!
+//! Layout (ggml `block_q5_0`): f16 d; 4 bytes fifth bits; 16 bytes low bits. The scale may be negative, so that
+//! the longer side of the levels −16..=15 falls on the side of the larger weight.
+
+use half::f16;
+
+use super::format::{BlockFormat, Importance, Levels, MAX_SUB_BLOCKS, Step};
+use super::halves::{pack_fifth_bits, pack_low, unpack_fifth_bits, unpack_low};
+use super::k_scales::{read_f16, write_f16};
+use crate::TensorType;
+
+/// The format Q5_0.
+#[derive(Clone, Copy, Debug)]
+#[allow(non_camel_case_types)] // ggml's name
+pub struct Q5_0;
+
+impl BlockFormat<32, 22> for Q5_0 {
+    const TYPE: TensorType = TensorType::Q5_0;
+    const SUB_BLOCK: usize = 32;
+    const LEVELS: Levels = Levels::Uniform { lowest: -16, highest: 15 };
+    type Scales = f16;
+
+    #[inline(always)]
+    fn fit(x: &[[f32; 32]], importance: Importance<32>, scales: &mut [Self::Scales]) {
+        let _ = (x, importance, scales);
+        todo!("the fit lands next")
+    }
+
+    #[inline(always)]
+    fn steps(d: &f16) -> [Step; MAX_SUB_BLOCKS] {
+        [Step::symmetric(d.to_f32()); MAX_SUB_BLOCKS]
+    }
+
+    #[inline(always)]
+    fn pack(d: &f16, codes: &[u8; 32], out: &mut [u8; 22]) {
+        write_f16(out, 0, *d);
+        out[2..6].copy_from_slice(&pack_fifth_bits(codes));
+        pack_low(codes, &mut out[6..]);
+    }
+
+    #[inline(always)]
+    fn unpack(bytes: &[u8; 22], codes: &mut [u8; 32]) -> f16 {
+        unpack_low(&bytes[6..], codes);
+        unpack_fifth_bits([bytes[2], bytes[3], bytes[4], bytes[5]], codes);
+        read_f16(bytes, 0)
+    }
+}
