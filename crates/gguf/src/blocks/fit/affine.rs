@@ -203,8 +203,10 @@ mod tests {
     use super::super::lanes::tests::{error, tile};
     use super::*;
 
-    const TRIALS: &[(f32, f32)] = &[(0.0, 0.0), (0.3, 0.3), (-0.3, -0.3), (0.3, -0.3), (-0.3, 0.3), (0.5, 0.5)];
-    const FOUR_BITS: Affine = Affine { highest: 15.0, offset: Offset::NotPositive, trials: TRIALS, refits: 2 };
+    const TRIALS: &[(f32, f32)] =
+        &[(0.0, 0.0), (0.3, 0.3), (-0.3, -0.3), (0.3, -0.3), (-0.3, 0.3), (0.5, 0.5)];
+    const FOUR_BITS: Affine =
+        Affine { highest: 15.0, offset: Offset::NotPositive, trials: TRIALS, refits: 2 };
 
     fn decode(fit: &Affine, scale: f32, offset: f32, x: f32) -> f32 {
         let q = if scale == 0.0 { 0.0 } else { ((x - offset) / scale).round_ties_even() };
@@ -256,7 +258,8 @@ mod tests {
     #[test]
     fn every_instruction_set_agrees() {
         let tile = tile::<32>(4);
-        let bits = |fitted: ScalesAndOffsets| (fitted.scale.map(f32::to_bits), fitted.offset.map(f32::to_bits));
+        let bits =
+            |fitted: ScalesAndOffsets| (fitted.scale.map(f32::to_bits), fitted.offset.map(f32::to_bits));
         assert_eq!(bits(FOUR_BITS.fit(Arch::new(), &tile)), bits(FOUR_BITS.fit(Arch::Scalar, &tile)));
     }
 }

@@ -186,7 +186,9 @@ pub(super) mod tests {
     /// Σ w (x − x̂)² of one lane, x̂ given by `decode`.
     pub fn error<const N: usize>(tile: &Tile<N>, lane: usize, decode: impl Fn(f32) -> f32) -> f64 {
         (0..N)
-            .map(|i| f64::from(tile.w[i][lane]) * f64::from(tile.x[i][lane] - decode(tile.x[i][lane])).powi(2))
+            .map(|i| {
+                f64::from(tile.w[i][lane]) * f64::from(tile.x[i][lane] - decode(tile.x[i][lane])).powi(2)
+            })
             .sum()
     }
 

@@ -85,12 +85,7 @@ impl Symmetric {
 
     /// The best scale for the levels that `inverse` scales x to.
     #[inline(always)]
-    fn levels_of<S: Simd, const N: usize>(
-        &self,
-        simd: S,
-        group: &Group<S, N>,
-        inverse: F32<S>,
-    ) -> Fitted<S> {
+    fn levels_of<S: Simd, const N: usize>(&self, simd: S, group: &Group<S, N>, inverse: F32<S>) -> Fitted<S> {
         let zero = F32::splat(simd, 0.0);
         let (low, high) = (F32::splat(simd, self.lowest), F32::splat(simd, self.highest));
         let (mut xq, mut qq) = (zero, zero);
@@ -135,8 +130,12 @@ mod tests {
     use super::super::lanes::tests::{error, tile};
     use super::*;
 
-    const THREE_BITS: Symmetric =
-        Symmetric { lowest: -4.0, highest: 3.0, trials: &[-0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0], refits: 2 };
+    const THREE_BITS: Symmetric = Symmetric {
+        lowest: -4.0,
+        highest: 3.0,
+        trials: &[-0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0],
+        refits: 2,
+    };
 
     fn decode(fit: &Symmetric, scale: f32, x: f32) -> f32 {
         if scale == 0.0 { 0.0 } else { scale * (x / scale).round_ties_even().clamp(fit.lowest, fit.highest) }
