@@ -1,0 +1,219 @@
+//! Scores of many tokens, from logits that arrive a slice of the vocabulary at a time.
+//!
+//! The logits of a window never exist whole: 256 scored tokens of a 128k vocabulary are 134 MB per model. A slice of them
+//! does, `[tokens, width]`, and per token what is kept is the running maximum m, Σ exp(x - m) and the target's logit.
+//! When a slice raises the maximum, the sums so far are rescaled (the online softmax of Milakov and Gimelshein,
+//! arXiv 1805.02867, section 3). With a base model a and a compressed model b, one more sum is kept, C = Σ exp(aᵢ - mₐ)·(aᵢ - bᵢ),
+//! so that with p = softmax(a), q = softmax(b) and log Z = m + log Σ exp(x - m)
+//!
+//! KL(p ‖ q) = Σ pᵢ·(log pᵢ - log qᵢ) = C / Σ exp(aᵢ - mₐ) - (log Zₐ - log Z_b).
+
+use rayon::prelude::*;
+use thiserror::Error;
+
+use crate::kernel;
+use crate::scores::{Drift, Role, Scores};
+
+/// A logit that is NaN or infinite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error(
+    "a logit of token {token} from the {role} model is NaN or infinite (vocabulary entries from {first_entry})"
+)]
+pub struct NonFiniteLogit {
+    /// The model whose logit it is.
+    pub role: Role,
+    /// Index of the scored token among those accumulated.
+    pub token: usize,
+    /// First vocabulary entry of the slice it is in.
+    pub first_entry: usize,
+}
+
+/// One model's running softmax at one token.
+#[derive(Debug, Clone, Copy)]
+struct Softmax {
+    /// The largest logit so far.
+    max: f32,
+    /// The first vocabulary entry that has it.
+    top: usize,
+    /// Σ exp(x - max) so far.
+    sum: f64,
+    /// The logit of the token that came, once its slice has been seen.
+    target: f32,
+}
+
+impl Softmax {
+    const EMPTY: Self = Self { max: f32::MIN, top: 0, sum: 0.0, target: f32::NAN };
+
+    /// Takes notice of a slice before its exponentials are summed. Returns the factor by which sums over earlier slices
+    /// shrink, or `None` if a logit is not finite.
+    fn meet(&mut self, logits: &[f32], first_entry: usize, target: usize) -> Option<f64> {
+        let peak = kernel::peak(logits);
+        if !peak.finite {
+            return None;
+        }
+        if let Some(&logit) = target.checked_sub(first_entry).and_then(|at| logits.get(at)) {
+            self.target = logit;
+        }
+        if first_entry > 0 && peak.max <= self.max {
+            return Some(1.0);
+        }
+        let shrink = (f64::from(self.max) - f64::from(peak.max)).exp();
+        self.max = peak.max;
+        self.top = first_entry + kernel::position_of(logits, peak.max).unwrap_or(0);
+        self.sum *= shrink;
+        Some(shrink)
+    }
+
+    /// log Σ exp(xᵢ) over all logits seen.
+    fn log_partition(&self) -> f64 {
+        f64::from(self.max) + self.sum.ln()
+    }
+
+    /// -log softmax(x) at the target.
+    fn nll(&self) -> f64 {
+        self.log_partition() - f64::from(self.target)
+    }
+}
+
+/// Both models' running softmax at one token.
+#[derive(Debug, Clone, Copy)]
+struct Pair {
+    base: Softmax,
+    model: Softmax,
+    cross: f64,
+}
+
+/// Accumulates the logits of one model, or of a base model and a compressed one, over the same tokens.
+#[derive(Debug)]
+pub struct Accumulator {
+    targets: Vec<u32>,
+    states: States,
+    next_entry: usize,
+}
+
+#[derive(Debug)]
+enum States {
+    Single(Vec<Softmax>),
+    Pair(Vec<Pair>),
+}
+
+impl Accumulator {
+    /// For one model's logits; `targets` are the tokens that came, one per scored position.
+    pub fn single(targets: Vec<u32>) -> Self {
+        let states = States::Single(vec![Softmax::EMPTY; targets.len()]);
+        Self { targets, states, next_entry: 0 }
+    }
+
+    /// For a base model's and a compressed model's logits.
+    pub fn pair(targets: Vec<u32>) -> Self {
+        let empty = Pair { base: Softmax::EMPTY, model: Softmax::EMPTY, cross: 0.0 };
+        let states = States::Pair(vec![empty; targets.len()]);
+        Self { targets, states, next_entry: 0 }
+    }
+
+    /// Vocabulary entries seen so far.
+    pub fn entries(&self) -> usize {
+        self.next_entry
+    }
+
+    /// Adds the next `width` vocabulary entries of every token: `model` is `[tokens, width]`, and so is `base`, which is
+    /// given if and only if this accumulates a pair. Tokens are spread over rayon's threads; the result does not
+    /// depend on how.
+    ///
+    /// # Errors
+    /// NaN or infinite logits; of several, the first token's.
+    ///
+    /// # Panics
+    /// If a slice has another length, or `base` is given or missing against the kind of accumulator.
+    pub fn add(&mut self, width: usize, base: Option<&[f32]>, model: &[f32]) -> Result<(), NonFiniteLogit> {
+        /// Tokens a task takes at a time; only scheduling depends on it.
+        const GRAIN: usize = 4;
+        let first_entry = self.next_entry;
+        let length = self.targets.len() * width;
+        assert!(width > 0, "an empty slice of the vocabulary");
+        assert_eq!(model.len(), length, "logits are [tokens, width]");
+        let failed = match (&mut self.states, base) {
+            (States::Single(states), None) => (states.par_iter_mut(), &self.targets, model.par_chunks(width))
+                .into_par_iter()
+                .with_min_len(GRAIN)
+                .map(|(state, &target, logits)| add_single(state, target as usize, first_entry, logits))
+                .enumerate()
+                .find_map_first(|(token, added)| added.err().map(|role| (token, role))),
+            (States::Pair(states), Some(base)) => {
+                assert_eq!(base.len(), length, "base logits are [tokens, width]");
+                (states.par_iter_mut(), &self.targets, base.par_chunks(width), model.par_chunks(width))
+                    .into_par_iter()
+                    .with_min_len(GRAIN)
+                    .map(|(state, &target, base, model)| {
+                        add_pair(state, target as usize, first_entry, base, model)
+                    })
+                    .enumerate()
+                    .find_map_first(|(token, added)| added.err().map(|role| (token, role)))
+            }
+            (States::Single(_), Some(_)) => panic!("base logits given to an accumulator of one model"),
+            (States::Pair(_), None) => panic!("base logits missing"),
+        };
+        self.next_entry += width;
+        match failed {
+            Some((token, role)) => Err(NonFiniteLogit { role, token, first_entry }),
+            None => Ok(()),
+        }
+    }
+
+    /// The scores of every token, after the last slice.
+    ///
+    /// # Panics
+    /// If a target lies beyond the vocabulary entries that were added.
+    pub fn finish(self) -> Scores {
+        let entries = self.next_entry;
+        assert!(self.targets.iter().all(|&target| (target as usize) < entries), "a target never seen");
+        match self.states {
+            States::Single(states) => Scores { nll: states.iter().map(Softmax::nll).collect(), drift: None },
+            States::Pair(states) => Scores {
+                nll: states.iter().map(|pair| pair.model.nll()).collect(),
+                drift: Some(states.iter().map(Pair::drift).collect()),
+            },
+        }
+    }
+}
+
+impl Pair {
+    fn drift(&self) -> Drift {
+        let (base, model) = (&self.base, &self.model);
+        let base_nll = base.nll();
+        let kl = self.cross / base.sum - (base.log_partition() - model.log_partition());
+        Drift {
+            base_nll,
+            // KL is never negative; a rounding error of equal distributions can be.
+            kl: kl.max(0.0),
+            delta_p: (-model.nll()).exp() - (-base_nll).exp(),
+            same_top: base.top == model.top,
+        }
+    }
+}
+
+fn add_single(state: &mut Softmax, target: usize, first_entry: usize, logits: &[f32]) -> Result<(), Role> {
+    state.meet(logits, first_entry, target).ok_or(Role::Model)?;
+    state.sum += kernel::exp_sum(logits, state.max);
+    Ok(())
+}
+
+fn add_pair(
+    state: &mut Pair,
+    target: usize,
+    first_entry: usize,
+    base: &[f32],
+    model: &[f32],
+) -> Result<(), Role> {
+    state.cross *= state.base.meet(base, first_entry, target).ok_or(Role::Base)?;
+    state.model.meet(model, first_entry, target).ok_or(Role::Model)?;
+    let sums = kernel::pair_sums(base, state.base.max, model, state.model.max);
+    state.base.sum += sums.base;
+    state.model.sum += sums.model;
+    state.cross += sums.cross;
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "accumulate_tests.rs"]
+mod tests;

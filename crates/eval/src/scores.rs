@@ -1,0 +1,65 @@
+//! What is measured at each scored token.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// Which of the two models something is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// The reference that drift is measured from.
+    Base,
+    /// The model that is evaluated.
+    Model,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Base => "base",
+            Self::Model => "evaluated",
+        })
+    }
+}
+
+/// Scores of the evaluated model, and its drift from a base model if there is one; rows in the order of the text.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Scores {
+    /// -log q(token) in nats, one per scored token.
+    pub nll: Vec<f64>,
+    /// One row per scored token.
+    pub drift: Option<Vec<Drift>>,
+}
+
+/// How one prediction q of the evaluated model differs from the base model's prediction p.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Drift {
+    /// -log p(token) in nats.
+    pub base_nll: f64,
+    /// KL(p ‖ q) over the vocabulary in nats, at least 0.
+    pub kl: f64,
+    /// q(token) - p(token).
+    pub delta_p: f64,
+    /// Whether p and q have the same most probable token (of equals, the one with the smallest id).
+    pub same_top: bool,
+}
+
+impl Scores {
+    /// Appends the rows of `later`.
+    ///
+    /// # Panics
+    /// If one of the two has drift and the other, not empty either, has none.
+    pub fn append(&mut self, later: Scores) {
+        if self.nll.is_empty() {
+            *self = later;
+            return;
+        }
+        self.nll.extend(later.nll);
+        match (&mut self.drift, later.drift) {
+            (Some(rows), Some(later)) => rows.extend(later),
+            (None, None) => {}
+            _ => panic!("scores with and without a base model"),
+        }
+    }
+}
