@@ -1,1 +1,25 @@
-//! slmc-quant
+//! Grids (what values can be stored) and methods (how to choose them). Sees matrices, statistics and GGUF tensor names,
+//! never a model.
+//!
+//! * [`mix`]: the GGUF mixes and the type each of them gives a tensor, as llama-quantize chooses;
+//! * [`plan`]: every tensor with its type, exact bytes and the reason, before any weight is read;
+//! * [`grid`]: what can be stored, encoded and decoded;
+//! * [`rtn`]: rounding to the grid, in parallel, and what the rounding lost;
+//! * [`awq`]: activation-aware rescaling of the float model, searched against an output error.
+//!
+//! Weights are row-major `[d_out, d_in]` everywhere; "columns" is d_in.
+
+pub mod awq;
+mod error;
+pub mod grid;
+pub mod loss;
+mod method;
+pub mod mix;
+pub mod plan;
+pub mod rtn;
+
+pub use error::QuantError;
+pub use grid::Grid;
+pub use method::{Method, MethodError};
+pub use mix::Mix;
+pub use plan::{Plan, PlanError, PlanRequest, PlannedTensor};

@@ -1,0 +1,154 @@
+//! Which tensors share one vector of scales, and how value channels reach the attention's output matrix.
+
+use serde::{Deserialize, Serialize};
+
+use crate::QuantError;
+use crate::error::check_length;
+use crate::plan::{Plan, Reason};
+
+/// The four places of a decoder block where scales can be folded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GroupKind {
+    /// Input norm → query, key, value.
+    AttentionInput,
+    /// Value → attention output, one scale for each value channel.
+    AttentionOutput,
+    /// Post-attention norm → gate, up.
+    FeedForwardInput,
+    /// Up → down. The gate stays as it is: the product gate ⊙ up is linear in up alone.
+    FeedForwardDown,
+}
+
+impl GroupKind {
+    /// Every kind, in the order of computation.
+    pub const ALL: [Self; 4] =
+        [Self::AttentionInput, Self::AttentionOutput, Self::FeedForwardInput, Self::FeedForwardDown];
+}
+
+/// What the scales divide.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Producer {
+    /// A norm's weight, `[d_in]`.
+    Norm {
+        /// GGUF name.
+        weight: String,
+    },
+    /// The rows of a matrix, and its bias if the model has one.
+    Rows {
+        /// GGUF name of the matrix.
+        weight: String,
+        /// GGUF name of the bias; whether it exists is the model's business.
+        bias: String,
+    },
+}
+
+/// Tensors that one vector of scales goes through: the producer is divided by it, the consumers' columns are multiplied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScaleGroup {
+    /// Which of the block's four.
+    pub kind: GroupKind,
+    /// What is divided.
+    pub producer: Producer,
+    /// GGUF names of the matrices whose columns are multiplied.
+    pub consumers: Vec<String>,
+}
+
+/// The groups of block `layer`, in the order of computation. Later groups see what earlier ones did: value and up are
+/// consumers of one group and producers of the next.
+pub fn scale_groups(layer: usize) -> [ScaleGroup; 4] {
+    let name = |tensor: &str| format!("blk.{layer}.{tensor}");
+    let norm = |tensor: &str| Producer::Norm { weight: name(tensor) };
+    let rows = |tensor: &str| Producer::Rows {
+        weight: name(&format!("{tensor}.weight")),
+        bias: name(&format!("{tensor}.bias")),
+    };
+    let group = |kind, producer, consumers: &[&str]| ScaleGroup {
+        kind,
+        producer,
+        consumers: consumers.iter().map(|c| name(c)).collect(),
+    };
+    [
+        group(
+            GroupKind::AttentionInput,
+            norm("attn_norm.weight"),
+            &["attn_q.weight", "attn_k.weight", "attn_v.weight"],
+        ),
+        group(GroupKind::AttentionOutput, rows("attn_v"), &["attn_output.weight"]),
+        group(GroupKind::FeedForwardInput, norm("ffn_norm.weight"), &["ffn_gate.weight", "ffn_up.weight"]),
+        group(GroupKind::FeedForwardDown, rows("ffn_up"), &["ffn_down.weight"]),
+    ]
+}
+
+impl ScaleGroup {
+    /// Whether scaling this group can gain something and harms nothing: a consumer is rounded to a quantized type, and
+    /// none of the matrices is kept (`--keep`) — scaled weights would no longer be those of the source.
+    pub fn is_applicable(&self, plan: &Plan) -> bool {
+        let kept = |name: &str| plan.tensor(name).is_some_and(|t| matches!(t.reason, Reason::Kept { .. }));
+        let producer_kept = match &self.producer {
+            Producer::Norm { .. } => false,
+            Producer::Rows { weight, .. } => kept(weight),
+        };
+        !producer_kept
+            && !self.consumers.iter().any(|name| kept(name))
+            && self.consumers.iter().any(|name| plan.tensor(name).is_some_and(|t| t.ty.is_quantized()))
+    }
+}
+
+/// Heads of grouped-query attention: query head h reads value head h / (query heads / value heads).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupedHeads {
+    query_heads: usize,
+    value_heads: usize,
+    head_dim: usize,
+}
+
+impl GroupedHeads {
+    /// # Errors
+    /// A count of 0, or query heads that are no multiple of the value heads.
+    pub fn new(query_heads: usize, value_heads: usize, head_dim: usize) -> Result<Self, QuantError> {
+        let sound = head_dim > 0 && value_heads > 0 && query_heads > 0 && query_heads.is_multiple_of(value_heads);
+        if !sound {
+            return Err(QuantError::Length { what: "query heads", expected: value_heads, found: query_heads });
+        }
+        Ok(Self { query_heads, value_heads, head_dim })
+    }
+
+    /// Rows of the value matrix.
+    pub fn value_channels(&self) -> usize {
+        self.value_heads * self.head_dim
+    }
+
+    /// Columns of the attention's output matrix.
+    pub fn output_channels(&self) -> usize {
+        self.query_heads * self.head_dim
+    }
+
+    /// Scales of the output matrix's columns, from those of the value channels: every query head gets its value head's.
+    ///
+    /// # Errors
+    /// A wrong number of scales.
+    pub fn expand(&self, value_scales: &[f32]) -> Result<Vec<f32>, QuantError> {
+        check_length("value scales", value_scales, self.value_channels())?;
+        let shared_by = self.query_heads / self.value_heads;
+        Ok(value_scales.chunks_exact(self.head_dim).flat_map(|head| head.repeat(shared_by)).collect())
+    }
+
+    /// A statistic of the value channels, from one of the output matrix's inputs: the mean over the query heads that share
+    /// each (the statistic must be a mean over tokens, such as E|x| or E\[x²\]).
+    ///
+    /// # Errors
+    /// A wrong number of values.
+    pub fn reduce(&self, output_statistic: &[f32]) -> Result<Vec<f32>, QuantError> {
+        check_length("output statistic", output_statistic, self.output_channels())?;
+        let shared_by = self.query_heads / self.value_heads;
+        let mut means = Vec::with_capacity(self.value_channels());
+        for group in output_statistic.chunks_exact(shared_by * self.head_dim) {
+            means.extend((0..self.head_dim).map(|channel| {
+                let heads = group.iter().skip(channel).step_by(self.head_dim);
+                (heads.map(|&v| f64::from(v)).sum::<f64>() / shared_by as f64) as f32
+            }));
+        }
+        Ok(means)
+    }
+}
