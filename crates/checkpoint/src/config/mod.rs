@@ -1,0 +1,232 @@
+//! `config.json`, typed, in Hugging Face's spelling.
+
+mod attention;
+mod fields;
+mod rope;
+
+use serde_json::Value;
+use thiserror::Error;
+
+pub use attention::LayerType;
+pub use rope::RopeScaling;
+
+use crate::Dtype;
+use fields::Fields;
+
+/// What can be wrong with a field of `config.json`.
+#[derive(Debug, Error, PartialEq)]
+pub enum ConfigError {
+    /// The file holds something other than an object.
+    #[error("expected a JSON object, found {found}")]
+    NotAnObject {
+        /// The JSON type found.
+        found: &'static str,
+    },
+    /// A field without which the model is unknown is absent (or null).
+    #[error("field {field} is absent (model_type {model_type:?})")]
+    Absent {
+        /// The field, with its parents: `rope_scaling.factor`.
+        field: String,
+        /// The model type, which says whether such a field is to be expected at all.
+        model_type: String,
+    },
+    /// A field has another JSON type than it must have.
+    #[error("field {field} is {found}; expected {expected}")]
+    WrongType {
+        /// The field.
+        field: String,
+        /// What it must be.
+        expected: &'static str,
+        /// What it is, shortened.
+        found: String,
+    },
+    /// A field's value is impossible, by itself or beside another.
+    #[error("field {field} is {found}; expected {expected}")]
+    BadValue {
+        /// The field.
+        field: String,
+        /// Its value.
+        found: String,
+        /// What would do.
+        expected: String,
+    },
+    /// The decoder's settings lie in a nested object, as in models for several modalities.
+    #[error(
+        "the settings of the text model lie in a nested {field} (model_type {model_type:?}); \
+         only checkpoints of a text model by itself are read"
+    )]
+    Nested {
+        /// The nested object.
+        field: &'static str,
+        /// The model type of the whole.
+        model_type: String,
+    },
+}
+
+/// A decoder's configuration. Absent fields have the defaults of the Hugging Face class
+/// (`transformers/models/<model_type>/configuration_<model_type>.py`), as far as one is safe to assume;
+/// dimensions are never assumed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The family, for example `llama`.
+    pub model_type: String,
+    /// The classes, for example `LlamaForCausalLM`.
+    pub architectures: Vec<String>,
+    /// Rows of the embedding.
+    pub vocab_size: usize,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Width inside the MLP.
+    pub intermediate_size: usize,
+    /// Number of decoder blocks.
+    pub num_hidden_layers: usize,
+    /// Query heads.
+    pub num_attention_heads: usize,
+    /// Key and value heads; as many as query heads if absent. Divides `num_attention_heads`.
+    pub num_key_value_heads: usize,
+    /// Width of one head; `hidden_size / num_attention_heads` if absent.
+    pub head_dim: usize,
+    /// Activation of the MLP, for example `silu`.
+    pub hidden_act: String,
+    /// Added to the mean square in RMSNorm; 1e-6 if absent.
+    pub rms_norm_eps: f64,
+    /// Base of the rotary frequencies, from either spelling; 10000 if absent.
+    pub rope_theta: f64,
+    /// How rotary frequencies are stretched, from either spelling.
+    pub rope_scaling: RopeScaling,
+    /// Share of each head that is rotated, if the file says so.
+    pub partial_rotary_factor: Option<f64>,
+    /// Longest sequence the model was made for.
+    pub max_position_embeddings: usize,
+    /// Attention window in tokens, if windowed attention is in force in any layer: `use_sliding_window: false`
+    /// makes this `None`.
+    pub sliding_window: Option<usize>,
+    /// First layer with windowed attention in qwen2, whose lower layers see everything.
+    pub max_window_layers: Option<usize>,
+    /// Attention of each layer, if the file lists it.
+    pub layer_types: Option<Vec<LayerType>>,
+    /// Whether the attention projections have biases in classes where that is a choice.
+    pub attention_bias: bool,
+    /// Whether the MLP projections have biases in classes where that is a choice.
+    pub mlp_bias: bool,
+    /// Whether the output head is the embedding; the class's default if absent.
+    pub tie_word_embeddings: bool,
+    /// Beginning-of-sequence token.
+    pub bos_token_id: Option<u32>,
+    /// End-of-sequence tokens; most models have one.
+    pub eos_token_id: Vec<u32>,
+    /// Padding token.
+    pub pad_token_id: Option<u32>,
+    /// The type the weights were saved in (`dtype`, formerly `torch_dtype`), if it is one slmc knows.
+    pub dtype: Option<Dtype>,
+}
+
+/// No dimension of an honest model reaches this; products of three of them still fit a u64.
+const MAX_DIMENSION: usize = 1 << 24;
+
+impl Config {
+    /// Reads and checks the fields.
+    ///
+    /// # Errors
+    /// A field that is absent and has no safe default, of a wrong type, or impossible.
+    pub fn from_json(json: &Value) -> Result<Self, ConfigError> {
+        let fields = Fields::of(json)?;
+        let model_type = fields.string("model_type")?;
+        for nested in ["text_config", "llm_config", "language_config", "thinker_config"] {
+            if json.get(nested).is_some_and(Value::is_object) {
+                return Err(ConfigError::Nested { field: nested, model_type });
+            }
+        }
+        let hidden_size = fields.dimension("hidden_size")?;
+        let num_attention_heads = fields.dimension("num_attention_heads")?;
+        let num_key_value_heads =
+            fields.optional_dimension("num_key_value_heads")?.unwrap_or(num_attention_heads);
+        if !num_attention_heads.is_multiple_of(num_key_value_heads) {
+            return Err(ConfigError::BadValue {
+                field: "num_key_value_heads".into(),
+                found: num_key_value_heads.to_string(),
+                expected: format!("a divisor of num_attention_heads, {num_attention_heads}"),
+            });
+        }
+        let head_dim = match fields.optional_dimension("head_dim")? {
+            Some(head_dim) => head_dim,
+            None if hidden_size.is_multiple_of(num_attention_heads) => hidden_size / num_attention_heads,
+            None => {
+                return Err(ConfigError::BadValue {
+                    field: "num_attention_heads".into(),
+                    found: num_attention_heads.to_string(),
+                    expected: format!("a divisor of hidden_size, {hidden_size}, as there is no head_dim"),
+                });
+            }
+        };
+        let num_hidden_layers = fields.dimension("num_hidden_layers")?;
+        let max_position_embeddings = fields.positions("max_position_embeddings")?;
+        let (rope_theta, rope_scaling) = rope::read(&fields, max_position_embeddings)?;
+        let window = attention::read(&fields, &model_type, num_hidden_layers)?;
+        Ok(Self {
+            architectures: fields.strings("architectures")?,
+            vocab_size: fields.dimension("vocab_size")?,
+            hidden_size,
+            intermediate_size: fields.dimension("intermediate_size")?,
+            num_hidden_layers,
+            num_attention_heads,
+            num_key_value_heads,
+            head_dim,
+            hidden_act: fields.optional_string("hidden_act")?.unwrap_or_else(|| "silu".into()),
+            rms_norm_eps: fields.positive("rms_norm_eps")?.unwrap_or(1e-6),
+            rope_theta,
+            rope_scaling,
+            partial_rotary_factor: fields.positive("partial_rotary_factor")?,
+            max_position_embeddings,
+            sliding_window: window.sliding_window,
+            max_window_layers: window.max_window_layers,
+            layer_types: window.layer_types,
+            attention_bias: fields.boolean("attention_bias")?.unwrap_or(false),
+            mlp_bias: fields.boolean("mlp_bias")?.unwrap_or(false),
+            tie_word_embeddings: fields
+                .boolean("tie_word_embeddings")?
+                .unwrap_or_else(|| ties_by_default(&model_type)),
+            bos_token_id: fields.token_ids("bos_token_id")?.first().copied(),
+            eos_token_id: fields.token_ids("eos_token_id")?,
+            pad_token_id: fields.token_ids("pad_token_id")?.first().copied(),
+            dtype: fields
+                .optional_string("dtype")?
+                .or(fields.optional_string("torch_dtype")?)
+                .and_then(|name| Dtype::from_torch_name(&name)),
+            model_type,
+        })
+    }
+}
+
+/// Says in a `config.json` which type the weights are saved in, in the spelling it already uses (`dtype` if
+/// neither).
+pub fn set_dtype(config: &mut serde_json::Map<String, Value>, dtype: Dtype) {
+    let field = if config.contains_key("torch_dtype") && !config.contains_key("dtype") {
+        "torch_dtype"
+    } else {
+        "dtype"
+    };
+    config.insert(field.to_owned(), Value::from(dtype.torch_name()));
+}
+
+/// `tie_word_embeddings` of the class where the file does not say. Classes that do not say either inherit
+/// `true` from `PretrainedConfig` (transformers before version 5, which wrote most files without the field).
+fn ties_by_default(model_type: &str) -> bool {
+    !matches!(
+        model_type,
+        "llama"
+            | "mistral"
+            | "mixtral"
+            | "qwen2"
+            | "qwen2_moe"
+            | "qwen3"
+            | "qwen3_moe"
+            | "phi"
+            | "phi3"
+            | "olmo"
+            | "olmo2"
+            | "granite"
+            | "stablelm"
+            | "gpt_neox"
+    )
+}
