@@ -4,6 +4,7 @@
 //! (`unpack`, `steps`, `LEVELS`), how it is laid out (`pack`), and how its scales are chosen (`fit`).
 //! What is the same for all of them (rounding to codes, decoding, checks, walking rows) is in this folder once.
 
+mod fit;
 mod format;
 mod halves;
 mod iq4_nl;

@@ -3,6 +3,8 @@
 //! Layout (ggml `block_q2_K`): 16 bytes scale | min « 4; 64 bytes codes; f16 d; f16 dmin.
 //! Byte l of the codes' 32-byte half h holds the codes of weights 128 h + l + {0, 32, 64, 96}, lowest bits first.
 
+use super::fit::affine::{Affine, Offset};
+use super::fit::k_affine::AffineSuperBlock;
 use super::format::{BlockFormat, Importance, Levels, MAX_SUB_BLOCKS, Step};
 use super::k_scales::{AffineScales, read_f16, write_f16};
 use crate::{QK_K, TensorType};
@@ -10,6 +12,18 @@ use crate::{QK_K, TensorType};
 /// The format Q2_K.
 #[derive(Clone, Copy, Debug)]
 pub struct Q2K;
+
+const SEARCH: AffineSuperBlock = AffineSuperBlock {
+    sub_block: Affine {
+        highest: 3.0,
+        offset: Offset::NotPositive,
+        trials: &[(0.0, 0.0), (0.3, 0.3), (-0.3, -0.3), (0.3, 0.0), (0.0, 0.3), (0.5, 0.5), (0.1, 0.1)],
+        refits: 2,
+    },
+    highest_code: 15.0,
+    reach: (2, 1),
+    second_reach: (1, 1),
+};
 
 impl BlockFormat<QK_K, 84> for Q2K {
     const TYPE: TensorType = TensorType::Q2_K;
@@ -19,8 +33,7 @@ impl BlockFormat<QK_K, 84> for Q2K {
 
     #[inline(always)]
     fn fit(x: &[[f32; QK_K]], importance: Importance<QK_K>, scales: &mut [Self::Scales]) {
-        let _ = (x, importance, scales);
-        todo!("the fit lands next")
+        SEARCH.fit::<16, 16>(x, importance, scales);
     }
 
     #[inline(always)]

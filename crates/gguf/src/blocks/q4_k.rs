@@ -3,6 +3,8 @@
 //! Layout (ggml `block_q4_K`): f16 d; f16 dmin; 12 bytes scales and minima; 128 bytes codes.
 //! Byte 32 g + l of the codes holds weight 64 g + l in its low and weight 64 g + 32 + l in its high half.
 
+use super::fit::affine::{Affine, Offset};
+use super::fit::k_affine::AffineSuperBlock;
 use super::format::{BlockFormat, Importance, Levels, MAX_SUB_BLOCKS, Step};
 use super::k_scales::{AffineScales, read_f16, write_f16};
 use crate::{QK_K, TensorType};
@@ -10,6 +12,18 @@ use crate::{QK_K, TensorType};
 /// The format Q4_K.
 #[derive(Clone, Copy, Debug)]
 pub struct Q4K;
+
+const SEARCH: AffineSuperBlock = AffineSuperBlock {
+    sub_block: Affine {
+        highest: 15.0,
+        offset: Offset::NotPositive,
+        trials: &[(0.0, 0.0), (0.3, 0.3), (-0.3, -0.3), (0.3, 0.0), (0.0, 0.3), (0.5, 0.5), (0.1, 0.1)],
+        refits: 2,
+    },
+    highest_code: 63.0,
+    reach: (2, 1),
+    second_reach: (1, 1),
+};
 
 impl BlockFormat<QK_K, 144> for Q4K {
     const TYPE: TensorType = TensorType::Q4_K;
@@ -19,8 +33,7 @@ impl BlockFormat<QK_K, 144> for Q4K {
 
     #[inline(always)]
     fn fit(x: &[[f32; QK_K]], importance: Importance<QK_K>, scales: &mut [Self::Scales]) {
-        let _ = (x, importance, scales);
-        todo!("the fit lands next")
+        SEARCH.fit::<32, 8>(x, importance, scales);
     }
 
     #[inline(always)]

@@ -3,6 +3,8 @@
 //! Layout (ggml `block_q5_K`): the 16 bytes Q4_K begins with; 32 bytes high bits; 128 bytes low bits as in Q4_K.
 //! Bit g of high byte l belongs to weight 32 g + l.
 
+use super::fit::affine::{Affine, Offset};
+use super::fit::k_affine::AffineSuperBlock;
 use super::format::{BlockFormat, Importance, Levels, MAX_SUB_BLOCKS, Step};
 use super::k_scales::AffineScales;
 use super::q4_k::{read_header, write_header};
@@ -12,6 +14,18 @@ use crate::{QK_K, TensorType};
 #[derive(Clone, Copy, Debug)]
 pub struct Q5K;
 
+const SEARCH: AffineSuperBlock = AffineSuperBlock {
+    sub_block: Affine {
+        highest: 31.0,
+        offset: Offset::NotPositive,
+        trials: &[(0.0, 0.0), (0.3, 0.3), (-0.3, -0.3), (0.3, 0.0), (0.0, 0.3), (0.5, 0.5), (0.1, 0.1)],
+        refits: 2,
+    },
+    highest_code: 63.0,
+    reach: (2, 1),
+    second_reach: (1, 1),
+};
+
 impl BlockFormat<QK_K, 176> for Q5K {
     const TYPE: TensorType = TensorType::Q5_K;
     const SUB_BLOCK: usize = 32;
@@ -20,8 +34,7 @@ impl BlockFormat<QK_K, 176> for Q5K {
 
     #[inline(always)]
     fn fit(x: &[[f32; QK_K]], importance: Importance<QK_K>, scales: &mut [Self::Scales]) {
-        let _ = (x, importance, scales);
-        todo!("the fit lands next")
+        SEARCH.fit::<32, 8>(x, importance, scales);
     }
 
     #[inline(always)]

@@ -95,17 +95,25 @@ impl Affine {
 
     /// Levels under the scale and offset of `from`, and the best scale and offset for those.
     #[inline(always)]
-    pub(super) fn refit<S: Simd, const N: usize>(
+    fn refit<S: Simd, const N: usize>(&self, simd: S, group: &Group<S, N>, from: Fitted<S>) -> Fitted<S> {
+        let levels = self.level_sums(simd, group, from.scale, from.offset);
+        from.or(self.least_squares(simd, Sums { w: from.sums.w, x: from.sums.x, ..levels }))
+    }
+
+    /// The sums over the levels under a given scale and offset; Σ w and Σ w x are left at 0.
+    #[inline(always)]
+    pub(super) fn level_sums<S: Simd, const N: usize>(
         &self,
         simd: S,
         group: &Group<S, N>,
-        from: Fitted<S>,
-    ) -> Fitted<S> {
+        scale: F32<S>,
+        offset: F32<S>,
+    ) -> Sums<S> {
         let (zero, one) = (F32::splat(simd, 0.0), F32::splat(simd, 1.0));
-        let fitted = from.scale.gt(zero);
-        let inverse = fitted.select(one / fitted.select(from.scale, one), zero);
-        let sums = self.levels_of(simd, group, from.sums, inverse, zero - from.offset * inverse);
-        from.or(self.least_squares(simd, sums))
+        let positive = scale.gt(zero);
+        let inverse = positive.select(one / positive.select(scale, one), zero);
+        let totals = Sums { w: zero, x: zero, q: zero, qq: zero, xq: zero };
+        self.levels_of(simd, group, totals, inverse, zero - offset * inverse)
     }
 
     /// The sums over the levels round(x · inverse + shift).

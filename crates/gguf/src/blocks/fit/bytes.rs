@@ -1,0 +1,104 @@
+//! x ≈ d · q with q ∈ −127..=127 and d an f16: the scale of Q8_0 that minimises Σ w (x − d q)².
+//!
+//! With 255 levels nothing is gained by clipping, and least squares hardly move the scale. But how the 32
+//! values happen to fall between their levels differs from scale to scale, and the best of a dozen scales that
+//! are a little larger than |x|max / 127 leaves a fifth less error than ggml's `quantize_row_q8_0_ref`, which
+//! takes that scale itself. What is left is compared directly: as a difference of sums of squares it would
+//! drown in their rounding.
+
+use pulp::{Arch, Simd, WithSimd};
+
+use super::lanes::{F32, Group, LANES, Tile, groups};
+
+/// Level that the largest |x| is brought to, one trial each.
+const TRIALS: [f32; 12] =
+    [127.4, 127.0, 126.6, 126.2, 125.8, 125.4, 125.0, 124.6, 124.2, 123.8, 123.4, 123.0];
+
+/// The scale of each block, rounded to the significant bits of an f16; 0 for a block of zeros.
+pub(in super::super) fn fit(arch: Arch, tile: &Tile<32>) -> [f32; LANES] {
+    struct Op<'a>(&'a Tile<32>);
+    impl WithSimd for Op<'_> {
+        type Output = [f32; LANES];
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
+            let mut scale = [0.0; LANES];
+            for group in 0..groups::<S>() {
+                fit_group(simd, &self.0.group(simd, group)).store(&mut scale, group);
+            }
+            scale
+        }
+    }
+    arch.dispatch(Op(tile))
+}
+
+#[inline(always)]
+fn fit_group<S: Simd>(simd: S, group: &Group<S, 32>) -> F32<S> {
+    let splat = |value| F32::splat(simd, value);
+    let zero = splat(0.0);
+    let mut largest = zero;
+    for x in group.x {
+        largest = largest.max(x).max(zero - x);
+    }
+    let mut best = Fitted { scale: zero, error: splat(f32::MAX) };
+    for level in TRIALS {
+        let trial = error_of(simd, group, largest * splat(1.0 / level));
+        best = best.or(trial.fitted);
+    }
+    // Once more from the best: the least-squares scale of its levels.
+    let levels = error_of(simd, group, best.scale);
+    best.or(error_of(simd, group, levels.least_squares).fitted).scale
+}
+
+#[derive(Clone, Copy)]
+struct Fitted<S: Simd> {
+    scale: F32<S>,
+    /// Σ w (x − d q)².
+    error: F32<S>,
+}
+
+struct Trial<S: Simd> {
+    fitted: Fitted<S>,
+    /// Best scale for the levels of this one.
+    least_squares: F32<S>,
+}
+
+/// What `scale`, rounded to an f16's eleven significant bits, leaves.
+#[inline(always)]
+fn error_of<S: Simd>(simd: S, group: &Group<S, 32>, scale: F32<S>) -> Trial<S> {
+    let splat = |value| F32::splat(simd, value);
+    let (zero, one) = (splat(0.0), splat(1.0));
+    let scale = round_to_eleven_bits(simd, scale);
+    let positive = scale.gt(zero);
+    let inverse = positive.select(one / positive.select(scale, one), zero);
+    let (low, high) = (splat(-127.0), splat(127.0));
+    let (mut error, mut xq, mut qq) = (zero, zero, zero);
+    for (x, w) in group.x.into_iter().zip(group.w) {
+        let q = (x * inverse).round_clamped(low, high);
+        let left = x - scale * q;
+        error = error + w * (left * left);
+        xq = xq + w * (x * q);
+        qq = qq + w * (q * q);
+    }
+    let any = qq.gt(zero);
+    let least_squares = any.select(xq / any.select(qq, one), zero);
+    Trial { fitted: Fitted { scale, error }, least_squares }
+}
+
+/// The nearest number with eleven significant bits (Veltkamp's splitting, T. J. Dekker 1971).
+#[inline(always)]
+fn round_to_eleven_bits<S: Simd>(simd: S, x: F32<S>) -> F32<S> {
+    let spread = x * F32::splat(simd, 8193.0); // 2¹³ + 1: f32 has 13 bits more than f16
+    spread - (spread - x)
+}
+
+impl<S: Simd> Fitted<S> {
+    /// Whichever leaves less, `self` where both leave the same.
+    #[inline(always)]
+    fn or(self, other: Self) -> Self {
+        let better = self.error.gt(other.error);
+        Fitted {
+            scale: better.select(other.scale, self.scale),
+            error: better.select(other.error, self.error),
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! x ≈ s · v with v from an ascending table of sixteen numbers: the scale s, of either sign, that minimises
+//! Σ w (x − s v)².
+//!
+//! As for integer levels (`symmetric`), the best scale for given entries is Σ w x v / Σ w v². Scales that bring
+//! the largest |x| near either end of the table are tried, and the best is refined by choosing entries and
+//! scale in turn (ggml's `quantize_row_iq4_nl_impl` tries one end and does not refine).
+
+use pulp::{Arch, Simd, WithSimd};
+
+use super::lanes::{F32, Group, LANES, Tile, groups};
+
+/// The table, and how hard to look for the scale.
+#[derive(Clone, Copy, Debug)]
+pub struct Codebook {
+    /// Ascending, the first negative and the last positive.
+    pub table: [f32; 16],
+    /// Where the largest |x| is brought to, one trial each; negative entries bring it to the negative end.
+    pub trials: &'static [f32],
+    /// Refinements of the best trial.
+    pub refits: usize,
+}
+
+/// Scales of sub-blocks, and how much they matter.
+#[derive(Clone, Copy, Debug)]
+pub struct Scales {
+    /// s.
+    pub scale: [f32; LANES],
+    /// Σ w v²: the error under the same entries and another scale s′ is larger by this · (s′ − s)².
+    pub curvature: [f32; LANES],
+}
+
+impl Codebook {
+    /// The scale of each sub-block, as far as f32 carries it; 0 for a sub-block of zeros.
+    pub fn fit<const N: usize>(&self, arch: Arch, tile: &Tile<N>) -> Scales {
+        struct Op<'a, const N: usize>(&'a Codebook, &'a Tile<N>);
+        impl<const N: usize> WithSimd for Op<'_, N> {
+            type Output = Scales;
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
+                let mut scales = Scales { scale: [0.0; LANES], curvature: [0.0; LANES] };
+                for group in 0..groups::<S>() {
+                    let fitted = self.0.fit_group(simd, &self.1.group(simd, group));
+                    fitted.scale.store(&mut scales.scale, group);
+                    fitted.curvature.store(&mut scales.curvature, group);
+                }
+                scales
+            }
+        }
+        arch.dispatch(Op(self, tile))
+    }
+
+    #[inline(always)]
+    fn fit_group<S: Simd, const N: usize>(&self, simd: S, group: &Group<S, N>) -> Fitted<S> {
+        let (zero, one) = (F32::splat(simd, 0.0), F32::splat(simd, 1.0));
+        let (mut least, mut most) = (zero, zero);
+        for x in group.x {
+            least = least.min(x);
+            most = most.max(x);
+        }
+        let extreme = most.gt(zero - least).select(most, least);
+        let nonzero = (extreme * extreme).gt(zero);
+        let inverse_extreme = nonzero.select(one / nonzero.select(extreme, one), zero);
+
+        let mut best = Fitted { scale: zero, curvature: zero, explained: zero };
+        for trial in self.trials {
+            best = best.or(self.entries_of(simd, group, inverse_extreme * F32::splat(simd, *trial)));
+        }
+        for _ in 0..self.refits {
+            let fitted = (best.scale * best.scale).gt(zero);
+            let inverse = fitted.select(one / fitted.select(best.scale, one), zero);
+            best = best.or(self.entries_of(simd, group, inverse));
+        }
+        best
+    }
+
+    /// The best scale for the entries nearest to x · inverse.
+    #[inline(always)]
+    fn entries_of<S: Simd, const N: usize>(
+        &self,
+        simd: S,
+        group: &Group<S, N>,
+        inverse: F32<S>,
+    ) -> Fitted<S> {
+        let zero = F32::splat(simd, 0.0);
+        let (mut xv, mut vv) = (zero, zero);
+        for (x, w) in group.x.into_iter().zip(group.w) {
+            let v = self.nearest(simd, x * inverse);
+            let wv = w * v;
+            xv = xv + wv * x;
+            vv = vv + wv * v;
+        }
+        let any = vv.gt(zero);
+        let scale = any.select(xv / any.select(vv, F32::splat(simd, 1.0)), zero);
+        Fitted { scale, curvature: vv, explained: scale * xv }
+    }
+
+    /// The entry nearest to `y`, found by passing every midpoint: a comparison and a choice each, no lookup.
+    #[inline(always)]
+    fn nearest<S: Simd>(&self, simd: S, y: F32<S>) -> F32<S> {
+        let mut entry = F32::splat(simd, self.table[0]);
+        for i in 1..16 {
+            let middle = F32::splat(simd, 0.5 * (self.table[i - 1] + self.table[i]));
+            entry = y.gt(middle).select(F32::splat(simd, self.table[i]), entry);
+        }
+        entry
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Fitted<S: Simd> {
+    scale: F32<S>,
+    curvature: F32<S>,
+    /// Part of Σ w x² that s v explains.
+    explained: F32<S>,
+}
+
+impl<S: Simd> Fitted<S> {
+    /// Whichever explains more, `self` where both explain the same.
+    #[inline(always)]
+    fn or(self, other: Self) -> Self {
+        let better = other.explained.gt(self.explained);
+        Fitted {
+            scale: better.select(other.scale, self.scale),
+            curvature: better.select(other.curvature, self.curvature),
+            explained: better.select(other.explained, self.explained),
+        }
+    }
+}
