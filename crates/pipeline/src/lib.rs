@@ -1,1 +1,17 @@
-//! slmc-pipeline
+//! Streams a checkpoint block by block through calibration, compression and export.
+//!
+//! Flags resolve to a typed plan before any weight is read ([`jobs::quantize::Prepared`]); then one walk over the blocks
+//! gathers what a method needs ([`walker`]), and one pass over the tensors rounds and writes them ([`export`]). Rescaling
+//! methods leave only vectors behind ([`rescaling`]), so transforming and rounding compose.
+
+pub mod awq;
+mod error;
+pub mod export;
+pub mod jobs;
+pub mod memory;
+pub mod model_file;
+pub mod progress;
+pub mod rescaling;
+pub mod walker;
+
+pub use error::PipelineError;

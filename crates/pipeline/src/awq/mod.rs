@@ -1,0 +1,168 @@
+//! AWQ over a whole model: finds the scales of every block, and what each column's rounding error weighs.
+//!
+//! Source: Lin et al., arXiv 2306.00978. The algorithm itself is in `slmc_quant::awq`; here is what needs the model: the
+//! activations, and the output error of the attention and the MLP under candidate weights.
+//!
+//! Rescaling leaves the float model as it is, so the hidden states are those of the float model throughout.
+
+mod inputs;
+mod objective;
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+use slmc_model::{Block, Context, Head, WeightSource, arch::Role};
+use slmc_quant::Plan;
+use slmc_quant::awq::{GroupKind, GroupedHeads, Producer, ScaleGroup, scale_groups, scaled_second_moments};
+
+use crate::PipelineError;
+use crate::progress::Reporter;
+use crate::rescaling::Rescaling;
+use crate::walker::{HiddenStates, walk};
+use inputs::{BlockInputs, ColumnStatistics};
+use objective::search_group;
+
+pub use objective::SearchedGroup;
+
+/// What calibration found.
+#[derive(Debug, Default)]
+pub struct Calibrated {
+    /// The scales.
+    pub rescaling: Rescaling,
+    /// By GGUF name: the second moments of each matrix's inputs after rescaling, `[d_in]`.
+    pub importance: HashMap<String, Vec<f32>>,
+    /// What the search did, group by group.
+    pub groups: Vec<GroupReport>,
+}
+
+/// One searched group.
+#[derive(Clone, Debug, Serialize)]
+pub struct GroupReport {
+    /// The block.
+    pub layer: usize,
+    /// Which of its groups.
+    pub group: GroupKind,
+    /// What was found.
+    #[serde(flatten)]
+    pub found: SearchedGroup,
+}
+
+/// Searches the scales of all blocks on calibration `sequences` (token ids, all of one length).
+///
+/// # Errors
+/// The model cannot be run; a statistic is not finite; the user cancels.
+pub fn calibrate(
+    source: &dyn WeightSource,
+    sequences: &[Vec<u32>],
+    plan: &Plan,
+    device: slmc_model::Device,
+    reporter: &dyn Reporter,
+) -> Result<Calibrated, PipelineError> {
+    let mut calibrated = Calibrated::default();
+    let hidden = walk(source, sequences, device, reporter, |layer, block, hidden, context| {
+        let inputs = BlockInputs::collect(layer, block, hidden, context)?;
+        calibrated.search_block(source, layer, block, &inputs, context, plan)
+    })?;
+    let head = Head::load(source, &device.burn().map_err(slmc_model::ModelError::from)?)?;
+    calibrated.weigh_head(source, &head, hidden)?;
+    Ok(calibrated)
+}
+
+impl Calibrated {
+    fn search_block(
+        &mut self,
+        source: &dyn WeightSource,
+        layer: usize,
+        block: &mut Block,
+        inputs: &BlockInputs,
+        context: &Context,
+        plan: &Plan,
+    ) -> Result<(), PipelineError> {
+        let config = source.config();
+        let heads =
+            GroupedHeads::new(config.num_attention_heads, config.num_key_value_heads, config.head_dim)
+                .map_err(|source| PipelineError::Rounding { tensor: format!("blk.{layer}"), source })?;
+        for group in scale_groups(layer) {
+            let statistics = inputs.statistics(group.kind);
+            let mut columns = None;
+            if group.is_applicable(plan) {
+                let found = search_group(&group, block, inputs, &heads, context, plan)?;
+                let producer_scales = &found.scales;
+                let expanded = match group.kind {
+                    GroupKind::AttentionOutput => heads.expand(producer_scales).map_err(|source| {
+                        PipelineError::Rounding { tensor: group.consumers[0].clone(), source }
+                    })?,
+                    _ => producer_scales.clone(),
+                };
+                if found.is_scaled() {
+                    self.fold(&group, source, producer_scales, &expanded);
+                }
+                columns = Some(expanded);
+                self.groups.push(GroupReport { layer, group: group.kind, found });
+            }
+            self.weigh(&group, statistics, columns.as_deref())?;
+        }
+        Ok(())
+    }
+
+    /// Divides the producer by the scales and multiplies the consumers' columns.
+    fn fold(
+        &mut self,
+        group: &ScaleGroup,
+        source: &dyn WeightSource,
+        producer_scales: &[f32],
+        expanded: &[f32],
+    ) {
+        match &group.producer {
+            Producer::Norm { weight } => self.rescaling.divide_rows(weight, producer_scales),
+            Producer::Rows { weight, bias } => {
+                self.rescaling.divide_rows(weight, producer_scales);
+                let role =
+                    if group.kind == GroupKind::AttentionOutput { Role::ValueBias } else { Role::UpBias };
+                if source.config().has(role) {
+                    self.rescaling.divide_rows(bias, producer_scales);
+                }
+            }
+        }
+        for consumer in &group.consumers {
+            self.rescaling.multiply_columns(consumer, expanded);
+        }
+    }
+
+    fn weigh(
+        &mut self,
+        group: &ScaleGroup,
+        statistics: &ColumnStatistics,
+        columns: Option<&[f32]>,
+    ) -> Result<(), PipelineError> {
+        let moments = match columns {
+            None => statistics.second_moments.clone(),
+            Some(scales) => scaled_second_moments(&statistics.second_moments, scales)
+                .map_err(|source| PipelineError::Rounding { tensor: group.consumers[0].clone(), source })?,
+        };
+        for consumer in &group.consumers {
+            self.importance.insert(consumer.clone(), moments.clone());
+        }
+        Ok(())
+    }
+
+    /// The head's inputs are the final norm's outputs; a tied embedding is rounded for them too.
+    fn weigh_head(
+        &mut self,
+        source: &dyn WeightSource,
+        head: &Head,
+        hidden: HiddenStates,
+    ) -> Result<(), PipelineError> {
+        let mut collector = inputs::Collector::new(source.config().hidden_size, "the head");
+        for states in hidden {
+            let [sequences, seq_len, width] = states.dims();
+            let normalized = head.normalize(states.reshape([sequences * seq_len, width]));
+            collector.add(&slmc_model::HostView::of(&normalized))?;
+        }
+        let config = source.config();
+        if let Some(name) = config.arch.gguf_name(config.head()) {
+            self.importance.insert(name, collector.finish().second_moments);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,115 @@
+//! Why a job failed.
+
+use std::path::PathBuf;
+
+use slmc_quant::QuantError;
+
+/// A job that failed. Messages name the file and the thing.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// The model is neither a checkpoint directory nor a GGUF file.
+    #[error("{path}: {reason}")]
+    NoModel {
+        /// What was given.
+        path: PathBuf,
+        /// What it is instead.
+        reason: String,
+    },
+    /// Reading or writing a checkpoint failed.
+    #[error(transparent)]
+    Checkpoint(#[from] slmc_checkpoint::CheckpointError),
+    /// Reading or writing a GGUF file failed.
+    #[error(transparent)]
+    Container(#[from] slmc_gguf::container::ContainerError),
+    /// A GGUF file cannot be laid out.
+    #[error("{path}: {source}")]
+    Layout {
+        /// The file to be written.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: slmc_gguf::container::FormatError,
+    },
+    /// The tokenizer cannot be carried to GGUF or back.
+    #[error("{path}: {source}")]
+    Vocabulary {
+        /// The tokenizer's file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: slmc_gguf::vocabulary::VocabularyError,
+    },
+    /// The model cannot be loaded or run.
+    #[error(transparent)]
+    Model(#[from] slmc_model::ModelError),
+    /// Calibration or evaluation text cannot be read or tokenized.
+    #[error(transparent)]
+    Calibration(#[from] slmc_calibration::CalibrationError),
+    /// The plan cannot be made.
+    #[error(transparent)]
+    Plan(#[from] slmc_quant::PlanError),
+    /// Measuring failed.
+    #[error(transparent)]
+    Evaluate(#[from] slmc_eval::EvaluateError),
+    /// A tensor cannot be rounded.
+    #[error("tensor {tensor}: {source}")]
+    Rounding {
+        /// GGUF name.
+        tensor: String,
+        /// Why.
+        source: QuantError,
+    },
+    /// A tensor that the configuration asks for is missing.
+    #[error("{path}: no tensor {tensor}, which config.json asks for")]
+    MissingTensor {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Hugging Face name.
+        tensor: String,
+    },
+    /// A tensor has another shape than the configuration says.
+    #[error("{path}: tensor {tensor} is {found:?}; config.json says {expected:?}")]
+    Shape {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Hugging Face name.
+        tensor: String,
+        /// By the configuration.
+        expected: Vec<usize>,
+        /// In the file.
+        found: Vec<usize>,
+    },
+    /// The search for scales failed.
+    #[error("tensor {tensor}: {reason}")]
+    Search {
+        /// GGUF name.
+        tensor: String,
+        /// Why.
+        reason: String,
+    },
+    /// A text file cannot be read.
+    #[error("{path}: {source}")]
+    Text {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The two models do not have the same tokenizer, so their probabilities are not about the same things.
+    #[error("{model} and {base} tokenize the text differently; KL divergence needs the same tokenizer")]
+    TokenizersDiffer {
+        /// The model.
+        model: PathBuf,
+        /// The original.
+        base: PathBuf,
+    },
+    /// The output would replace something that must not be replaced.
+    #[error("{path}: {reason}")]
+    Output {
+        /// The output.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// The user stopped the job.
+    #[error("interrupted; nothing was written")]
+    Cancelled,
+}

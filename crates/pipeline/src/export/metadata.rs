@@ -1,0 +1,96 @@
+//! The metadata that llama.cpp needs to run the model, and where the file came from.
+//!
+//! Source: `set_gguf_parameters` in llama.cpp's `conversion/{base,llama,qwen}.py`; key names from its gguf-py `constants.py`.
+
+use slmc_gguf::container::Metadata;
+use slmc_gguf::vocabulary::Vocabulary;
+use slmc_model::{ModelConfig, RopeScaling};
+use slmc_quant::Mix;
+
+/// Version of the block formats (`GGML_QNT_VERSION`).
+const QUANTIZATION_VERSION: u32 = 2;
+
+/// How a file came to be; stored under `slmc.*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Provenance {
+    /// The recipe as JSON: method, mix, overrides, calibration options.
+    pub recipe: String,
+    /// SHA-256 of the calibration tokens, where the method used any.
+    pub calibration_sha256: Option<String>,
+}
+
+/// All metadata of the file: `general.*`, the architecture's keys, the vocabulary, `slmc.*`.
+pub fn metadata(
+    name: &str,
+    config: &ModelConfig,
+    vocabulary: &Vocabulary,
+    mix: Mix,
+    provenance: &Provenance,
+) -> Metadata {
+    let mut metadata = Metadata::new();
+    let arch = config.arch.gguf_architecture;
+    metadata.insert("general.architecture", arch);
+    metadata.insert("general.type", "model");
+    metadata.insert("general.name", name);
+    metadata.insert("general.size_label", size_label(config.parameters()));
+    metadata.insert("general.file_type", mix.file_type());
+    metadata.insert("general.quantization_version", QUANTIZATION_VERSION);
+
+    let mut set = |key: &str, value: slmc_gguf::container::Value| {
+        metadata.insert(format!("{arch}.{key}"), value);
+    };
+    let count = |n: usize| (n as u32).into(); // the configuration's limits are below 2^31
+    set("block_count", count(config.num_hidden_layers));
+    set("context_length", count(config.max_position_embeddings));
+    set("embedding_length", count(config.hidden_size));
+    set("feed_forward_length", count(config.intermediate_size));
+    set("attention.head_count", count(config.num_attention_heads));
+    set("attention.head_count_kv", count(config.num_key_value_heads));
+    set("attention.layer_norm_rms_epsilon", (config.rms_norm_eps as f32).into());
+    set("attention.key_length", count(config.head_dim));
+    set("attention.value_length", count(config.head_dim));
+    set("vocab_size", count(config.vocab_size));
+    set("rope.dimension_count", count(config.head_dim));
+    set("rope.freq_base", (config.rope_theta as f32).into());
+    if let RopeScaling::Linear { factor } = config.rope_scaling {
+        set("rope.scaling.type", "linear".into());
+        set("rope.scaling.factor", (factor as f32).into());
+    }
+
+    vocabulary.write(&mut metadata);
+
+    metadata.insert("slmc.version", env!("CARGO_PKG_VERSION"));
+    metadata.insert("slmc.recipe", provenance.recipe.as_str());
+    if let Some(hash) = &provenance.calibration_sha256 {
+        metadata.insert("slmc.calibration.sha256", hash.as_str());
+    }
+    metadata
+}
+
+/// Parameters to two digits with a unit, as llama.cpp's converter labels sizes: `12M`, `1.2B`.
+fn size_label(parameters: usize) -> String {
+    let parameters = parameters as f64;
+    let (scaled, unit) = if parameters > 1e12 {
+        (parameters / 1e12, 'T')
+    } else if parameters > 1e9 {
+        (parameters / 1e9, 'B')
+    } else if parameters > 1e6 {
+        (parameters / 1e6, 'M')
+    } else {
+        (parameters / 1e3, 'K')
+    };
+    let digits = if scaled.round() < 10.0 { 1 } else { 0 };
+    format!("{scaled:.digits$}{unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn size_labels_are_those_of_the_converter() {
+        let label = super::size_label;
+        assert_eq!(
+            [label(11_536_896), label(1_235_814_400), label(2_880_000), label(9_960_000_000)],
+            ["12M", "1.2B", "2.9M", "10B"]
+        );
+    }
+}

@@ -1,0 +1,5 @@
+//! What the commands do: one job a file. Each takes typed settings, resolves them, and returns a typed outcome.
+
+pub mod evaluate;
+pub mod inspect;
+pub mod quantize;

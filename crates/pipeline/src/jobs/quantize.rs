@@ -1,0 +1,309 @@
+//! The main job: a checkpoint in, a GGUF file out, and what was lost.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::Serialize;
+use serde_json::json;
+use slmc_calibration::{BatchOptions, Documents, TokenBatches};
+use slmc_checkpoint::Checkpoint;
+use slmc_gguf::container::{Layout, Writer};
+use slmc_gguf::vocabulary::Vocabulary;
+use slmc_model::{Device, ModelConfig, WeightSource};
+use slmc_quant::mix::ModelFacts;
+use slmc_quant::plan::{Pattern, TypeOverride};
+use slmc_quant::{Method, Mix, Plan, PlanRequest};
+
+use super::evaluate::{EvaluateOutcome, EvaluateSettings, Measure, evaluate};
+use crate::PipelineError;
+use crate::awq::{self, Calibrated, GroupReport};
+use crate::export::{
+    ExportTensor, Provenance, RowReader, TensorReport, export_tensors, metadata, write_tensors,
+};
+use crate::memory::peak_resident_bytes;
+use crate::model_file::ModelFile;
+use crate::progress::Reporter;
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub struct QuantizeSettings {
+    /// The checkpoint.
+    pub model: PathBuf,
+    /// How values are chosen.
+    pub method: Method,
+    /// Which types.
+    pub mix: Mix,
+    /// Types of single tensors.
+    pub overrides: Vec<TypeOverride>,
+    /// Tensors kept in the checkpoint's precision.
+    pub keep: Vec<Pattern>,
+    /// Calibration text; empty for the bundled corpus.
+    pub calibration: Vec<PathBuf>,
+    /// Calibration samples, their length and seed.
+    pub batches: BatchOptions,
+    /// Where the model runs during calibration.
+    pub device: Device,
+    /// Name of the pre-tokenizer, where it is not recognized.
+    pub pre: Option<String>,
+    /// The file to write.
+    pub output: PathBuf,
+    /// How to measure the result; `None` not to.
+    pub measure: Option<Measure>,
+}
+
+/// Everything that is known before any weight is read.
+pub struct Prepared {
+    settings: QuantizeSettings,
+    checkpoint: Arc<Checkpoint>,
+    source: Box<dyn WeightSource>,
+    tensors: Vec<ExportTensor>,
+    vocabulary: Vocabulary,
+    name: String,
+    batches: Option<TokenBatches>,
+    layout: Layout,
+    /// The plan.
+    pub plan: Plan,
+    /// Checkpoint tensors that are not part of the model and are left out.
+    pub left_out: Vec<String>,
+    /// Bytes of the checkpoint's weight files.
+    pub source_bytes: u64,
+}
+
+/// What came out.
+#[derive(Debug, Serialize)]
+pub struct QuantizeOutcome {
+    /// The file written.
+    pub output: PathBuf,
+    /// The method.
+    pub method: Method,
+    /// The mix.
+    pub mix: Mix,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Bytes of the checkpoint's weight files.
+    pub source_bytes: u64,
+    /// Stored bits a weight, metadata not counted.
+    pub bits_per_weight: f64,
+    /// Wall time of calibrating and writing.
+    pub seconds: f64,
+    /// Peak resident memory of calibrating and writing.
+    pub peak_memory_bytes: Option<u64>,
+    /// SHA-256 of the calibration tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibration_sha256: Option<String>,
+    /// Every tensor.
+    pub tensors: Vec<TensorReport>,
+    /// What AWQ's search found.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<GroupReport>,
+    /// The loss, where it was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evaluation: Option<EvaluateOutcome>,
+}
+
+impl Prepared {
+    /// Resolves settings to a plan: opens the checkpoint, carries the vocabulary over, tokenizes the calibration text.
+    ///
+    /// # Errors
+    /// Anything that would make the job fail and can be known now.
+    pub fn new(settings: QuantizeSettings) -> Result<Self, PipelineError> {
+        let model = ModelFile::open(&settings.model)?;
+        let ModelFile::Checkpoint(checkpoint) = &model else {
+            return Err(PipelineError::NoModel {
+                path: settings.model,
+                reason: "a GGUF file is already an output; give the checkpoint directory it was made from"
+                    .into(),
+            });
+        };
+        let checkpoint = Arc::clone(checkpoint);
+        let source = model.source()?;
+        let config = source.config().clone();
+        let vocabulary = model.vocabulary(config.vocab_size, settings.pre.as_deref())?;
+        let (tensors, left_out) = export_tensors(&checkpoint, &config)?;
+        let facts: Vec<_> = tensors.iter().map(ExportTensor::facts).collect();
+        let request = PlanRequest {
+            overrides: settings.overrides.clone(),
+            keep: settings.keep.clone(),
+            ..PlanRequest::new(settings.mix, settings.method)
+        };
+        let plan = Plan::new(&model_facts(&config), &facts, &request)?;
+        let batches = match settings.method.needs_calibration() {
+            true => Some(calibration_batches(&settings, &model, &config, &vocabulary, &checkpoint)?),
+            false => None,
+        };
+        let name = model.name();
+        let provenance = provenance(&settings, batches.as_ref());
+        let metadata = metadata(&name, &config, &vocabulary, settings.mix, &provenance);
+        let planned = plan.tensors.iter().map(|t| (t.name.clone(), t.shape.clone(), t.ty)).collect();
+        let layout = Layout::new(metadata, planned)
+            .map_err(|source| PipelineError::Layout { path: settings.output.clone(), source })?;
+        let source_bytes = model.bytes();
+        Ok(Self {
+            settings,
+            checkpoint,
+            source,
+            tensors,
+            vocabulary,
+            name,
+            batches,
+            layout,
+            plan,
+            left_out,
+            source_bytes,
+        })
+    }
+
+    /// The model's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The model's configuration.
+    pub fn config(&self) -> &ModelConfig {
+        self.source.config()
+    }
+
+    /// The vocabulary as GGUF gets it.
+    pub fn vocabulary(&self) -> &Vocabulary {
+        &self.vocabulary
+    }
+
+    /// Bytes of the file to be written.
+    pub fn output_bytes(&self) -> u64 {
+        self.layout.total_bytes()
+    }
+
+    /// Calibrates, writes, measures.
+    ///
+    /// # Errors
+    /// Reading, running, writing or measuring fails; the user cancels. Before the last step nothing is left behind; a file
+    /// that was written stays when measuring fails.
+    pub fn run(self, reporter: &dyn Reporter) -> Result<QuantizeOutcome, PipelineError> {
+        let started = Instant::now();
+        self.warn(reporter);
+        let calibrated = match &self.batches {
+            Some(batches) => awq::calibrate(
+                self.source.as_ref(),
+                &batches.tokens,
+                &self.plan,
+                self.settings.device,
+                reporter,
+            )?,
+            None => Calibrated::default(),
+        };
+        let bytes = self.output_bytes();
+        let tensors = self.write(&calibrated, reporter)?;
+        let seconds = started.elapsed().as_secs_f64();
+        let peak_memory_bytes = peak_resident_bytes();
+        let evaluation = match self.settings.measure.clone() {
+            Some(measure) => Some(evaluate(
+                &EvaluateSettings {
+                    model: self.settings.output.clone(),
+                    base: Some(self.settings.model.clone()),
+                    measure,
+                },
+                reporter,
+            )?),
+            None => None,
+        };
+        Ok(QuantizeOutcome {
+            output: self.settings.output,
+            method: self.settings.method,
+            mix: self.settings.mix,
+            bytes,
+            source_bytes: self.source_bytes,
+            bits_per_weight: self.plan.bits_per_weight,
+            seconds,
+            peak_memory_bytes,
+            calibration_sha256: self.batches.map(|b| b.hash),
+            tensors,
+            groups: calibrated.groups,
+            evaluation,
+        })
+    }
+
+    fn warn(&self, reporter: &dyn Reporter) {
+        if !self.left_out.is_empty() {
+            reporter.warn(&format!(
+                "{} tensors of the checkpoint are not part of a {} model and are left out: {}",
+                self.left_out.len(),
+                self.config().arch.model_type,
+                summary(&self.left_out),
+            ));
+        }
+        if let Some(batches) = &self.batches {
+            if let Some(note) = batches.shortfall() {
+                reporter.warn(&note);
+            }
+        }
+    }
+
+    fn write(
+        &self,
+        calibrated: &Calibrated,
+        reporter: &dyn Reporter,
+    ) -> Result<Vec<TensorReport>, PipelineError> {
+        let writer = Writer::create(&self.settings.output, self.layout.clone())?;
+        let reader = RowReader::new(&self.checkpoint, &calibrated.rescaling);
+        let importance: &HashMap<_, _> = &calibrated.importance;
+        let reports = write_tensors(&reader, &self.tensors, &self.plan, importance, &writer, reporter)?;
+        writer.finish()?;
+        Ok(reports)
+    }
+}
+
+fn summary(names: &[String]) -> String {
+    const SHOWN: usize = 3;
+    let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN { format!("{shown}, …") } else { shown }
+}
+
+fn model_facts(config: &ModelConfig) -> ModelFacts {
+    ModelFacts {
+        architecture: config.arch.gguf_architecture.to_owned(),
+        num_hidden_layers: config.num_hidden_layers,
+        num_attention_heads: config.num_attention_heads,
+        num_key_value_heads: config.num_key_value_heads,
+    }
+}
+
+fn calibration_batches(
+    settings: &QuantizeSettings,
+    model: &ModelFile,
+    config: &ModelConfig,
+    vocabulary: &Vocabulary,
+    checkpoint: &Checkpoint,
+) -> Result<TokenBatches, PipelineError> {
+    let tokenizer = model.tokenizer(config.vocab_size)?;
+    let template = slmc_calibration::ChatTemplate::of_checkpoint(
+        checkpoint.chat_template()?.as_deref(),
+        checkpoint.tokenizer_config()?.as_ref(),
+    )?;
+    let documents = match settings.calibration.as_slice() {
+        [] => Documents::bundled(template.as_ref())?,
+        files => Documents::read(files, template.as_ref())?,
+    };
+    let mut options = settings.batches.clone();
+    options.seq_len = options.seq_len.min(config.max_position_embeddings);
+    options.bos = vocabulary.leading_bos();
+    Ok(TokenBatches::build(&documents, &tokenizer, &options)?)
+}
+
+/// The recipe that goes into the file: what a user would type again. Paths and thread counts stay out.
+fn provenance(settings: &QuantizeSettings, batches: Option<&TokenBatches>) -> Provenance {
+    let mut recipe = json!({ "method": settings.method, "mix": settings.mix });
+    if !settings.overrides.is_empty() {
+        recipe["tensor_type"] = settings.overrides.iter().map(ToString::to_string).collect();
+    }
+    if !settings.keep.is_empty() {
+        recipe["keep"] = settings.keep.iter().map(ToString::to_string).collect();
+    }
+    if batches.is_some() {
+        recipe["samples"] = settings.batches.samples.into();
+        recipe["seq_len"] = settings.batches.seq_len.into();
+        recipe["seed"] = settings.batches.seed.into();
+    }
+    Provenance { recipe: recipe.to_string(), calibration_sha256: batches.map(|b| b.hash.clone()) }
+}

@@ -1,0 +1,122 @@
+//! A model as the user names it: a checkpoint directory or a GGUF file.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use slmc_calibration::Tokenizer;
+use slmc_checkpoint::Checkpoint;
+use slmc_gguf::container::GgufFile;
+use slmc_gguf::vocabulary::Vocabulary;
+use slmc_model::{CheckpointSource, GgufSource, WeightSource};
+
+use crate::PipelineError;
+
+/// An opened model. No weight is read yet.
+pub enum ModelFile {
+    /// A Hugging Face directory.
+    Checkpoint(Arc<Checkpoint>),
+    /// A GGUF file.
+    Gguf(Arc<GgufFile>),
+}
+
+impl ModelFile {
+    /// Opens what stands at `path`.
+    ///
+    /// # Errors
+    /// Nothing is there, or it is neither a checkpoint nor a GGUF file, or a bad one.
+    pub fn open(path: &Path) -> Result<Self, PipelineError> {
+        if path.is_dir() {
+            return Ok(Self::Checkpoint(Arc::new(Checkpoint::open(path)?)));
+        }
+        if path.is_file() {
+            if path.extension().is_some_and(|e| e == "safetensors") {
+                return Err(PipelineError::NoModel {
+                    path: path.to_path_buf(),
+                    reason: "name the checkpoint's directory (with config.json), not a weight file in it"
+                        .into(),
+                });
+            }
+            return Ok(Self::Gguf(Arc::new(GgufFile::open(path)?)));
+        }
+        Err(PipelineError::NoModel {
+            path: path.to_path_buf(),
+            reason: "no such file or directory; expected a Hugging Face checkpoint directory or a GGUF file"
+                .into(),
+        })
+    }
+
+    /// The model's weights.
+    ///
+    /// # Errors
+    /// An architecture that is not supported; tensors that do not fit the configuration.
+    pub fn source(&self) -> Result<Box<dyn WeightSource>, PipelineError> {
+        Ok(match self {
+            Self::Checkpoint(checkpoint) => Box::new(CheckpointSource::new(Arc::clone(checkpoint))?),
+            Self::Gguf(file) => Box::new(GgufSource::new(Arc::clone(file))?),
+        })
+    }
+
+    /// The vocabulary, for a checkpoint of `vocab_size` embedding rows with the pre-tokenizer named by `pre`, if given.
+    ///
+    /// # Errors
+    /// No tokenizer, or one that GGUF cannot carry.
+    pub fn vocabulary(&self, vocab_size: usize, pre: Option<&str>) -> Result<Vocabulary, PipelineError> {
+        match self {
+            Self::Checkpoint(checkpoint) => {
+                let mut config = checkpoint.tokenizer_config()?;
+                if let Some(template) = checkpoint.chat_template()? {
+                    let config = config.get_or_insert_with(|| serde_json::json!({}));
+                    config["chat_template"] = template.into();
+                }
+                let json = checkpoint.tokenizer_json()?;
+                Vocabulary::from_tokenizer_json(&json, config.as_ref(), vocab_size, pre).map_err(|source| {
+                    PipelineError::Vocabulary { path: checkpoint.tokenizer_json_path(), source }
+                })
+            }
+            Self::Gguf(file) => Vocabulary::from_metadata(file.metadata())
+                .map_err(|source| PipelineError::Vocabulary { path: file.path().to_path_buf(), source }),
+        }
+    }
+
+    /// The tokenizer: of a checkpoint its `tokenizer.json`, of a GGUF file one rebuilt from its metadata.
+    ///
+    /// # Errors
+    /// No tokenizer, or a broken one.
+    pub fn tokenizer(&self, vocab_size: usize) -> Result<Tokenizer, PipelineError> {
+        Ok(match self {
+            Self::Checkpoint(checkpoint) => Tokenizer::from_file(&checkpoint.tokenizer_json_path())?,
+            Self::Gguf(file) => {
+                let json = self.vocabulary(vocab_size, None)?.to_tokenizer_json();
+                Tokenizer::from_json(&json, file.path())?
+            }
+        })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> PathBuf {
+        match self {
+            Self::Checkpoint(checkpoint) => checkpoint.dir().to_path_buf(),
+            Self::Gguf(file) => file.path().to_path_buf(),
+        }
+    }
+
+    /// Bytes of the weights on disk: all weight files of a checkpoint, the whole GGUF file.
+    pub fn bytes(&self) -> u64 {
+        let size = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
+        match self {
+            Self::Checkpoint(checkpoint) => checkpoint.weight_files().map(size).sum(),
+            Self::Gguf(file) => size(file.path()),
+        }
+    }
+
+    /// A name for people: the directory's, or the file's without its ending.
+    pub fn name(&self) -> String {
+        let path = self.path();
+        let path = path.canonicalize().unwrap_or(path);
+        let name = match self {
+            Self::Checkpoint(_) => path.file_name(),
+            Self::Gguf(_) => path.file_stem(),
+        };
+        name.map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned())
+    }
+}
