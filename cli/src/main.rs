@@ -1,1 +1,49 @@
-fn main() {}
+//! `slmc`: arguments, settings file, progress bars, error rendering. Nothing else knows a terminal exists.
+
+mod args;
+mod commands;
+mod failure;
+mod resolve;
+mod settings;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+use failure::Failure;
+use resolve::Resolver;
+use settings::Settings;
+use terminal::progress::Terminal;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let code = failure.code;
+            eprintln!("{:?}", miette::Report::new(failure));
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<(), Failure> {
+    let settings = Settings::load(cli.global.config.as_deref())?;
+    if let Some(threads) = cli.global.threads.or(settings.threads) {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(usize::from(threads))
+            .build_global()
+            .map_err(|error| Failure::failed(format!("cannot start {threads} threads: {error}")))?;
+    }
+    let resolver = Resolver::new(settings);
+    let terminal = Terminal::new(cli.global.quiet);
+    let json = cli.global.json;
+    match &cli.command {
+        Command::Inspect(args) => commands::inspect::run(args, &resolver, json),
+        Command::Convert(args) => commands::convert::run(args, &resolver, &terminal, json),
+        Command::Quantize(args) => commands::quantize::run(args, &resolver, &terminal, json),
+        Command::Eval(args) => commands::eval::run(args, &resolver, &terminal, json),
+    }
+}

@@ -63,8 +63,9 @@ impl Settings {
         };
         let text = std::fs::read_to_string(path)
             .map_err(|source| Failure::failed(format!("{}: {source}", path.display())))?;
-        let mut settings: Self = toml::from_str(&text)
-            .map_err(|error| Failure::usage(format!("{}: {}", path.display(), error.to_string().trim_end())))?;
+        let mut settings: Self = toml::from_str(&text).map_err(|error| {
+            Failure::usage(format!("{}: {}", path.display(), error.to_string().trim_end()))
+        })?;
         settings.rebase(path.parent().unwrap_or(Path::new("")));
         Ok(settings)
     }

@@ -7,14 +7,18 @@ use std::time::Instant;
 
 use serde::Serialize;
 use serde_json::json;
-use slmc_calibration::{BatchOptions, Documents, TokenBatches};
+use slmc_calibration::{Documents, TokenBatches};
 use slmc_checkpoint::Checkpoint;
 use slmc_gguf::container::{Layout, Writer};
 use slmc_gguf::vocabulary::Vocabulary;
-use slmc_model::{Device, ModelConfig, WeightSource};
+use slmc_model::{ModelConfig, WeightSource};
 use slmc_quant::mix::ModelFacts;
 use slmc_quant::plan::{Pattern, TypeOverride};
-use slmc_quant::{Method, Mix, Plan, PlanRequest};
+use slmc_quant::{Plan, PlanRequest};
+
+pub use slmc_calibration::BatchOptions;
+pub use slmc_model::Device;
+pub use slmc_quant::{Method, Mix};
 
 use super::evaluate::{EvaluateOutcome, EvaluateSettings, Measure, evaluate};
 use crate::PipelineError;

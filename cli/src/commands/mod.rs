@@ -1,0 +1,28 @@
+//! One file a verb: resolve, run the job, print.
+
+pub mod convert;
+pub mod eval;
+pub mod inspect;
+pub mod quantize;
+
+use serde::Serialize;
+use slmc_pipeline::PipelineError;
+
+use crate::failure::Failure;
+
+/// One JSON object on standard output.
+fn print_json(value: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|error| Failure::failed(format!("cannot print the result as JSON: {error}")))?;
+    println!("{text}");
+    Ok(())
+}
+
+/// A job's error as a failure of the command: a wrong pattern is wrong usage, everything else is failed work.
+fn failure(error: PipelineError) -> Failure {
+    let mut failure = Failure::from_error(&error);
+    if matches!(error, PipelineError::Plan(_)) {
+        failure.code = 2;
+    }
+    failure
+}

@@ -1,0 +1,111 @@
+//! `slmc quantize`
+
+use serde_json::json;
+use slmc_pipeline::jobs::quantize::{Prepared, QuantizeOutcome};
+
+use super::{failure, print_json};
+use crate::args::quantize::Quantize;
+use crate::failure::Failure;
+use crate::resolve::Resolver;
+use crate::terminal::format::{bytes, percent, seconds, shape};
+use crate::terminal::progress::Terminal;
+use crate::terminal::table::table;
+
+pub fn run(args: &Quantize, resolver: &Resolver, terminal: &Terminal, json: bool) -> Result<(), Failure> {
+    let prepared = Prepared::new(resolver.quantize(args)?).map_err(failure)?;
+    if args.dry_run {
+        return print_plan(&prepared, json);
+    }
+    let outcome = prepared.run(terminal).map_err(failure)?;
+    if json {
+        return print_json(&outcome);
+    }
+    print_outcome(&outcome);
+    Ok(())
+}
+
+fn print_plan(prepared: &Prepared, json: bool) -> Result<(), Failure> {
+    let plan = &prepared.plan;
+    if json {
+        return print_json(&json!({
+            "output_bytes": prepared.output_bytes(),
+            "source_bytes": prepared.source_bytes,
+            "plan": plan,
+        }));
+    }
+    let rows = plan
+        .tensors
+        .iter()
+        .map(|t| [t.name.clone(), t.ty.to_string(), shape(&t.shape), bytes(t.bytes), t.explanation()]);
+    println!("{}", table(["tensor", "type", "shape", "size", "why"], rows));
+    println!(
+        "{} {}: {} tensors, {:.3} bits per weight, file of {} ({} bytes) from {}",
+        plan.method,
+        plan.mix,
+        plan.tensors.len(),
+        plan.bits_per_weight,
+        bytes(prepared.output_bytes()),
+        prepared.output_bytes(),
+        bytes(prepared.source_bytes),
+    );
+    let fallback = plan.fallback_bits_per_weight();
+    if fallback > 0.0 {
+        println!("Shapes that do not fit the mix cost {fallback:.3} bits per weight.");
+    }
+    Ok(())
+}
+
+fn print_outcome(outcome: &QuantizeOutcome) {
+    println!("{}", table(["", "before", "after", "change"], comparison(outcome)));
+    if let Some(worst) = worst_tensors(outcome) {
+        println!("Largest rounding errors, ‖Ŵ − W‖ / ‖W‖: {worst}");
+    }
+    let memory = outcome.peak_memory_bytes.map_or_else(String::new, |n| format!(", {} at most", bytes(n)));
+    println!("{}  {}{memory}", outcome.output.display(), seconds(outcome.seconds));
+}
+
+fn comparison(outcome: &QuantizeOutcome) -> Vec<[String; 4]> {
+    let ratio = outcome.bytes as f64 / outcome.source_bytes.max(1) as f64;
+    let weights: u64 =
+        outcome.tensors.iter().map(|t| t.shape.iter().map(|&d| d as u64).product::<u64>()).sum();
+    let source_bits = 8.0 * outcome.source_bytes as f64 / weights.max(1) as f64;
+    let mut rows = vec![
+        ["size".into(), bytes(outcome.source_bytes), bytes(outcome.bytes), percent(ratio)],
+        [
+            "bits per weight".into(),
+            format!("{source_bits:.3}"),
+            format!("{:.3}", outcome.bits_per_weight),
+            String::new(),
+        ],
+    ];
+    let Some(evaluation) = &outcome.evaluation else { return rows };
+    let summary = &evaluation.evaluation.summary;
+    let Some(drift) = &summary.drift else { return rows };
+    rows.push([
+        format!("perplexity, {}", evaluation.text),
+        format!("{:.3}", drift.base_perplexity),
+        format!("{:.3}", summary.perplexity),
+        format!("{:+.2} %", 100.0 * (drift.perplexity_ratio.mean - 1.0)),
+    ]);
+    let kl = &drift.kl_divergence;
+    rows.push([
+        "KL divergence".into(),
+        "0".into(),
+        format!("{:.5} ± {:.5}", kl.mean, kl.stderr),
+        String::new(),
+    ]);
+    rows.push(["same most likely token".into(), percent(1.0), percent(drift.top1_agreement), String::new()]);
+    rows
+}
+
+fn worst_tensors(outcome: &QuantizeOutcome) -> Option<String> {
+    const SHOWN: usize = 3;
+    let mut tensors: Vec<_> = outcome.tensors.iter().filter(|t| t.relative_error > 0.0).collect();
+    tensors.sort_by(|a, b| b.relative_error.total_cmp(&a.relative_error).then_with(|| a.name.cmp(&b.name)));
+    let shown: Vec<String> = tensors
+        .iter()
+        .take(SHOWN)
+        .map(|t| format!("{} ({}) {:.4}", t.name, t.ty, t.relative_error))
+        .collect();
+    (!shown.is_empty()).then(|| shown.join(", "))
+}

@@ -1,0 +1,179 @@
+//! Flags, then `slmc.toml`, then defaults: typed settings for a job, or what is wrong with them.
+
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use slmc_pipeline::jobs::evaluate::{EvaluateSettings, Measure};
+use slmc_pipeline::jobs::quantize::{BatchOptions, Device, Method, Mix, QuantizeSettings};
+
+use crate::args::convert::Convert;
+use crate::args::eval::Eval;
+use crate::args::quantize::Quantize;
+use crate::failure::Failure;
+use crate::settings::{FILE_NAME, Settings};
+
+const DEFAULT_N_CTX: u32 = 512;
+const DEFAULT_BITS: u32 = 4;
+
+/// Joins what was typed with the settings file.
+pub struct Resolver {
+    settings: Settings,
+}
+
+impl Resolver {
+    pub fn new(settings: Settings) -> Self {
+        Self { settings }
+    }
+
+    /// The model named on the command line, else the settings file's.
+    pub fn model(&self, named: Option<&Path>) -> Result<PathBuf, Failure> {
+        named.map(Path::to_path_buf).or_else(|| self.settings.model.clone()).ok_or_else(|| {
+            Failure::usage("no model given").help(format!(
+                "Name a Hugging Face checkpoint directory (config.json, tokenizer.json, *.safetensors), for example\n  \
+                 slmc quantize path/to/Llama-3.2-1B --method awq --bits 4\n\
+                 or put it into {FILE_NAME} in this directory:\n  model = \"path/to/Llama-3.2-1B\""
+            ))
+        })
+    }
+
+    pub fn quantize(&self, args: &Quantize) -> Result<QuantizeSettings, Failure> {
+        let file = &self.settings.quantize;
+        let calibration = &self.settings.calibration;
+        let model = self.model(args.model.as_deref())?;
+        let method = parse_or("--method", args.method.as_ref().or(file.method.as_ref()), Method::Awq)?;
+        let mix = mix(args, &self.settings)?;
+        let measure = match args.no_eval {
+            true => None,
+            false => Some(self.measure(args.text.as_deref(), None, None, args.device.as_deref())?),
+        };
+        let output =
+            args.output.clone().unwrap_or_else(|| default_output(&model, &format!("{method}-{mix}")));
+        Ok(QuantizeSettings {
+            method,
+            mix,
+            overrides: parse_all("--tensor-type", &args.tensor_type, &file.tensor_type)?,
+            keep: parse_all("--keep", &args.keep, &file.keep)?,
+            calibration: if args.calibration.is_empty() {
+                calibration.files.clone()
+            } else {
+                args.calibration.clone()
+            },
+            batches: BatchOptions {
+                samples: args
+                    .samples
+                    .or(calibration.samples)
+                    .map_or(BatchOptions::default().samples, |n| n as usize),
+                seq_len: args
+                    .seq_len
+                    .or(calibration.seq_len)
+                    .map_or(BatchOptions::default().seq_len, |n| n as usize),
+                seed: args.seed.or(calibration.seed).unwrap_or_default(),
+                ..BatchOptions::default()
+            },
+            device: self.device(args.device.as_deref())?,
+            pre: args.pre.clone().or_else(|| file.pre.clone()),
+            output,
+            measure,
+            model,
+        })
+    }
+
+    /// A conversion is rounding to an unquantized type.
+    pub fn convert(&self, args: &Convert) -> Result<QuantizeSettings, Failure> {
+        let model = self.model(args.model.as_deref())?;
+        let mix = match args.dtype.to_ascii_lowercase().as_str() {
+            "f16" => Mix::F16,
+            "bf16" => Mix::BF16,
+            "f32" => Mix::F32,
+            other => {
+                return Err(Failure::usage(format!("--dtype {other}: expected f16, bf16 or f32"))
+                    .help("`slmc quantize` writes the quantized types"));
+            }
+        };
+        let output = args.output.clone().unwrap_or_else(|| default_output(&model, mix.name()));
+        Ok(QuantizeSettings {
+            model,
+            method: Method::Rtn,
+            mix,
+            overrides: Vec::new(),
+            keep: Vec::new(),
+            calibration: Vec::new(),
+            batches: BatchOptions::default(),
+            device: Device::Cpu,
+            pre: args.pre.clone().or_else(|| self.settings.quantize.pre.clone()),
+            output,
+            measure: None,
+        })
+    }
+
+    pub fn eval(&self, args: &Eval) -> Result<EvaluateSettings, Failure> {
+        let device = args.device.as_deref();
+        Ok(EvaluateSettings {
+            model: self.model(args.model.as_deref())?,
+            base: args.base.clone(),
+            measure: self.measure(args.text.as_deref(), args.n_ctx, args.windows, device)?,
+        })
+    }
+
+    fn measure(
+        &self,
+        text: Option<&Path>,
+        n_ctx: Option<u32>,
+        windows: Option<u32>,
+        device: Option<&str>,
+    ) -> Result<Measure, Failure> {
+        Ok(Measure {
+            text: text.map(Path::to_path_buf).or_else(|| self.settings.eval.text.clone()),
+            n_ctx: n_ctx.or(self.settings.eval.n_ctx).unwrap_or(DEFAULT_N_CTX) as usize,
+            max_windows: windows.map(|n| n as usize),
+            device: self.device(device)?,
+        })
+    }
+
+    fn device(&self, named: Option<&str>) -> Result<Device, Failure> {
+        parse_or("--device", named.or(self.settings.device.as_deref()), Device::Cpu)
+    }
+}
+
+/// Flags beat the file as a whole: `--bits` on the command line is not overruled by `type` in the file.
+fn mix(args: &Quantize, settings: &Settings) -> Result<Mix, Failure> {
+    let (bits, name) = match (args.bits, &args.r#type) {
+        (None, None) => (settings.quantize.bits, settings.quantize.r#type.as_ref()),
+        (bits, name) => (bits, name.as_ref()),
+    };
+    match (bits, name) {
+        (Some(_), Some(_)) => Err(Failure::usage(format!("{FILE_NAME}: give either `bits` or `type`"))),
+        (_, Some(name)) => parse("--type", name),
+        (bits, None) => Mix::from_bits(bits.unwrap_or(DEFAULT_BITS))
+            .map_err(|error| Failure::usage(format!("--bits: {error}"))),
+    }
+}
+
+/// `NAME-SUFFIX.gguf` in the working directory.
+fn default_output(model: &Path, suffix: &str) -> PathBuf {
+    let model = model.canonicalize().unwrap_or_else(|_| model.to_path_buf());
+    let name = model.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy());
+    PathBuf::from(format!("{name}-{suffix}.gguf"))
+}
+
+fn parse<T: FromStr<Err: Display>>(option: &str, value: &str) -> Result<T, Failure> {
+    value.parse().map_err(|error| Failure::usage(format!("{option} {value}: {error}")))
+}
+
+fn parse_or<T: FromStr<Err: Display>>(
+    option: &str,
+    value: Option<impl AsRef<str>>,
+    default: T,
+) -> Result<T, Failure> {
+    value.map_or(Ok(default), |value| parse(option, value.as_ref()))
+}
+
+fn parse_all<T: FromStr<Err: Display>>(
+    option: &str,
+    typed: &[String],
+    file: &[String],
+) -> Result<Vec<T>, Failure> {
+    let values = if typed.is_empty() { file } else { typed };
+    values.iter().map(|value| parse(option, value)).collect()
+}
