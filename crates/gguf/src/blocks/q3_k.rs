@@ -4,6 +4,8 @@
 //! Bit g of high byte l belongs to weight 32 g + l. Scale i is stored plus 32: its low four bits in the low
 //! (i < 8) or high half of byte i % 8, its high two bits at bits 2 (i / 4) of byte 8 + i % 4.
 
+use super::fit::k_signed::SignedSuperBlock;
+use super::fit::symmetric::Symmetric;
 use super::format::{BlockFormat, Importance, Levels, MAX_SUB_BLOCKS, Step};
 use super::k_scales::{SignedScales, read_f16, write_f16};
 use crate::{QK_K, TensorType};
@@ -11,6 +13,13 @@ use crate::{QK_K, TensorType};
 /// The format Q3_K.
 #[derive(Clone, Copy, Debug)]
 pub struct Q3K;
+
+const SEARCH: SignedSuperBlock = SignedSuperBlock {
+    sub_block: Symmetric { lowest: -4.0, highest: 3.0, trials: &[-0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0], refits: 1 },
+    lowest_code: -32.0,
+    reach: 4,
+    second_reach: 1,
+};
 
 impl BlockFormat<QK_K, 110> for Q3K {
     const TYPE: TensorType = TensorType::Q3_K;
@@ -20,8 +29,7 @@ impl BlockFormat<QK_K, 110> for Q3K {
 
     #[inline(always)]
     fn fit(x: &[[f32; QK_K]], importance: Importance<QK_K>, scales: &mut [Self::Scales]) {
-        let _ = (x, importance, scales);
-        todo!("the fit lands next")
+        SEARCH.fit(x, importance, scales);
     }
 
     #[inline(always)]

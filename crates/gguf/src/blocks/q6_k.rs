@@ -4,6 +4,8 @@
 //! In each half h of 128 weights, low byte 64 h + l holds weights l and l + 64 of the half (l < 64), and
 //! high byte 32 h + l weights l + {0, 32, 64, 96}, lowest bits first.
 
+use super::fit::k_signed::SignedSuperBlock;
+use super::fit::symmetric::Symmetric;
 use super::format::{BlockFormat, Importance, Levels, MAX_SUB_BLOCKS, Step};
 use super::k_scales::{SignedScales, read_f16, write_f16};
 use crate::{QK_K, TensorType};
@@ -11,6 +13,13 @@ use crate::{QK_K, TensorType};
 /// The format Q6_K.
 #[derive(Clone, Copy, Debug)]
 pub struct Q6K;
+
+const SEARCH: SignedSuperBlock = SignedSuperBlock {
+    sub_block: Symmetric { lowest: -32.0, highest: 31.0, trials: &[-0.5, -0.25, 0.0, 0.25, 0.5], refits: 1 },
+    lowest_code: -128.0,
+    reach: 6,
+    second_reach: 1,
+};
 
 impl BlockFormat<QK_K, 210> for Q6K {
     const TYPE: TensorType = TensorType::Q6_K;
@@ -20,8 +29,7 @@ impl BlockFormat<QK_K, 210> for Q6K {
 
     #[inline(always)]
     fn fit(x: &[[f32; QK_K]], importance: Importance<QK_K>, scales: &mut [Self::Scales]) {
-        let _ = (x, importance, scales);
-        todo!("the fit lands next")
+        SEARCH.fit(x, importance, scales);
     }
 
     #[inline(always)]

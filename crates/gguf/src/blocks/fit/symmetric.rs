@@ -71,21 +71,38 @@ impl Symmetric {
 
     /// Levels under the scale of `from`, and the best scale for those.
     #[inline(always)]
-    pub(super) fn refit<S: Simd, const N: usize>(
+    fn refit<S: Simd, const N: usize>(&self, simd: S, group: &Group<S, N>, from: Fitted<S>) -> Fitted<S> {
+        from.or(self.levels_of(simd, group, inverse_of(simd, from.scale)))
+    }
+
+    /// Σ w x q and Σ w q² for the levels under a given scale.
+    #[inline(always)]
+    pub(super) fn level_sums<S: Simd, const N: usize>(
         &self,
         simd: S,
         group: &Group<S, N>,
-        from: Fitted<S>,
-    ) -> Fitted<S> {
-        let fitted = (from.scale * from.scale).gt(F32::splat(simd, 0.0));
-        let one = F32::splat(simd, 1.0);
-        let inverse = fitted.select(one / fitted.select(from.scale, one), F32::splat(simd, 0.0));
-        from.or(self.levels_of(simd, group, inverse))
+        scale: F32<S>,
+    ) -> (F32<S>, F32<S>) {
+        self.sums_of(simd, group, inverse_of(simd, scale))
     }
 
     /// The best scale for the levels that `inverse` scales x to.
     #[inline(always)]
     fn levels_of<S: Simd, const N: usize>(&self, simd: S, group: &Group<S, N>, inverse: F32<S>) -> Fitted<S> {
+        let (xq, qq) = self.sums_of(simd, group, inverse);
+        let any = qq.gt(F32::splat(simd, 0.0));
+        let scale = xq / any.select(qq, F32::splat(simd, 1.0));
+        Fitted { scale, curvature: qq, explained: scale * xq }
+    }
+
+    /// Σ w x q and Σ w q² for the levels round(x · inverse).
+    #[inline(always)]
+    fn sums_of<S: Simd, const N: usize>(
+        &self,
+        simd: S,
+        group: &Group<S, N>,
+        inverse: F32<S>,
+    ) -> (F32<S>, F32<S>) {
         let zero = F32::splat(simd, 0.0);
         let (low, high) = (F32::splat(simd, self.lowest), F32::splat(simd, self.highest));
         let (mut xq, mut qq) = (zero, zero);
@@ -95,10 +112,16 @@ impl Symmetric {
             xq = xq + wq * group.x[i];
             qq = qq + wq * q;
         }
-        let any = qq.gt(zero);
-        let scale = xq / any.select(qq, F32::splat(simd, 1.0));
-        Fitted { scale, curvature: qq, explained: scale * xq }
+        (xq, qq)
     }
+}
+
+/// 1 / scale, 0 for 0.
+#[inline(always)]
+fn inverse_of<S: Simd>(simd: S, scale: F32<S>) -> F32<S> {
+    let (zero, one) = (F32::splat(simd, 0.0), F32::splat(simd, 1.0));
+    let nonzero = (scale * scale).gt(zero);
+    nonzero.select(one / nonzero.select(scale, one), zero)
 }
 
 /// Scales of a group of sub-blocks.
