@@ -1,1 +1,3 @@
-//! Tests over the whole workspace; the crate itself holds nothing.
+//! Tests over the whole workspace. The crate itself holds what they share.
+
+pub mod fixture;
