@@ -60,8 +60,9 @@ impl Levels {
     pub fn nearest(self, y: f32) -> u8 {
         match self {
             Levels::Uniform { lowest, highest } => {
-                let level = round_ties_even(clamp(y, lowest as f32, highest as f32));
-                (level as i32 - lowest) as u8
+                // The integer is in the low bits of the sum; a checked conversion would cost more than all else.
+                let sum = clamp(y, lowest as f32, highest as f32) + ROUNDING;
+                sum.to_bits().wrapping_sub(ROUNDING.to_bits()).wrapping_sub(lowest as u32) as u8
             }
             Levels::Codebook(table) => {
                 let mut code = 0;
@@ -272,10 +273,12 @@ pub(super) fn clamp(x: f32, low: f32, high: f32) -> f32 {
     if x < high { x } else { high }
 }
 
-/// The nearest integer, ties to even, for |x| < 2²²: adding 1.5 · 2²³ leaves no fraction bits.
+/// 1.5 · 2²³: a sum with it, for |x| < 2²², has no fraction bits, and its low bits are the integer's.
+const ROUNDING: f32 = 12_582_912.0;
+
+/// The nearest integer, ties to even, for |x| < 2²².
 /// Two additions on every instruction set, where `f32::round_ties_even` is a library call on plain x86-64.
 #[inline(always)]
 pub(super) fn round_ties_even(x: f32) -> f32 {
-    const MAGIC: f32 = 12_582_912.0;
-    (x + MAGIC) - MAGIC
+    (x + ROUNDING) - ROUNDING
 }
