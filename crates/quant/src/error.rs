@@ -42,7 +42,11 @@ pub enum QuantError {
 
 /// An error unless `values` has `expected` entries.
 pub(crate) fn check_length<T>(what: &'static str, values: &[T], expected: usize) -> Result<(), QuantError> {
-    if values.len() == expected { Ok(()) } else { Err(QuantError::Length { what, expected, found: values.len() }) }
+    if values.len() == expected {
+        Ok(())
+    } else {
+        Err(QuantError::Length { what, expected, found: values.len() })
+    }
 }
 
 /// Rows in a matrix of `len` values with `columns` columns.

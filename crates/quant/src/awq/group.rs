@@ -107,9 +107,14 @@ impl GroupedHeads {
     /// # Errors
     /// A count of 0, or query heads that are no multiple of the value heads.
     pub fn new(query_heads: usize, value_heads: usize, head_dim: usize) -> Result<Self, QuantError> {
-        let sound = head_dim > 0 && value_heads > 0 && query_heads > 0 && query_heads.is_multiple_of(value_heads);
+        let sound =
+            head_dim > 0 && value_heads > 0 && query_heads > 0 && query_heads.is_multiple_of(value_heads);
         if !sound {
-            return Err(QuantError::Length { what: "query heads", expected: value_heads, found: query_heads });
+            return Err(QuantError::Length {
+                what: "query heads",
+                expected: value_heads,
+                found: query_heads,
+            });
         }
         Ok(Self { query_heads, value_heads, head_dim })
     }

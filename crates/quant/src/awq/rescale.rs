@@ -88,7 +88,9 @@ pub fn round_scaled<G: Grid>(
         || (Vec::new(), Vec::new()),
         |(scaled, bytes), (rows, out)| {
             scaled.clear();
-            scaled.extend(rows.chunks_exact(columns).flat_map(|row| row.iter().zip(scales).map(|(w, s)| w * s)));
+            scaled.extend(
+                rows.chunks_exact(columns).flat_map(|row| row.iter().zip(scales).map(|(w, s)| w * s)),
+            );
             bytes.resize(rows.len() / columns * row_bytes, 0);
             grid.encode(scaled, columns, importance.as_deref(), bytes)?;
             grid.decode(bytes, out)?;

@@ -90,8 +90,13 @@ pub fn search<E>(
     if !unscaled_loss.is_finite() {
         return Err(SearchError::NotFinite { loss: unscaled_loss });
     }
-    let mut best =
-        Best { candidate: Candidate::IDENTITY, scales: ones, loss: unscaled_loss, unscaled_loss, evaluations: 1 };
+    let mut best = Best {
+        candidate: Candidate::IDENTITY,
+        scales: ones,
+        loss: unscaled_loss,
+        unscaled_loss,
+        evaluations: 1,
+    };
     for &family in &options.families {
         let weights = match family {
             Family::Activation => None,

@@ -41,7 +41,10 @@ impl InputStatistics<'_> {
             Self::SecondMoments(moments) => rows
                 .chunks_exact(columns)
                 .map(|row| {
-                    row.iter().zip(moments).map(|(&d, &h)| f64::from(d) * f64::from(d) * f64::from(h)).sum::<f64>()
+                    row.iter()
+                        .zip(moments)
+                        .map(|(&d, &h)| f64::from(d) * f64::from(d) * f64::from(h))
+                        .sum::<f64>()
                 })
                 .sum(),
             Self::Covariance(h) => {
@@ -82,7 +85,11 @@ pub fn output_error(
 ///
 /// # Errors
 /// Lengths that do not fit.
-pub fn output_energy(weights: &[f32], columns: usize, inputs: InputStatistics<'_>) -> Result<f64, QuantError> {
+pub fn output_energy(
+    weights: &[f32],
+    columns: usize,
+    inputs: InputStatistics<'_>,
+) -> Result<f64, QuantError> {
     sum_over_rows(weights, columns, inputs, |range, rows| rows.extend_from_slice(&weights[range]))
 }
 

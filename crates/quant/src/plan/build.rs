@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use slmc_gguf::TensorType;
 
 use super::{Pattern, PatternOption, Plan, PlanError, PlannedTensor, Reason, TypeOverride};
-use crate::mix::{Choice, Mix, ModelFacts, TensorFacts};
 use crate::Method;
+use crate::mix::{Choice, Mix, ModelFacts, TensorFacts};
 
 /// What the user asked for.
 #[derive(Clone, Debug)]
@@ -34,7 +34,11 @@ impl Plan {
     ///
     /// # Errors
     /// A pattern that matches no quantizable tensor or that decides none, a name listed twice, a shape without size.
-    pub fn new(model: &ModelFacts, tensors: &[TensorFacts], request: &PlanRequest) -> Result<Self, PlanError> {
+    pub fn new(
+        model: &ModelFacts,
+        tensors: &[TensorFacts],
+        request: &PlanRequest,
+    ) -> Result<Self, PlanError> {
         let mut names = HashSet::new();
         if let Some(twice) = tensors.iter().find(|t| !names.insert(t.name.as_str())) {
             return Err(PlanError::Duplicate { tensor: twice.name.clone() });
@@ -84,7 +88,9 @@ impl PlanRequest {
             let reason = Reason::Kept { pattern: keep.to_string(), instead_of };
             return (Choice::fitted(tensor.source, tensor.columns()), reason);
         }
-        if let Some(TypeOverride { pattern, ty }) = self.overrides.iter().find(|o| o.pattern.matches(&tensor.name)) {
+        if let Some(TypeOverride { pattern, ty }) =
+            self.overrides.iter().find(|o| o.pattern.matches(&tensor.name))
+        {
             let reason = Reason::Override { pattern: pattern.to_string(), instead_of };
             return (Choice::fitted(*ty, tensor.columns()), reason);
         }
@@ -129,7 +135,8 @@ fn check_patterns(tensors: &[TensorFacts], request: &PlanRequest) -> Result<(), 
 
 /// (weights, bytes) of a tensor; `None` for no weights, an overflow, or rows that are no whole blocks.
 fn size(ty: TensorType, shape: &[usize]) -> Option<(u64, u64)> {
-    let weights = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n > 0 && !shape.is_empty())?;
+    let weights =
+        shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n > 0 && !shape.is_empty())?;
     let columns = *shape.last()?;
     let bytes = ty.bytes_for(columns)?.checked_mul(weights / columns)?;
     Some((u64::try_from(weights).ok()?, u64::try_from(bytes).ok()?))

@@ -7,8 +7,8 @@ mod reason;
 use serde::{Deserialize, Serialize};
 use slmc_gguf::TensorType;
 
-use crate::mix::{Fallback, Mix};
 use crate::Method;
+use crate::mix::{Fallback, Mix};
 
 pub use build::PlanRequest;
 pub use pattern::{Pattern, PatternOption, TypeOverride};
@@ -116,7 +116,9 @@ pub enum PlanError {
         pattern: String,
     },
     /// A pattern matches tensors, and earlier ones have decided all of them.
-    #[error("--tensor-type `{pattern}` decides nothing: {option} `{by}` has already decided every tensor it matches")]
+    #[error(
+        "--tensor-type `{pattern}` decides nothing: {option} `{by}` has already decided every tensor it matches"
+    )]
     Shadowed {
         /// The pattern without effect.
         pattern: String,

@@ -44,7 +44,9 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Mix { mix, rule } => write!(f, "{mix}: {rule}"),
-            Self::Override { pattern, instead_of } => write!(f, "--tensor-type `{pattern}`, not {instead_of}"),
+            Self::Override { pattern, instead_of } => {
+                write!(f, "--tensor-type `{pattern}`, not {instead_of}")
+            }
             Self::Kept { pattern, instead_of } => write!(f, "--keep `{pattern}`, not {instead_of}"),
             Self::OneDimensional => f.write_str("a vector"),
             Self::NeverQuantized => f.write_str("never quantized"),
