@@ -2,7 +2,7 @@
 //!
 //! Peak memory is one block and the hidden states, never the model.
 
-use slmc_model::{Block, Context, Device, Embedding, Tensor, WeightSource};
+use slmc_model::{Block, BurnDevice, Context, Tensor, WeightSource, embed};
 
 use crate::PipelineError;
 use crate::progress::{Reporter, Unit};
@@ -23,18 +23,16 @@ pub type HiddenStates = Vec<Tensor<3>>;
 pub fn walk(
     source: &dyn WeightSource,
     sequences: &[Vec<u32>],
-    device: Device,
+    device: &BurnDevice,
     reporter: &dyn Reporter,
     mut visit: impl FnMut(usize, &mut Block, &mut HiddenStates, &Context) -> Result<(), PipelineError>,
 ) -> Result<HiddenStates, PipelineError> {
     let config = source.config();
-    let device = device.burn().map_err(slmc_model::ModelError::from)?;
     let seq_len = sequences.first().map_or(0, Vec::len);
-    let context = Context::new(config, seq_len, &device, source.kv_precision())?;
-    let embedding = Embedding::new(source);
+    let context = Context::new(config, seq_len, device, source.kv_precision())?;
     let mut hidden = HiddenStates::new();
     for batch in sequences.chunks((BATCH_TOKENS / seq_len.max(1)).max(1)) {
-        hidden.push(embedding.forward(&batch.concat(), batch.len(), &device)?);
+        hidden.push(embed(source, &batch.concat(), seq_len, device)?);
     }
     reporter.begin("Calibrating", config.num_hidden_layers as u64, Unit::Steps);
     for layer in 0..config.num_hidden_layers {
@@ -42,7 +40,7 @@ pub fn walk(
             return Err(PipelineError::Cancelled);
         }
         reporter.status(&format!("block {layer}"));
-        let mut block = Block::load(source, layer, &device)?;
+        let mut block = Block::load(source, layer, device)?;
         visit(layer, &mut block, &mut hidden, &context)?;
         reporter.advance(1);
     }

@@ -1,7 +1,7 @@
 //! What a block's linear layers are fed with: statistics over all calibration tokens, and some of the inputs themselves.
 
 use slmc_calibration::statistics::ColumnMoments;
-use slmc_model::{Block, Context, LinearInput, LinearObserver, ObserverError};
+use slmc_model::{Block, Context, LinearInput, LinearObserver};
 use slmc_quant::awq::GroupKind;
 
 use crate::PipelineError;
@@ -110,7 +110,12 @@ struct Observer {
 }
 
 impl LinearObserver for Observer {
-    fn observe(&mut self, input: LinearInput, x: &[f32], d_in: usize) -> Result<(), ObserverError> {
+    fn observe(
+        &mut self,
+        input: LinearInput,
+        x: &[f32],
+        d_in: usize,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let (position, what) = match input {
             LinearInput::Attention => (0, "query, key and value"),
             LinearInput::Output => (1, "attention output"),

@@ -11,7 +11,7 @@ mod objective;
 use std::collections::HashMap;
 
 use serde::Serialize;
-use slmc_model::{Block, Context, Head, WeightSource, arch::Role};
+use slmc_model::{Block, Context, Device, Head, HostView, ModelError, Role, WeightSource};
 use slmc_quant::Plan;
 use slmc_quant::awq::{GroupKind, GroupedHeads, Producer, ScaleGroup, scale_groups, scaled_second_moments};
 
@@ -55,15 +55,16 @@ pub fn calibrate(
     source: &dyn WeightSource,
     sequences: &[Vec<u32>],
     plan: &Plan,
-    device: slmc_model::Device,
+    device: Device,
     reporter: &dyn Reporter,
 ) -> Result<Calibrated, PipelineError> {
     let mut calibrated = Calibrated::default();
-    let hidden = walk(source, sequences, device, reporter, |layer, block, hidden, context| {
+    let device = device.burn().map_err(ModelError::from)?;
+    let hidden = walk(source, sequences, &device, reporter, |layer, block, hidden, context| {
         let inputs = BlockInputs::collect(layer, block, hidden, context)?;
-        calibrated.search_block(source, layer, block, &inputs, context, plan)
+        calibrated.search_block(source, block, &inputs, context, plan)
     })?;
-    let head = Head::load(source, &device.burn().map_err(slmc_model::ModelError::from)?)?;
+    let head = Head::load(source, &device)?;
     calibrated.weigh_head(source, &head, hidden)?;
     Ok(calibrated)
 }
@@ -72,13 +73,13 @@ impl Calibrated {
     fn search_block(
         &mut self,
         source: &dyn WeightSource,
-        layer: usize,
         block: &mut Block,
         inputs: &BlockInputs,
         context: &Context,
         plan: &Plan,
     ) -> Result<(), PipelineError> {
         let config = source.config();
+        let layer = block.layer();
         let heads =
             GroupedHeads::new(config.num_attention_heads, config.num_key_value_heads, config.head_dim)
                 .map_err(|source| PipelineError::Rounding { tensor: format!("blk.{layer}"), source })?;
@@ -156,8 +157,8 @@ impl Calibrated {
         let mut collector = inputs::Collector::new(source.config().hidden_size, "the head");
         for states in hidden {
             let [sequences, seq_len, width] = states.dims();
-            let normalized = head.normalize(states.reshape([sequences * seq_len, width]));
-            collector.add(&slmc_model::HostView::of(&normalized))?;
+            let normalized = head.normalize(&states.reshape([sequences * seq_len, width]));
+            collector.add(&HostView::of(&normalized))?;
         }
         let config = source.config();
         if let Some(name) = config.arch.gguf_name(config.head()) {

@@ -1,8 +1,7 @@
 //! The output error of a group of tensors under candidate scales.
 
 use serde::Serialize;
-use slmc_model::arch::Role;
-use slmc_model::{Block, Context, HostView, NoObserver, Tensor, host_tensor};
+use slmc_model::{Block, Context, HostView, NoObserver, Role, Tensor, host};
 use slmc_quant::awq::{
     Candidate, GroupKind, GroupedHeads, ScaleGroup, SearchError, SearchOptions, round_scaled, search,
 };
@@ -113,7 +112,7 @@ impl<'a> Module<'a> {
                 tensor: name.clone(),
                 reason: "the plan has no such tensor".into(),
             })?;
-            let weights = block.weight(role).expect("every block has its matrices").to_vec();
+            let weights = block.weight(role)?;
             consumers.push(Consumer { role, name: name.clone(), ty: planned.ty, weights });
         }
         let mut module = Self { kind: group.kind, block, inputs, context, consumers, reference: Vec::new() };
@@ -151,7 +150,7 @@ impl<'a> Module<'a> {
         let samples = self.inputs.samples(self.kind);
         let (sequences, seq_len) = (self.inputs.sequences, self.inputs.seq_len);
         let width = samples.len() / (sequences * seq_len).max(1);
-        let x: Tensor<3> = host_tensor(samples.to_vec(), [sequences, seq_len, width], self.context.device());
+        let x: Tensor<3> = host::tensor(samples.to_vec(), [sequences, seq_len, width], self.block.device());
         let output = match self.kind {
             GroupKind::AttentionInput => self.block.attention_output(x, self.context, &mut NoObserver)?,
             _ => self.block.mlp_output(x, &mut NoObserver)?,

@@ -2,8 +2,8 @@
 
 use slmc_checkpoint::{Checkpoint, Dtype};
 use slmc_gguf::TensorType;
-use slmc_model::{ModelConfig, RopeScaling, arch::Role, rope::rope_factors};
-use slmc_quant::TensorFacts;
+use slmc_model::{ModelConfig, Role, RopeScaling, rope::rope_factors};
+use slmc_quant::mix::TensorFacts;
 
 use crate::PipelineError;
 

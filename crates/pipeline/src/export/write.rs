@@ -23,7 +23,7 @@ pub struct TensorReport {
     /// GGUF name.
     pub name: String,
     /// The type stored.
-    #[serde(rename = "type", serialize_with = "slmc_quant::type_name::serialize")]
+    #[serde(rename = "type", serialize_with = "slmc_quant::plan::type_name::serialize")]
     pub ty: TensorType,
     /// Dimensions, outermost first.
     pub shape: Vec<usize>,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
-use slmc_calibration::Documents;
+use slmc_calibration::bundled;
 use slmc_eval::{Evaluation, Options, Progress, Protocol};
 use slmc_model::{Device, WeightSource};
 
@@ -68,22 +68,15 @@ pub fn evaluate(
     let base = settings.base.as_deref().map(ModelFile::open).transpose()?;
     let source = model.source()?;
     let base_source = base.as_ref().map(ModelFile::source).transpose()?;
-    let vocab_size = source.config().vocab_size;
 
     let (text, name) = read_text(settings.measure.text.as_deref())?;
-    let tokens = tokenize(&model, source.as_ref(), &text)?;
+    let (tokens, bos) = tokenize(&model, source.as_ref(), &text)?;
     if let (Some(base), Some(base_source)) = (&base, &base_source) {
-        let base_tokens = tokenize(base, base_source.as_ref(), &text)?;
-        if base_tokens != tokens {
+        let in_base = tokenize(base, base_source.as_ref(), &text)?;
+        if in_base != (tokens.clone(), bos) {
             return Err(PipelineError::TokenizersDiffer { model: model.path(), base: base.path() });
         }
     }
-    let vocabulary = model.vocabulary(vocab_size, None);
-    let bos = match &vocabulary {
-        Ok(vocabulary) => vocabulary.leading_bos(),
-        // a checkpoint whose tokenizer GGUF cannot name can still be measured
-        Err(_) => None,
-    };
     let measured = Measured { bos, tokens, measure: &settings.measure };
     let started = std::time::Instant::now();
     let evaluation = measured.run(source.as_ref(), base_source.as_deref(), reporter)?;
@@ -163,14 +156,18 @@ fn read_text(path: Option<&std::path::Path>) -> Result<(String, String), Pipelin
                 .map_err(|source| PipelineError::Text { path: path.to_path_buf(), source })?;
             (text, path.display().to_string())
         }
-        None => (Documents::bundled_held_out()?.join("\n\n"), "bundled held-out text".into()),
+        None => (bundled::held_out()?, "bundled held-out text".into()),
     })
 }
 
-fn tokenize(model: &ModelFile, source: &dyn WeightSource, text: &str) -> Result<Vec<u32>, PipelineError> {
+/// The text's token ids, and the token the model expects in front of every window.
+fn tokenize(
+    model: &ModelFile,
+    source: &dyn WeightSource,
+    text: &str,
+) -> Result<(Vec<u32>, Option<u32>), PipelineError> {
     let vocab_size = source.config().vocab_size;
     let tokenizer = model.tokenizer(vocab_size)?;
-    let tokens = tokenizer.encode_text(text)?;
-    tokenizer.check_vocabulary(vocab_size)?;
-    Ok(tokens)
+    tokenizer.check_vocab_size(vocab_size)?;
+    Ok((tokenizer.encode_text(text)?, tokenizer.bos()))
 }

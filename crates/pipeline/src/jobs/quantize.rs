@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 use serde_json::json;
-use slmc_calibration::{Documents, TokenBatches};
+use slmc_calibration::{Calibration, ChatTemplate, TokenBatches, bundled, documents};
 use slmc_checkpoint::Checkpoint;
 use slmc_gguf::container::{Layout, Writer};
 use slmc_gguf::vocabulary::Vocabulary;
@@ -134,7 +134,7 @@ impl Prepared {
         };
         let plan = Plan::new(&model_facts(&config), &facts, &request)?;
         let batches = match settings.method.needs_calibration() {
-            true => Some(calibration_batches(&settings, &model, &config, &vocabulary, &checkpoint)?),
+            true => Some(calibration_batches(&settings, &model, &config, &checkpoint)?),
             false => None,
         };
         let name = model.name();
@@ -237,10 +237,11 @@ impl Prepared {
                 summary(&self.left_out),
             ));
         }
-        if let Some(batches) = &self.batches {
-            if let Some(note) = batches.shortfall() {
-                reporter.warn(&note);
-            }
+        if let Some(batches) = self.batches.as_ref().filter(|b| b.missing() > 0) {
+            reporter.warn(&format!(
+                "the calibration text has {} tokens, enough for {} samples of {}; {} were asked for",
+                batches.text_tokens, batches.available, batches.seq_len, batches.requested,
+            ));
         }
     }
 
@@ -277,22 +278,26 @@ fn calibration_batches(
     settings: &QuantizeSettings,
     model: &ModelFile,
     config: &ModelConfig,
-    vocabulary: &Vocabulary,
     checkpoint: &Checkpoint,
 ) -> Result<TokenBatches, PipelineError> {
     let tokenizer = model.tokenizer(config.vocab_size)?;
-    let template = slmc_calibration::ChatTemplate::of_checkpoint(
-        checkpoint.chat_template()?.as_deref(),
-        checkpoint.tokenizer_config()?.as_ref(),
-    )?;
-    let documents = match settings.calibration.as_slice() {
-        [] => Documents::bundled(template.as_ref())?,
-        files => Documents::read(files, template.as_ref())?,
-    };
+    tokenizer.check_vocab_size(config.vocab_size)?;
+    let tokenizer_config = checkpoint.tokenizer_config()?;
+    let template = checkpoint
+        .chat_template()?
+        .map(|source| ChatTemplate::new(&source, tokenizer_config.as_ref()))
+        .transpose()?;
+    let mut text = Vec::new();
+    for file in &settings.calibration {
+        text.extend(documents::read(file, template.as_ref())?);
+    }
+    if settings.calibration.is_empty() {
+        text = bundled::documents(template.as_ref())?;
+    }
     let mut options = settings.batches.clone();
     options.seq_len = options.seq_len.min(config.max_position_embeddings);
-    options.bos = vocabulary.leading_bos();
-    Ok(TokenBatches::build(&documents, &tokenizer, &options)?)
+    options.bos = tokenizer.bos();
+    Ok(Calibration::build(&text, &tokenizer, &options)?)
 }
 
 /// The recipe that goes into the file: what a user would type again. Paths and thread counts stay out.
