@@ -41,6 +41,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let total = writer.layout().total_bytes();
     writer.finish()?;
     let all = start.elapsed().as_secs_f64();
-    println!("{total} bytes: handed over in {written:.2} s, durable in {all:.2} s, {:.0} MB/s", total as f64 / 1e6 / all);
+    println!(
+        "{total} bytes: handed over in {written:.2} s, durable in {all:.2} s, {:.0} MB/s",
+        total as f64 / 1e6 / all
+    );
     Ok(())
 }

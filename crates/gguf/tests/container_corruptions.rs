@@ -76,7 +76,10 @@ fn the_builder_makes_sound_files() {
 
 #[test]
 fn magic_and_version() {
-    assert_eq!(Raw(b"PK\x03\x04....".to_vec()).error(), FormatError::NotGguf { found: b"PK\x03\x04".to_vec() });
+    assert_eq!(
+        Raw(b"PK\x03\x04....".to_vec()).error(),
+        FormatError::NotGguf { found: b"PK\x03\x04".to_vec() }
+    );
     assert_eq!(Raw::start(1, 0, 0).error(), FormatError::UnsupportedVersion { version: 1 });
     assert_eq!(Raw::start(4, 0, 0).error(), FormatError::UnsupportedVersion { version: 4 });
     assert_eq!(Raw::start(3 << 24, 0, 0).error(), FormatError::BigEndian { version: 3 << 24 });
@@ -211,7 +214,8 @@ fn shapes() {
         one_tensor(&[8, 0], 0, 0, 64),
         FormatError::EmptyDimension { tensor: tensor(), shape: vec![0, 8] }
     );
-    for extents in [vec![1 << 33, 1 << 33], vec![u64::MAX], vec![1 << 62, 2], vec![1 << 61], vec![1 << 32; 4]] {
+    for extents in [vec![1 << 33, 1 << 33], vec![u64::MAX], vec![1 << 62, 2], vec![1 << 61], vec![1 << 32; 4]]
+    {
         let shape = extents.iter().rev().copied().collect();
         assert_eq!(one_tensor(&extents, 0, 0, 64), FormatError::ShapeOverflow { tensor: tensor(), shape });
     }
@@ -226,7 +230,10 @@ fn tensor_types() {
     let error = one_tensor(&[256], 16, 0, 256);
     assert_eq!(error, FormatError::UnknownTensorType { tensor: "w".into(), id: 16 });
     assert!(error.to_string().contains("iq2_xxs"), "{error}");
-    assert_eq!(one_tensor(&[256], 777, 0, 256), FormatError::UnknownTensorType { tensor: "w".into(), id: 777 });
+    assert_eq!(
+        one_tensor(&[256], 777, 0, 256),
+        FormatError::UnknownTensorType { tensor: "w".into(), id: 777 }
+    );
 }
 
 #[test]

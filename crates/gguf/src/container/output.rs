@@ -1,13 +1,13 @@
 //! Writing at any offset, in whole pages, past the page cache.
 //!
 //! Bytes that fill whole pages go to a thread that writes them while the callers compute on. Pages that a write fills only
-//! in part wait in memory for the rest. So the disk sees aligned writes only, which direct I/O asks for: the data is
+//! in part wait in memory for the rest, and what has gathered while the disk was busy goes out as one write. So the disk sees aligned writes only, which direct I/O asks for: the data is
 //! on its way at once, no page-cache memory is taken for it, and the closing sync has little left to do. Where direct
 //! I/O is not to be had, the same thread writes through the page cache and asks for early write-back.
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, IoSlice, Seek, SeekFrom, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -15,11 +15,11 @@ use std::thread::JoinHandle;
 /// Unit of all writes to disk: covers the logical block size of every usual disk.
 const PAGE: usize = 4096;
 
-/// Pages of one write; 2 MiB keeps a disk busy.
-const CHUNK_PAGES: usize = 512;
+/// Pages that travel together at most.
+const CHUNK_PAGES: usize = 128;
 
 /// Chunks in flight at most: bounds the memory and how far the callers run ahead of the disk.
-const CHUNKS: usize = 8;
+const CHUNKS: usize = 32;
 
 /// One page, aligned as direct I/O needs its memory to be.
 #[derive(Clone, Copy)]
@@ -31,6 +31,18 @@ struct Job {
     pages: Vec<Page>,
     used: usize,
     offset: u64,
+}
+
+impl Job {
+    fn bytes(&self) -> &[u8] {
+        let pages = &self.pages[..self.used];
+        // SAFETY: `Page` is 4096 initialized bytes without padding, so the slice covers exactly `pages`.
+        unsafe { std::slice::from_raw_parts(pages.as_ptr().cast(), size_of_val(pages)) }
+    }
+
+    fn end(&self) -> u64 {
+        self.offset + (self.used * PAGE) as u64
+    }
 }
 
 /// A page filled in part, with the number of bytes there.
@@ -170,15 +182,18 @@ impl Drop for PagedOutput {
 /// The writing thread. After a failure it only takes chunks back, so that no caller waits for one forever.
 fn drain(queue: &Receiver<Job>, destination: &Destination, shared: &Shared) {
     let mut failed = false;
-    for job in queue {
-        if !failed && let Err(error) = destination.write(&job) {
-            *lock(&shared.failure) = Some(error);
-            failed = true;
+    while let Ok(first) = queue.recv() {
+        // What came while the last write ran goes together: a disk is slow with many small writes.
+        let mut jobs: Vec<Job> = std::iter::once(first).chain(queue.try_iter().take(CHUNKS)).collect();
+        jobs.sort_by_key(|job| job.offset);
+        for run in jobs.chunk_by(|a, b| a.end() == b.offset) {
+            if !failed && let Err(error) = destination.write(run) {
+                *lock(&shared.failure) = Some(error);
+                failed = true;
+            }
         }
-        if job.pages.len() == CHUNK_PAGES {
-            lock(&shared.free).push(job.pages);
-            shared.returned.notify_one();
-        }
+        lock(&shared.free).extend(jobs.into_iter().map(|job| job.pages).filter(|p| p.len() == CHUNK_PAGES));
+        shared.returned.notify_all();
     }
 }
 
@@ -206,32 +221,39 @@ impl Destination {
         Self { file }
     }
 
-    fn write(&self, job: &Job) -> io::Result<()> {
-        let bytes = as_bytes(&job.pages[..job.used]);
-        match self.write_all_at(job.offset, bytes) {
+    /// Writes jobs that follow each other without a gap.
+    fn write(&self, run: &[Job]) -> io::Result<()> {
+        match self.write_all_at(run) {
             // A disk whose blocks are larger than a page: go through the page cache from here on.
             #[cfg(target_os = "linux")]
             Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
                 direct_io(&self.file, false)?;
-                self.write_all_at(job.offset, bytes)?;
+                self.write_all_at(run)?;
             }
             other => other?,
         }
         #[cfg(target_os = "linux")]
-        start_write_back(&self.file, job.offset, bytes.len());
+        if let (Some(first), Some(last)) = (run.first(), run.last()) {
+            start_write_back(&self.file, first.offset, last.end() - first.offset);
+        }
         Ok(())
     }
 
-    fn write_all_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    fn write_all_at(&self, run: &[Job]) -> io::Result<()> {
         let mut file = &self.file;
-        file.seek(SeekFrom::Start(offset))?;
-        file.write_all(bytes)
+        let mut slices: Vec<IoSlice<'_>> = run.iter().map(|job| IoSlice::new(job.bytes())).collect();
+        let mut slices = slices.as_mut_slice();
+        file.seek(SeekFrom::Start(run.first().map_or(0, |job| job.offset)))?;
+        while !slices.is_empty() {
+            match file.write_vectored(slices) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => IoSlice::advance_slices(&mut slices, written),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
     }
-}
-
-fn as_bytes(pages: &[Page]) -> &[u8] {
-    // SAFETY: `Page` is 4096 initialized bytes without padding, so the slice covers exactly `pages`.
-    unsafe { std::slice::from_raw_parts(pages.as_ptr().cast(), std::mem::size_of_val(pages)) }
 }
 
 #[cfg(target_os = "linux")]
@@ -245,11 +267,7 @@ fn direct_io(file: &File, on: bool) -> io::Result<()> {
 
 /// For data in the page cache, `POSIX_FADV_DONTNEED` starts write-back without waiting; under direct I/O there is none.
 #[cfg(target_os = "linux")]
-fn start_write_back(file: &File, offset: u64, length: usize) {
-    let _ = rustix::fs::fadvise(
-        file,
-        offset,
-        std::num::NonZeroU64::new(length as u64),
-        rustix::fs::Advice::DontNeed,
-    );
+fn start_write_back(file: &File, offset: u64, length: u64) {
+    let _ =
+        rustix::fs::fadvise(file, offset, std::num::NonZeroU64::new(length), rustix::fs::Advice::DontNeed);
 }

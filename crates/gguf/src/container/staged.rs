@@ -129,3 +129,32 @@ mod linux {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    /// The way of file systems without nameless files, which the tests' own disk does not take by itself.
+    #[test]
+    fn a_named_file_is_published_or_removed_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("out");
+        let staged = || StagedFile {
+            target: target.clone(),
+            directory: dir.path().to_owned(),
+            content: Content::Named(named(dir.path()).unwrap()),
+        };
+        let files = || fs::read_dir(dir.path()).unwrap().count();
+        let dropped = staged();
+        assert_eq!(files(), 1);
+        drop(dropped);
+        assert_eq!(files(), 0);
+        let published = staged();
+        published.file().write_all(b"content").unwrap();
+        published.publish(4).unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"cont");
+        assert_eq!(files(), 1);
+    }
+}
