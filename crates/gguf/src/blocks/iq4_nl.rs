@@ -3,7 +3,10 @@
 //! Layout (ggml `block_iq4_nl`): f16 d; 16 bytes codes as in Q4_0.
 
 use half::f16;
+use pulp::Arch;
 
+use super::fit::codebook::Codebook;
+use super::fit::single::{for_each_tile, to_f16};
 use super::format::{BlockFormat, Importance, Levels, MAX_SUB_BLOCKS, Step};
 use super::halves::{pack_low, unpack_low};
 use super::k_scales::{read_f16, write_f16};
@@ -12,6 +15,23 @@ use crate::TensorType;
 /// The levels of IQ4_NL and IQ4_XS (ggml `kvalues_iq4nl`).
 pub(super) const CODEBOOK: [i8; 16] =
     [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+
+const SEARCH: Codebook = Codebook {
+    table: floats(CODEBOOK),
+    trials: &[-134.0, -127.0, -121.0, -115.0, -109.0, 101.0, 107.0, 113.0, 119.0, 125.0],
+    refits: 2,
+};
+
+/// The codebook as numbers to compute with.
+pub(super) const fn floats(table: [i8; 16]) -> [f32; 16] {
+    let mut floats = [0.0; 16];
+    let mut i = 0;
+    while i < 16 {
+        floats[i] = table[i] as f32;
+        i += 1;
+    }
+    floats
+}
 
 /// The format IQ4_NL.
 #[derive(Clone, Copy, Debug)]
@@ -25,8 +45,13 @@ impl BlockFormat<32, 18> for Iq4Nl {
 
     #[inline(always)]
     fn fit(x: &[[f32; 32]], importance: Importance<32>, scales: &mut [Self::Scales]) {
-        let _ = (x, importance, scales);
-        todo!("the fit lands next")
+        let arch = Arch::new();
+        for_each_tile(x, importance, scales, |tile, unit, scales| {
+            let fitted = SEARCH.fit(arch, tile).scale;
+            for (scale, (fitted, unit)) in scales.iter_mut().zip(fitted.iter().zip(unit)) {
+                *scale = to_f16(fitted * unit);
+            }
+        });
     }
 
     #[inline(always)]

@@ -4,6 +4,8 @@
 
 use half::f16;
 
+use super::fit::affine::{Affine, Offset};
+use super::fit::single::fit_affine;
 use super::format::{BlockFormat, Importance, Levels, MAX_SUB_BLOCKS, Step};
 use super::halves::{pack_low, unpack_low};
 use super::k_scales::{read_f16, write_f16};
@@ -44,6 +46,13 @@ impl MinScale {
     }
 }
 
+const SEARCH: Affine = Affine {
+    highest: 15.0,
+    offset: Offset::Free,
+    trials: &[(0.0, 0.0), (0.3, 0.3), (-0.3, -0.3), (0.3, 0.0), (0.0, 0.3), (0.5, 0.5), (0.1, 0.1)],
+    refits: 2,
+};
+
 impl BlockFormat<32, 20> for Q4_1 {
     const TYPE: TensorType = TensorType::Q4_1;
     const SUB_BLOCK: usize = 32;
@@ -52,8 +61,7 @@ impl BlockFormat<32, 20> for Q4_1 {
 
     #[inline(always)]
     fn fit(x: &[[f32; 32]], importance: Importance<32>, scales: &mut [Self::Scales]) {
-        let _ = (x, importance, scales);
-        todo!("the fit lands next")
+        fit_affine(&SEARCH, x, importance, scales);
     }
 
     #[inline(always)]

@@ -5,6 +5,8 @@
 
 use half::f16;
 
+use super::fit::single::fit_symmetric;
+use super::fit::symmetric::Symmetric;
 use super::format::{BlockFormat, Importance, Levels, MAX_SUB_BLOCKS, Step};
 use super::halves::{pack_fifth_bits, pack_low, unpack_fifth_bits, unpack_low};
 use super::k_scales::{read_f16, write_f16};
@@ -15,6 +17,9 @@ use crate::TensorType;
 #[allow(non_camel_case_types)] // ggml's name
 pub struct Q5_0;
 
+const SEARCH: Symmetric =
+    Symmetric { lowest: -16.0, highest: 15.0, trials: &[-0.5, 0.0, 0.5, 1.0, 1.5], refits: 2 };
+
 impl BlockFormat<32, 22> for Q5_0 {
     const TYPE: TensorType = TensorType::Q5_0;
     const SUB_BLOCK: usize = 32;
@@ -23,8 +28,7 @@ impl BlockFormat<32, 22> for Q5_0 {
 
     #[inline(always)]
     fn fit(x: &[[f32; 32]], importance: Importance<32>, scales: &mut [Self::Scales]) {
-        let _ = (x, importance, scales);
-        todo!("the fit lands next")
+        fit_symmetric(&SEARCH, x, importance, scales);
     }
 
     #[inline(always)]

@@ -2,6 +2,8 @@
 //!
 //! Layout (ggml `block_q5_1`): f16 d; f16 m; 4 bytes fifth bits; 16 bytes low bits.
 
+use super::fit::affine::{Affine, Offset};
+use super::fit::single::fit_affine;
 use super::format::{BlockFormat, Importance, Levels, MAX_SUB_BLOCKS, Step};
 use super::halves::{pack_fifth_bits, pack_low, unpack_fifth_bits, unpack_low};
 use super::q4_1::MinScale;
@@ -12,6 +14,13 @@ use crate::TensorType;
 #[allow(non_camel_case_types)] // ggml's name
 pub struct Q5_1;
 
+const SEARCH: Affine = Affine {
+    highest: 31.0,
+    offset: Offset::Free,
+    trials: &[(0.0, 0.0), (0.3, 0.3), (-0.3, -0.3), (0.3, 0.0), (0.0, 0.3), (0.5, 0.5), (0.1, 0.1)],
+    refits: 2,
+};
+
 impl BlockFormat<32, 24> for Q5_1 {
     const TYPE: TensorType = TensorType::Q5_1;
     const SUB_BLOCK: usize = 32;
@@ -20,8 +29,7 @@ impl BlockFormat<32, 24> for Q5_1 {
 
     #[inline(always)]
     fn fit(x: &[[f32; 32]], importance: Importance<32>, scales: &mut [Self::Scales]) {
-        let _ = (x, importance, scales);
-        todo!("the fit lands next")
+        fit_affine(&SEARCH, x, importance, scales);
     }
 
     #[inline(always)]

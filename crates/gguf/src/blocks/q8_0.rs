@@ -4,7 +4,10 @@
 //! writes −127..=127 only, and readers with symmetric kernels may rely on it.
 
 use half::f16;
+use pulp::Arch;
 
+use super::fit::bytes;
+use super::fit::single::{for_each_tile, to_f16};
 use super::format::{BlockFormat, Importance, Levels, MAX_SUB_BLOCKS, Step};
 use super::k_scales::{read_f16, write_f16};
 use crate::TensorType;
@@ -22,8 +25,13 @@ impl BlockFormat<32, 34> for Q8_0 {
 
     #[inline(always)]
     fn fit(x: &[[f32; 32]], importance: Importance<32>, scales: &mut [Self::Scales]) {
-        let _ = (x, importance, scales);
-        todo!("the fit lands next")
+        let arch = Arch::new();
+        for_each_tile(x, importance, scales, |tile, unit, scales| {
+            let fitted = bytes::fit(arch, tile);
+            for (scale, (fitted, unit)) in scales.iter_mut().zip(fitted.iter().zip(unit)) {
+                *scale = to_f16(fitted * unit);
+            }
+        });
     }
 
     #[inline(always)]
