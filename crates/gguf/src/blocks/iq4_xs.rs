@@ -6,11 +6,23 @@
 
 use half::f16;
 
+use super::fit::codebook::Codebook;
+use super::fit::k_codebook::CodebookSuperBlock;
 use super::format::{BlockFormat, Importance, Levels, MAX_SUB_BLOCKS, Step};
 use super::halves::{pack_low, unpack_low};
-use super::iq4_nl::CODEBOOK;
+use super::iq4_nl::{CODEBOOK, floats};
 use super::k_scales::{read_f16, write_f16};
 use crate::{QK_K, TensorType};
+
+const SEARCH: CodebookSuperBlock = CodebookSuperBlock {
+    sub_block: Codebook {
+        table: floats(CODEBOOK),
+        trials: &[-131.0, -122.0, -113.0, 102.0, 110.0, 118.0],
+        refits: 1,
+    },
+    reach: 2,
+    second_reach: 1,
+};
 
 /// The format IQ4_XS.
 #[derive(Clone, Copy, Debug)]
@@ -33,8 +45,7 @@ impl BlockFormat<QK_K, 136> for Iq4Xs {
 
     #[inline(always)]
     fn fit(x: &[[f32; QK_K]], importance: Importance<QK_K>, scales: &mut [Self::Scales]) {
-        let _ = (x, importance, scales);
-        todo!("the fit lands next")
+        SEARCH.fit(x, importance, |i, d, integers| scales[i] = Iq4XsScales { d, scales: integers });
     }
 
     #[inline(always)]

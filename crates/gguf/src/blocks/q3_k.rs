@@ -15,7 +15,12 @@ use crate::{QK_K, TensorType};
 pub struct Q3K;
 
 const SEARCH: SignedSuperBlock = SignedSuperBlock {
-    sub_block: Symmetric { lowest: -4.0, highest: 3.0, trials: &[-0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0], refits: 1 },
+    sub_block: Symmetric {
+        lowest: -4.0,
+        highest: 3.0,
+        trials: &[-0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0],
+        refits: 1,
+    },
     lowest_code: -32.0,
     reach: 4,
     second_reach: 1,

@@ -37,16 +37,22 @@ impl Codebook {
             type Output = Scales;
             #[inline(always)]
             fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
-                let mut scales = Scales { scale: [0.0; LANES], curvature: [0.0; LANES] };
-                for group in 0..groups::<S>() {
-                    let fitted = self.0.fit_group(simd, &self.1.group(simd, group));
-                    fitted.scale.store(&mut scales.scale, group);
-                    fitted.curvature.store(&mut scales.curvature, group);
-                }
-                scales
+                self.0.fit_with(simd, self.1)
             }
         }
         arch.dispatch(Op(self, tile))
+    }
+
+    /// [`fit`](Self::fit) for those who have dispatched already.
+    #[inline(always)]
+    pub(super) fn fit_with<S: Simd, const N: usize>(&self, simd: S, tile: &Tile<N>) -> Scales {
+        let mut scales = Scales { scale: [0.0; LANES], curvature: [0.0; LANES] };
+        for group in 0..groups::<S>() {
+            let fitted = self.fit_group(simd, &tile.group(simd, group));
+            fitted.scale.store(&mut scales.scale, group);
+            fitted.curvature.store(&mut scales.curvature, group);
+        }
+        scales
     }
 
     #[inline(always)]
@@ -94,6 +100,29 @@ impl Codebook {
         Fitted { scale, curvature: vv, explained: scale * xv }
     }
 
+    /// What the given scale leaves, and the sums over its entries.
+    #[inline(always)]
+    pub(super) fn terms<S: Simd, const N: usize>(
+        &self,
+        simd: S,
+        group: &Group<S, N>,
+        scale: F32<S>,
+    ) -> Terms<S> {
+        let (zero, one) = (F32::splat(simd, 0.0), F32::splat(simd, 1.0));
+        let fitted = (scale * scale).gt(zero);
+        let inverse = fitted.select(one / fitted.select(scale, one), zero);
+        let mut terms = Terms { error: zero, xv: zero, vv: zero };
+        for (x, w) in group.x.into_iter().zip(group.w) {
+            let v = self.nearest(simd, x * inverse);
+            let left = x - scale * v;
+            let wv = w * v;
+            terms.error = terms.error + w * left * left;
+            terms.xv = terms.xv + wv * x;
+            terms.vv = terms.vv + wv * v;
+        }
+        terms
+    }
+
     /// The entry nearest to `y`, found by passing every midpoint: a comparison and a choice each, no lookup.
     #[inline(always)]
     fn nearest<S: Simd>(&self, simd: S, y: F32<S>) -> F32<S> {
@@ -103,6 +132,30 @@ impl Codebook {
             entry = y.gt(middle).select(F32::splat(simd, self.table[i]), entry);
         }
         entry
+    }
+}
+
+/// Sums over one sub-block under a given scale.
+#[derive(Clone, Copy)]
+pub(super) struct Terms<S: Simd> {
+    /// Σ w (x − s v)².
+    pub error: F32<S>,
+    /// Σ w x v.
+    pub xv: F32<S>,
+    /// Σ w v².
+    pub vv: F32<S>,
+}
+
+impl<S: Simd> Terms<S> {
+    /// Whichever leaves less, `self` where both leave the same.
+    #[inline(always)]
+    pub(super) fn or(self, other: Self) -> Self {
+        let better = self.error.gt(other.error);
+        Terms {
+            error: better.select(other.error, self.error),
+            xv: better.select(other.xv, self.xv),
+            vv: better.select(other.vv, self.vv),
+        }
     }
 }
 

@@ -4,6 +4,7 @@ pub mod affine;
 pub mod bytes;
 pub mod codebook;
 pub mod k_affine;
+pub mod k_codebook;
 pub mod k_signed;
 pub mod lanes;
 pub mod single;
