@@ -4,7 +4,7 @@
 //! Bit g of high byte l belongs to weight 32 g + l. Scale i is stored plus 32: its low four bits in the low
 //! (i < 8) or high half of byte i % 8, its high two bits at bits 2 (i / 4) of byte 8 + i % 4.
 
-use super::fit::k_signed::SignedSuperBlock;
+use super::fit::k_signed::{SignedSearch, SignedSuperBlock};
 use super::fit::symmetric::Symmetric;
 use super::format::{BlockFormat, Importance, Levels, MAX_SUB_BLOCKS, Step};
 use super::k_scales::{SignedScales, read_f16, write_f16};
@@ -14,16 +14,14 @@ use crate::{QK_K, TensorType};
 #[derive(Clone, Copy, Debug)]
 pub struct Q3K;
 
+const SUB_BLOCK: Symmetric =
+    Symmetric { lowest: -4.0, highest: 3.0, trials: &[-1.0, -0.5, 0.0, 0.5, 1.0], refits: 1 };
+
 const SEARCH: SignedSuperBlock = SignedSuperBlock {
-    sub_block: Symmetric {
-        lowest: -4.0,
-        highest: 3.0,
-        trials: &[-0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0],
-        refits: 1,
-    },
     lowest_code: -32.0,
-    reach: 4,
-    second_reach: 1,
+    top_code: (1.1, 0.78),
+    plain: SignedSearch { sub_block: SUB_BLOCK, finer: 2, coarser: 2, both_signs: true },
+    weighted: SignedSearch { sub_block: SUB_BLOCK, finer: 16, coarser: 4, both_signs: true },
 };
 
 impl BlockFormat<QK_K, 110> for Q3K {

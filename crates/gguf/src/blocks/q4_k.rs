@@ -3,8 +3,8 @@
 //! Layout (ggml `block_q4_K`): f16 d; f16 dmin; 12 bytes scales and minima; 128 bytes codes.
 //! Byte 32 g + l of the codes holds weight 64 g + l in its low and weight 64 g + 32 + l in its high half.
 
-use super::fit::affine::{Affine, Offset};
-use super::fit::k_affine::AffineSuperBlock;
+use super::fit::affine::{Affine, Offset, grid};
+use super::fit::k_affine::{AffineSearch, AffineSuperBlock};
 use super::format::{BlockFormat, Importance, Levels, MAX_SUB_BLOCKS, Step};
 use super::k_scales::{AffineScales, read_f16, write_f16};
 use crate::{QK_K, TensorType};
@@ -14,15 +14,29 @@ use crate::{QK_K, TensorType};
 pub struct Q4K;
 
 const SEARCH: AffineSuperBlock = AffineSuperBlock {
-    sub_block: Affine {
-        highest: 15.0,
-        offset: Offset::NotPositive,
-        trials: &[(0.0, 0.0), (0.3, 0.3), (-0.3, -0.3), (0.3, 0.0), (0.0, 0.3), (0.5, 0.5), (0.1, 0.1)],
-        refits: 2,
-    },
     highest_code: 63.0,
-    reach: (2, 1),
-    second_reach: (1, 1),
+    plain: AffineSearch {
+        sub_block: Affine {
+            highest: 15.0,
+            offset: Offset::NotPositive,
+            trials: &grid::<_, 16>([-0.8, -0.4, 0.0, 0.4]),
+            refits: 1,
+        },
+        finer: 1,
+        coarser: 2,
+        min_reach: 1,
+    },
+    weighted: AffineSearch {
+        sub_block: Affine {
+            highest: 15.0,
+            offset: Offset::NotPositive,
+            trials: &grid::<_, 25>([-1.4, -0.7, 0.0, 0.7, 1.4]),
+            refits: 2,
+        },
+        finer: 2,
+        coarser: 4,
+        min_reach: 1,
+    },
 };
 
 impl BlockFormat<QK_K, 144> for Q4K {

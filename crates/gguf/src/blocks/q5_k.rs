@@ -3,8 +3,8 @@
 //! Layout (ggml `block_q5_K`): the 16 bytes Q4_K begins with; 32 bytes high bits; 128 bytes low bits as in Q4_K.
 //! Bit g of high byte l belongs to weight 32 g + l.
 
-use super::fit::affine::{Affine, Offset};
-use super::fit::k_affine::AffineSuperBlock;
+use super::fit::affine::{Affine, Offset, grid};
+use super::fit::k_affine::{AffineSearch, AffineSuperBlock};
 use super::format::{BlockFormat, Importance, Levels, MAX_SUB_BLOCKS, Step};
 use super::k_scales::AffineScales;
 use super::q4_k::{read_header, write_header};
@@ -15,15 +15,29 @@ use crate::{QK_K, TensorType};
 pub struct Q5K;
 
 const SEARCH: AffineSuperBlock = AffineSuperBlock {
-    sub_block: Affine {
-        highest: 31.0,
-        offset: Offset::NotPositive,
-        trials: &[(0.0, 0.0), (0.3, 0.3), (-0.3, -0.3), (0.3, 0.0), (0.0, 0.3), (0.5, 0.5), (0.1, 0.1)],
-        refits: 2,
-    },
     highest_code: 63.0,
-    reach: (2, 1),
-    second_reach: (1, 1),
+    plain: AffineSearch {
+        sub_block: Affine {
+            highest: 31.0,
+            offset: Offset::NotPositive,
+            trials: &grid::<_, 16>([-0.8, -0.4, 0.0, 0.4]),
+            refits: 1,
+        },
+        finer: 1,
+        coarser: 2,
+        min_reach: 1,
+    },
+    weighted: AffineSearch {
+        sub_block: Affine {
+            highest: 31.0,
+            offset: Offset::NotPositive,
+            trials: &grid::<_, 25>([-1.4, -0.7, 0.0, 0.7, 1.4]),
+            refits: 2,
+        },
+        finer: 2,
+        coarser: 4,
+        min_reach: 1,
+    },
 };
 
 impl BlockFormat<QK_K, 176> for Q5K {

@@ -4,7 +4,7 @@
 //! In each half h of 128 weights, low byte 64 h + l holds weights l and l + 64 of the half (l < 64), and
 //! high byte 32 h + l weights l + {0, 32, 64, 96}, lowest bits first.
 
-use super::fit::k_signed::SignedSuperBlock;
+use super::fit::k_signed::{SignedSearch, SignedSuperBlock};
 use super::fit::symmetric::Symmetric;
 use super::format::{BlockFormat, Importance, Levels, MAX_SUB_BLOCKS, Step};
 use super::k_scales::{SignedScales, read_f16, write_f16};
@@ -14,11 +14,14 @@ use crate::{QK_K, TensorType};
 #[derive(Clone, Copy, Debug)]
 pub struct Q6K;
 
+const SUB_BLOCK: Symmetric = Symmetric { lowest: -32.0, highest: 31.0, trials: &[0.0], refits: 0 };
+
+/// The largest scale's code stays well below 128, so that its sub-block, too, can try coarser ones.
 const SEARCH: SignedSuperBlock = SignedSuperBlock {
-    sub_block: Symmetric { lowest: -32.0, highest: 31.0, trials: &[-0.5, -0.25, 0.0, 0.25, 0.5], refits: 1 },
     lowest_code: -128.0,
-    reach: 6,
-    second_reach: 1,
+    top_code: (0.95, 0.8),
+    plain: SignedSearch { sub_block: SUB_BLOCK, finer: 4, coarser: 16, both_signs: false },
+    weighted: SignedSearch { sub_block: SUB_BLOCK, finer: 8, coarser: 20, both_signs: false },
 };
 
 impl BlockFormat<QK_K, 210> for Q6K {

@@ -32,6 +32,18 @@ pub struct Affine {
     pub refits: usize,
 }
 
+/// Every pair of `moves`, as trials.
+pub const fn grid<const M: usize, const PAIRS: usize>(moves: [f32; M]) -> [(f32, f32); PAIRS] {
+    assert!(M * M == PAIRS);
+    let mut pairs = [(0.0, 0.0); PAIRS];
+    let mut i = 0;
+    while i < PAIRS {
+        pairs[i] = (moves[i / M], moves[i % M]);
+        i += 1;
+    }
+    pairs
+}
+
 /// Scales and offsets of the sub-blocks of a tile.
 #[derive(Clone, Copy, Debug)]
 pub struct ScalesAndOffsets {

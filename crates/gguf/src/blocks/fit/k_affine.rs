@@ -2,59 +2,80 @@
 //! small integers (a, b) a sub-block, chosen so that Σ w (x − x̂)² is small as it will be stored.
 //!
 //! 1. Each sub-block gets its best real scale and offset ([`Affine`]).
-//! 2. d and dmin are those under which rounding these costs least, in second order.
-//! 3. Each sub-block tries the pairs (a, b) around and takes the one with the least true error: rounding has many
-//!    local optima, and one that the integers hit is worth more than a better one that they miss.
-//! 4. For the levels and pairs so found, d and dmin follow by least squares; step 3 again around the same pairs.
+//! 2. d, then dmin, is the unit under which rounding these costs least, in second order.
+//! 3. Each sub-block tries the pairs (a, b) around and takes the one with the least true error. Rounding has very
+//!    many local optima, and the best of those that the integers hit is better than a good one rounded to them.
+//! 4. For the levels and pairs so found d and dmin follow by least squares.
 //!
-//! ggml (`quantize_row_q4_K_ref`, `quantize_row_q4_K_impl` and their siblings) does 1 and 2 only, without regard
-//! to how much a sub-block's error depends on its scale in the former.
+//! ggml (`quantize_row_q4_K_ref`, `quantize_row_q4_K_impl` and their siblings) does 1 and 2 only, and without
+//! importance it weighs errors by |x| and does not ask in 2 how much they depend on a sub-block's scale.
 
 use pulp::{Arch, Simd, WithSimd};
 
 use super::affine::Affine;
+use super::k_signed::position_of_least;
 use super::lanes::{F32, Group, LANES, Tile, groups, load};
 use super::super_block::{Magnitude, fill_importance, fill_weights};
 use crate::QK_K;
-use crate::blocks::format::Importance;
+use crate::blocks::format::{Importance, round_ties_even};
 use crate::blocks::k_scales::AffineScales;
 
-/// The integers of a format, and how hard to look.
+/// The integers of a format, and how hard to look for them.
 #[derive(Clone, Copy, Debug)]
 pub struct AffineSuperBlock {
-    /// Levels of the weights and the search for real scales.
-    pub sub_block: Affine,
     /// Largest a and b.
     pub highest_code: f32,
-    /// Step 3 tries a up to this far from its first value, and for each as many b.
-    pub reach: (i32, i32),
-    /// The same when step 3 is repeated.
-    pub second_reach: (i32, i32),
+    /// The search where all weights count alike.
+    pub plain: AffineSearch,
+    /// The search under an importance, which makes the error rougher.
+    pub weighted: AffineSearch,
 }
 
-/// What the codes of the largest scale and the largest minimum are tried to be, as a part of the highest code.
-const TOP_CODES: [f32; LANES] =
-    [1.0, 0.98, 0.96, 0.94, 0.92, 0.90, 0.88, 0.86, 0.84, 0.82, 1.02, 1.04, 1.06, 1.09, 1.12, 1.15];
+/// How hard to look.
+#[derive(Clone, Copy, Debug)]
+pub struct AffineSearch {
+    /// Levels of the weights and the search for real scales and offsets.
+    pub sub_block: Affine,
+    /// How much below the rounded scale step 3 tries a.
+    pub finer: i32,
+    /// How much above.
+    pub coarser: i32,
+    /// How far to either side of the best real minimum under a it tries b.
+    pub min_reach: i32,
+}
 
-/// What is known of each sub-block while a tile is fitted, in units of the block's magnitude.
-#[derive(Clone)]
+/// What the codes of the largest scale and the largest minimum are tried to be in step 2, as parts of the
+/// highest code: from, to. Above 1 the largest is cut off.
+const TOP_CODE: (f32, f32) = (1.15, 0.8);
+
+/// The sub-blocks of a tile, in units of their block's magnitude.
 #[repr(align(64))]
-struct State {
-    /// Scale and minimum before rounding to codes.
+struct Real {
     scale: [f32; LANES],
     min: [f32; LANES],
     /// Σ w q / Σ w: by how much the best minimum grows with the scale.
     mean_level: [f32; LANES],
-    /// d and dmin of the sub-block's block.
+    sum_w: [f32; LANES],
+    sum_x: [f32; LANES],
+    sum_q: [f32; LANES],
+    sum_qq: [f32; LANES],
+}
+
+/// d and dmin of each lane's block.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Units {
     d: [f32; LANES],
     dmin: [f32; LANES],
-    /// The codes a and b so far, and their error.
+}
+
+/// The pairs (a, b) of a tile.
+#[repr(align(64))]
+struct Choice {
     a: [f32; LANES],
     b: [f32; LANES],
     error: [f32; LANES],
-    /// Sums over the levels under these codes.
-    sum_w: [f32; LANES],
-    sum_x: [f32; LANES],
+    /// Σ w q, Σ w q² and Σ w x q over the levels under these pairs.
     sum_q: [f32; LANES],
     sum_qq: [f32; LANES],
     sum_xq: [f32; LANES],
@@ -73,14 +94,15 @@ impl AffineSuperBlock {
         [u8; S]: Default,
     {
         const { assert!(N * S == QK_K && LANES.is_multiple_of(S)) };
-        struct Op<'a, const N: usize, const S: usize>(
-            &'a AffineSuperBlock,
-            &'a [[f32; QK_K]],
-            Importance<'a, QK_K>,
-            &'a mut [AffineScales<S>],
-        )
+        struct Op<'a, const N: usize, const S: usize>
         where
-            [u8; S]: Default;
+            [u8; S]: Default,
+        {
+            search: &'a AffineSuperBlock,
+            x: &'a [[f32; QK_K]],
+            importance: Importance<'a, QK_K>,
+            scales: &'a mut [AffineScales<S>],
+        }
         impl<const N: usize, const S: usize> WithSimd for Op<'_, N, S>
         where
             [u8; S]: Default,
@@ -88,16 +110,19 @@ impl AffineSuperBlock {
             type Output = ();
             #[inline(always)]
             fn with_simd<V: Simd>(self, simd: V) {
-                let Op(search, x, importance, scales) = self;
                 let mut tile = Tile::<N>::ZERO;
-                for (t, (x, scales)) in x.chunks(LANES / S).zip(scales.chunks_mut(LANES / S)).enumerate() {
-                    search.fit_tile(simd, &mut tile, x, importance.skip(t * (LANES / S)), scales);
+                let blocks = LANES / S;
+                for (t, (x, scales)) in self.x.chunks(blocks).zip(self.scales.chunks_mut(blocks)).enumerate()
+                {
+                    let importance = self.importance.skip(t * blocks);
+                    self.search.fit_tile(simd, &mut tile, x, importance, scales);
                 }
             }
         }
-        Arch::new().dispatch(Op::<N, S>(self, x, importance, scales));
+        Arch::new().dispatch(Op::<N, S> { search: self, x, importance, scales });
     }
 
+    /// The scales of as many blocks as a tile holds, or fewer.
     #[inline(always)]
     fn fit_tile<V: Simd, const N: usize, const S: usize>(
         &self,
@@ -117,104 +142,83 @@ impl AffineSuperBlock {
                 fill_importance(tile, i * S, importance);
             }
         }
-        let mut state = self.real_scales(simd, tile);
+        let how = if importance.is_uniform() { &self.plain } else { &self.weighted };
+        let real = how.real_scales(simd, tile);
+        let mut units = Units { d: ZERO, dmin: ZERO };
         for i in 0..x.len() {
-            self.choose_super_scales::<V, S>(simd, &mut state, i * S, magnitudes[i]);
+            self.choose_units::<V, S>(simd, &real, i * S, magnitudes[i], &mut units);
         }
-        self.search_codes(simd, tile, &mut state, self.reach);
-        let first = state.clone();
-        for i in 0..x.len() {
-            refine_super_scales::<S>(&mut state, i * S, magnitudes[i]);
-        }
-        self.search_codes(simd, tile, &mut state, self.second_reach);
+        let choice = self.search_codes(simd, tile, how, &real, &units);
 
+        let mut refined = units;
+        for i in 0..x.len() {
+            choice.refine_units::<S>(&real, i * S, magnitudes[i], &mut refined);
+        }
+        let mut error = ZERO;
+        for g in 0..groups::<V>() {
+            let scale = load(simd, &refined.d, g) * load(simd, &choice.a, g);
+            let min = load(simd, &refined.dmin, g) * load(simd, &choice.b, g);
+            how.error(simd, &tile.group(simd, g), scale, min).store(&mut error, g);
+        }
         for (i, scales) in scales.iter_mut().enumerate() {
             let lanes = i * S..(i + 1) * S;
-            let total = |state: &State| state.error[lanes.clone()].iter().sum::<f32>();
-            let state = if total(&state) < total(&first) { &state } else { &first };
-            scales.d = magnitudes[i].to_f16(state.d[i * S]);
-            scales.dmin = magnitudes[i].to_f16(state.dmin[i * S]);
+            let better =
+                error[lanes.clone()].iter().sum::<f32>() < choice.error[lanes.clone()].iter().sum::<f32>();
+            let units = if better { &refined } else { &units };
+            scales.d = magnitudes[i].to_f16(units.d[i * S]);
+            scales.dmin = magnitudes[i].to_f16(units.dmin[i * S]);
             for (j, lane) in lanes.enumerate() {
-                scales.scales[j] = state.a[lane] as u8;
-                scales.mins[j] = state.b[lane] as u8;
+                scales.scales[j] = choice.a[lane] as u8;
+                scales.mins[j] = choice.b[lane] as u8;
             }
         }
     }
 
-    /// Step 1.
-    #[inline(always)]
-    fn real_scales<V: Simd, const N: usize>(&self, simd: V, tile: &Tile<N>) -> State {
-        let mut state = State {
-            scale: ZERO,
-            min: ZERO,
-            mean_level: ZERO,
-            d: ZERO,
-            dmin: ZERO,
-            a: ZERO,
-            b: ZERO,
-            error: ZERO,
-            sum_w: ZERO,
-            sum_x: ZERO,
-            sum_q: ZERO,
-            sum_qq: ZERO,
-            sum_xq: ZERO,
-        };
-        for group in 0..groups::<V>() {
-            let fitted = self.sub_block.fit_group(simd, &tile.group(simd, group));
-            fitted.scale.store(&mut state.scale, group);
-            (F32::splat(simd, 0.0) - fitted.offset).store(&mut state.min, group);
-            let sums = fitted.sums;
-            (sums.q / sums.w).store(&mut state.mean_level, group);
-            sums.w.store(&mut state.sum_w, group);
-            sums.x.store(&mut state.sum_x, group);
-            sums.q.store(&mut state.sum_q, group);
-            sums.qq.store(&mut state.sum_qq, group);
-        }
-        state
-    }
-
     /// Step 2 for the block whose sub-blocks are lanes `first..first + S`.
     #[inline(always)]
-    fn choose_super_scales<V: Simd, const S: usize>(
+    fn choose_units<V: Simd, const S: usize>(
         &self,
         simd: V,
-        state: &mut State,
+        real: &Real,
         first: usize,
         magnitude: Magnitude,
+        units: &mut Units,
     ) {
         let (mut targets, mut cost) = ([0.0; S], [0.0; S]);
         for (j, lane) in (first..first + S).enumerate() {
-            targets[j] = state.scale[lane];
+            targets[j] = real.scale[lane];
             // With the minimum free to follow.
-            cost[j] = state.sum_qq[lane] - state.sum_q[lane] * state.mean_level[lane];
+            cost[j] = real.sum_qq[lane] - real.sum_q[lane] * real.mean_level[lane];
         }
         let d = magnitude.as_stored(self.cheapest_unit(simd, &targets, &cost));
         let inverse = if d > 0.0 { 1.0 / d } else { 0.0 };
         for (j, lane) in (first..first + S).enumerate() {
-            let a = (state.scale[lane] * inverse).min(self.highest_code).round_ties_even();
-            let min = state.min[lane] + (d * a - state.scale[lane]) * state.mean_level[lane];
+            let a = round_ties_even((real.scale[lane] * inverse).min(self.highest_code));
+            let min = real.min[lane] + (d * a - real.scale[lane]) * real.mean_level[lane];
             targets[j] = min.max(0.0);
-            cost[j] = state.sum_w[lane];
+            cost[j] = real.sum_w[lane];
         }
         let dmin = magnitude.as_stored(self.cheapest_unit(simd, &targets, &cost));
-        for lane in first..first + S {
-            state.d[lane] = d;
-            state.dmin[lane] = dmin;
-        }
+        units.d[first..first + S].fill(d);
+        units.dmin[first..first + S].fill(dmin);
     }
 
     /// The unit u for which Σ cost (target − u · code)² with codes 0..=highest is least among some.
     #[inline(always)]
     fn cheapest_unit<V: Simd, const S: usize>(&self, simd: V, targets: &[f32; S], cost: &[f32; S]) -> f32 {
-        let most = targets.iter().fold(0.0f32, |a, b| if *b > a { *b } else { a });
-        if most == 0.0 {
+        let largest = targets.iter().fold(0.0f32, |a, b| if *b > a { *b } else { a });
+        if largest == 0.0 {
             return 0.0;
         }
+        let (from, to) = TOP_CODE;
+        let top: [f32; LANES] = std::array::from_fn(|i| {
+            self.highest_code * (from + (to - from) * (i as f32 / (LANES - 1) as f32))
+        });
         let (zero, highest) = (F32::splat(simd, 0.0), F32::splat(simd, self.highest_code));
         let mut totals = ZERO;
         for group in 0..groups::<V>() {
-            let inverse = load(simd, &TOP_CODES, group) * F32::splat(simd, self.highest_code / most);
-            let unit = F32::splat(simd, 1.0) / inverse;
+            let top = load(simd, &top, group);
+            let (inverse, unit) = (top / F32::splat(simd, largest), F32::splat(simd, largest) / top);
             let mut total = zero;
             for (target, cost) in targets.iter().zip(cost) {
                 let target = F32::splat(simd, *target);
@@ -223,59 +227,83 @@ impl AffineSuperBlock {
             }
             total.store(&mut totals, group);
         }
-        let mut best = 0;
-        for i in 1..LANES {
-            if totals[i] < totals[best] {
-                best = i;
-            }
-        }
-        most / (self.highest_code * TOP_CODES[best])
+        largest / top[position_of_least(&totals)]
     }
 
-    /// Step 3: the codes with the least error within `reach` of those nearest to scale and minimum,
-    /// and the sums over the levels under them.
+    /// Step 3.
     #[inline(always)]
     fn search_codes<V: Simd, const N: usize>(
         &self,
         simd: V,
         tile: &Tile<N>,
-        state: &mut State,
-        reach: (i32, i32),
-    ) {
+        how: &AffineSearch,
+        real: &Real,
+        units: &Units,
+    ) -> Choice {
         let splat = |value| F32::splat(simd, value);
         let (zero, one) = (splat(0.0), splat(1.0));
+        let inverse = |v: F32<V>| v.gt(zero).select(one / v.gt(zero).select(v, one), zero);
         let highest_code = splat(self.highest_code);
+        let mut choice = Choice { a: ZERO, b: ZERO, error: ZERO, sum_q: ZERO, sum_qq: ZERO, sum_xq: ZERO };
         for g in 0..groups::<V>() {
             let group = tile.group(simd, g);
-            let (d, dmin) = (load(simd, &state.d, g), load(simd, &state.dmin, g));
-            let (scale, min) = (load(simd, &state.scale, g), load(simd, &state.min, g));
-            let mean_level = load(simd, &state.mean_level, g);
-            let inverse_d = d.gt(zero).select(one / d.gt(zero).select(d, one), zero);
-            let inverse_dmin = dmin.gt(zero).select(one / dmin.gt(zero).select(dmin, one), zero);
-            let nearest_a = (scale * inverse_d).round_clamped(zero, highest_code);
+            let (d, dmin) = (load(simd, &units.d, g), load(simd, &units.dmin, g));
+            let (scale, min) = (load(simd, &real.scale, g), load(simd, &real.min, g));
+            let mean_level = load(simd, &real.mean_level, g);
+            let inverse_dmin = inverse(dmin);
+            let nearest_a = (scale * inverse(d)).round_clamped(zero, highest_code);
 
             let (mut best_a, mut best_b, mut best) = (zero, zero, splat(f32::MAX));
-            for da in -reach.0..=reach.0 {
+            for da in -how.finer..=how.coarser {
                 let a = (nearest_a + splat(da as f32)).max(zero).min(highest_code);
                 let min = min + (d * a - scale) * mean_level;
                 let nearest_b = (min * inverse_dmin).round_clamped(zero, highest_code);
-                for db in -reach.1..=reach.1 {
+                for db in -how.min_reach..=how.min_reach {
                     let b = (nearest_b + splat(db as f32)).max(zero).min(highest_code);
-                    let error = self.error(simd, &group, d * a, dmin * b);
+                    let error = how.error(simd, &group, d * a, dmin * b);
                     let better = best.gt(error);
                     best = better.select(error, best);
                     best_a = better.select(a, best_a);
                     best_b = better.select(b, best_b);
                 }
             }
-            best_a.store(&mut state.a, g);
-            best_b.store(&mut state.b, g);
-            best.store(&mut state.error, g);
-            let sums = self.sub_block.level_sums(simd, &group, d * best_a, zero - dmin * best_b);
-            sums.q.store(&mut state.sum_q, g);
-            sums.qq.store(&mut state.sum_qq, g);
-            sums.xq.store(&mut state.sum_xq, g);
+            best_a.store(&mut choice.a, g);
+            best_b.store(&mut choice.b, g);
+            best.store(&mut choice.error, g);
+            let sums = how.sub_block.level_sums(simd, &group, d * best_a, zero - dmin * best_b);
+            sums.q.store(&mut choice.sum_q, g);
+            sums.qq.store(&mut choice.sum_qq, g);
+            sums.xq.store(&mut choice.sum_xq, g);
         }
+        choice
+    }
+}
+
+impl AffineSearch {
+    /// Step 1.
+    #[inline(always)]
+    fn real_scales<V: Simd, const N: usize>(&self, simd: V, tile: &Tile<N>) -> Real {
+        let mut real = Real {
+            scale: ZERO,
+            min: ZERO,
+            mean_level: ZERO,
+            sum_w: ZERO,
+            sum_x: ZERO,
+            sum_q: ZERO,
+            sum_qq: ZERO,
+        };
+        for group in 0..groups::<V>() {
+            let fitted = self.sub_block.fit_group(simd, &tile.group(simd, group));
+            let sums = fitted.sums;
+            fitted.scale.store(&mut real.scale, group);
+            (F32::splat(simd, 0.0) - fitted.offset).store(&mut real.min, group);
+            (sums.q / sums.w).store(&mut real.mean_level, group);
+            sums.w.store(&mut real.sum_w, group);
+            sums.x.store(&mut real.sum_x, group);
+            sums.q.store(&mut real.sum_q, group);
+            sums.qq.store(&mut real.sum_qq, group);
+        }
+        real
     }
 
     /// Σ w (x − x̂)² under the given scale and minimum.
@@ -304,36 +332,36 @@ impl AffineSuperBlock {
     }
 }
 
-/// Step 4: d and dmin by least squares for the levels and codes of the block in lanes `first..first + S`.
-/// Scale and minimum become what the codes say, so that the next search is around them.
-#[inline(always)]
-fn refine_super_scales<const S: usize>(state: &mut State, first: usize, magnitude: Magnitude) {
-    let (mut aa, mut ab, mut bb, mut xa, mut xb) = (0.0f32, 0.0f32, 0.0f32, 0.0f32, 0.0f32);
-    for lane in first..first + S {
-        let (a, b) = (state.a[lane], state.b[lane]);
-        aa += a * a * state.sum_qq[lane];
-        ab += a * b * state.sum_q[lane];
-        bb += b * b * state.sum_w[lane];
-        xa += a * state.sum_xq[lane];
-        xb += b * state.sum_x[lane];
-    }
-    let determinant = aa * bb - ab * ab;
-    let (mut d, mut dmin) = (state.d[first], state.dmin[first]);
-    if determinant > 1e-5 * aa * bb {
-        d = (xa * bb - xb * ab) / determinant;
-        dmin = (xa * ab - xb * aa) / determinant;
-    } else if bb == 0.0 && aa > 0.0 {
-        d = xa / aa;
-    }
-    if !(d > 0.0 && dmin >= 0.0) {
-        (d, dmin) = (state.d[first], state.dmin[first]);
-    }
-    (d, dmin) = (magnitude.as_stored(d), magnitude.as_stored(dmin));
-    for lane in first..first + S {
-        state.d[lane] = d;
-        state.dmin[lane] = dmin;
-        state.scale[lane] = d * state.a[lane];
-        state.min[lane] = dmin * state.b[lane];
-        state.mean_level[lane] = state.sum_q[lane] / state.sum_w[lane];
+impl Choice {
+    /// Step 4 for the block in lanes `first..first + S`; the units stay where least squares has no answer.
+    #[inline(always)]
+    fn refine_units<const S: usize>(
+        &self,
+        real: &Real,
+        first: usize,
+        magnitude: Magnitude,
+        units: &mut Units,
+    ) {
+        let (mut aa, mut ab, mut bb, mut xa, mut xb) = (0.0f32, 0.0f32, 0.0f32, 0.0f32, 0.0f32);
+        for lane in first..first + S {
+            let (a, b) = (self.a[lane], self.b[lane]);
+            aa += a * a * self.sum_qq[lane];
+            ab += a * b * self.sum_q[lane];
+            bb += b * b * real.sum_w[lane];
+            xa += a * self.sum_xq[lane];
+            xb += b * real.sum_x[lane];
+        }
+        let determinant = aa * bb - ab * ab;
+        let (d, dmin) = if determinant > 1e-5 * aa * bb {
+            ((xa * bb - xb * ab) / determinant, (xa * ab - xb * aa) / determinant)
+        } else if bb == 0.0 && aa > 0.0 {
+            (xa / aa, 0.0)
+        } else {
+            return;
+        };
+        if d > 0.0 && dmin >= 0.0 {
+            units.d[first..first + S].fill(magnitude.as_stored(d));
+            units.dmin[first..first + S].fill(magnitude.as_stored(dmin));
+        }
     }
 }

@@ -4,9 +4,10 @@
 //! 1. Each sub-block gets its best real scale ([`Symmetric`]).
 //! 2. d is the unit under which rounding these costs least, in second order. Its sign is that which gives the
 //!    largest scale the longer side of the codes.
-//! 3. Each sub-block tries the codes around, of either sign, and takes the one with the least true error: rounding
-//!    has many local optima, and one that the integers hit is worth more than a better one that they miss.
-//! 4. For the levels and codes so found d follows by least squares; step 3 again around the same codes.
+//! 3. Each sub-block tries the codes around and takes the one with the least true error. Rounding has very many
+//!    local optima, and the best of those that the integers hit is far better than a good one rounded to them:
+//!    in Q6_K this step gains all there is, and step 1 only has to say where to look.
+//! 4. For the levels and codes so found d follows by least squares.
 //!
 //! ggml (`quantize_row_q6_K_ref`, `quantize_row_q3_K_impl` and their siblings) does 1 and 2 only.
 
@@ -22,33 +23,34 @@ use crate::blocks::k_scales::SignedScales;
 /// Weights a sub-block.
 const N: usize = 16;
 
-/// The integers of a format, and how hard to look.
+/// The integers of a format, and how hard to look for them.
 #[derive(Clone, Copy, Debug)]
 pub struct SignedSuperBlock {
-    /// Levels of the weights and the search for real scales.
-    pub sub_block: Symmetric,
     /// Smallest a, negative; the largest is one less in magnitude.
     pub lowest_code: f32,
-    /// Step 3 tries a up to this far from its first value, and as many around its negative.
-    pub reach: i32,
-    /// How far it goes, with the same sign only, when step 3 is repeated.
-    pub second_reach: i32,
+    /// What the largest scale's code is tried to be in step 2, as parts of `lowest_code`: from, to.
+    pub top_code: (f32, f32),
+    /// The search where all weights count alike.
+    pub plain: SignedSearch,
+    /// The search under an importance, which makes the error rougher.
+    pub weighted: SignedSearch,
 }
 
-/// What the code of the largest scale is tried to be, as a part of the lowest code.
-const TOP_CODES: [f32; LANES] =
-    [1.0, 0.98, 0.96, 0.94, 0.92, 0.90, 0.88, 0.86, 0.84, 0.82, 0.80, 0.78, 1.02, 1.04, 1.07, 1.1];
+/// How hard to look.
+#[derive(Clone, Copy, Debug)]
+pub struct SignedSearch {
+    /// Levels of the weights and the search for real scales.
+    pub sub_block: Symmetric,
+    /// How much smaller in magnitude than the rounded scale step 3 tries codes.
+    pub finer: i32,
+    /// How much larger.
+    pub coarser: i32,
+    /// Whether it tries the same with the other sign.
+    pub both_signs: bool,
+}
 
-/// What is known of each sub-block while a super-block is fitted, in units of its magnitude.
-#[derive(Clone)]
-#[repr(align(64))]
-struct State {
-    d: f32,
-    /// Scale before rounding to codes.
-    scale: [f32; LANES],
-    /// Σ w q², by which a scale's rounding costs.
-    curvature: [f32; LANES],
-    /// The codes so far, and their error.
+/// The codes of a super-block in units of its magnitude.
+struct Choice {
     a: [f32; LANES],
     error: [f32; LANES],
     /// Σ w x q and Σ w q² over the levels under these codes.
@@ -61,127 +63,158 @@ const ZERO: [f32; LANES] = [0.0; LANES];
 impl SignedSuperBlock {
     /// Chooses the scales of whole blocks.
     pub fn fit(&self, x: &[[f32; QK_K]], importance: Importance<QK_K>, scales: &mut [SignedScales]) {
-        struct Op<'a>(&'a SignedSuperBlock, &'a [[f32; QK_K]], Importance<'a, QK_K>, &'a mut [SignedScales]);
+        struct Op<'a> {
+            search: &'a SignedSuperBlock,
+            x: &'a [[f32; QK_K]],
+            importance: Importance<'a, QK_K>,
+            scales: &'a mut [SignedScales],
+        }
         impl WithSimd for Op<'_> {
             type Output = ();
             #[inline(always)]
-            fn with_simd<V: Simd>(self, simd: V) {
-                let Op(search, x, importance, scales) = self;
+            fn with_simd<S: Simd>(self, simd: S) {
                 let mut tile = Tile::<N>::ZERO;
-                for (i, (x, scales)) in x.iter().zip(scales).enumerate() {
+                for (i, (x, scales)) in self.x.iter().zip(self.scales).enumerate() {
                     let magnitude = Magnitude::of(x);
                     fill_weights(&mut tile, 0, x, magnitude);
-                    if let Some(importance) = importance.of(i) {
+                    if let Some(importance) = self.importance.of(i) {
                         fill_importance(&mut tile, 0, importance);
                     }
-                    *scales = search.fit_tile(simd, &tile, magnitude);
+                    let plain = self.importance.is_uniform();
+                    let how = if plain { &self.search.plain } else { &self.search.weighted };
+                    *scales = self.search.fit_tile(simd, &tile, magnitude, how);
                 }
             }
         }
-        Arch::new().dispatch(Op(self, x, importance, scales));
+        Arch::new().dispatch(Op { search: self, x, importance, scales });
     }
 
     #[inline(always)]
-    fn fit_tile<V: Simd>(&self, simd: V, tile: &Tile<N>, magnitude: Magnitude) -> SignedScales {
-        let mut state =
-            State { d: 0.0, scale: ZERO, curvature: ZERO, a: ZERO, error: ZERO, sum_xq: ZERO, sum_qq: ZERO };
-        for group in 0..groups::<V>() {
-            let fitted = self.sub_block.fit_group(simd, &tile.group(simd, group));
-            fitted.scale.store(&mut state.scale, group);
-            fitted.curvature.store(&mut state.curvature, group);
+    fn fit_tile<S: Simd>(
+        &self,
+        simd: S,
+        tile: &Tile<N>,
+        magnitude: Magnitude,
+        how: &SignedSearch,
+    ) -> SignedScales {
+        let (mut scale, mut curvature) = (ZERO, ZERO);
+        for group in 0..groups::<S>() {
+            let fitted = how.sub_block.fit_group(simd, &tile.group(simd, group));
+            fitted.scale.store(&mut scale, group);
+            fitted.curvature.store(&mut curvature, group);
         }
-        state.d = magnitude.as_stored(self.cheapest_unit(simd, &state));
-        self.search_codes(simd, tile, &mut state, self.reach, true);
-        let first = state.clone();
-        self.refine_d(&mut state, magnitude);
-        self.search_codes(simd, tile, &mut state, self.second_reach, false);
+        let d = magnitude.as_stored(self.cheapest_unit(simd, &scale, &curvature));
+        let choice = self.search_codes(simd, tile, how, d, &scale);
 
-        let total = |state: &State| state.error.iter().sum::<f32>();
-        let state = if total(&state) < total(&first) { &state } else { &first };
-        SignedScales { d: magnitude.to_f16(state.d), scales: state.a.map(|a| a as i8) }
+        let refined = magnitude.as_stored(choice.best_d().unwrap_or(d));
+        let mut error = ZERO;
+        for group in 0..groups::<S>() {
+            let scale = load(simd, &choice.a, group) * F32::splat(simd, refined);
+            how.error(simd, &tile.group(simd, group), scale).store(&mut error, group);
+        }
+        let better = error.iter().sum::<f32>() < choice.error.iter().sum::<f32>();
+        SignedScales {
+            d: magnitude.to_f16(if better { refined } else { d }),
+            scales: choice.a.map(|a| a as i8),
+        }
     }
 
     /// Step 2: the unit u for which Σ curvature (scale − u · code)² is least among some.
     #[inline(always)]
-    fn cheapest_unit<V: Simd>(&self, simd: V, state: &State) -> f32 {
+    fn cheapest_unit<S: Simd>(&self, simd: S, scale: &[f32; LANES], curvature: &[f32; LANES]) -> f32 {
         let mut extreme = 0.0f32;
-        for scale in state.scale {
+        for scale in scale {
             if scale.abs() > extreme.abs() {
-                extreme = scale;
+                extreme = *scale;
             }
         }
         if extreme == 0.0 {
             return 0.0;
         }
+        let (from, to) = self.top_code;
+        let top: [f32; LANES] = std::array::from_fn(|i| {
+            self.lowest_code * (from + (to - from) * (i as f32 / (LANES - 1) as f32))
+        });
         let (low, high) = (F32::splat(simd, self.lowest_code), F32::splat(simd, -1.0 - self.lowest_code));
-        let mut totals = ZERO;
-        for group in 0..groups::<V>() {
-            let inverse = load(simd, &TOP_CODES, group) * F32::splat(simd, self.lowest_code / extreme);
-            let unit = F32::splat(simd, 1.0) / inverse;
+        let mut cost = ZERO;
+        for group in 0..groups::<S>() {
+            let top = load(simd, &top, group);
+            let (inverse, unit) = (top / F32::splat(simd, extreme), F32::splat(simd, extreme) / top);
             let mut total = F32::splat(simd, 0.0);
-            for (scale, curvature) in state.scale.iter().zip(&state.curvature) {
+            for (scale, curvature) in scale.iter().zip(curvature) {
                 let scale = F32::splat(simd, *scale);
                 let left = scale - unit * (scale * inverse).round_clamped(low, high);
                 total = total + F32::splat(simd, *curvature) * left * left;
             }
-            total.store(&mut totals, group);
+            total.store(&mut cost, group);
         }
-        let mut best = 0;
-        for i in 1..LANES {
-            if totals[i] < totals[best] {
-                best = i;
-            }
-        }
-        extreme / (self.lowest_code * TOP_CODES[best])
+        extreme / top[position_of_least(&cost)]
     }
 
-    /// Step 3: the codes with the least error within `reach` of those nearest to the scale, and with `both_signs`
-    /// to its negative, and the sums over the levels under them.
+    /// Step 3 under the unit `d`.
     #[inline(always)]
-    fn search_codes<V: Simd>(
+    fn search_codes<S: Simd>(
         &self,
-        simd: V,
+        simd: S,
         tile: &Tile<N>,
-        state: &mut State,
-        reach: i32,
-        both_signs: bool,
-    ) {
+        how: &SignedSearch,
+        d: f32,
+        scale: &[f32; LANES],
+    ) -> Choice {
         let splat = |value| F32::splat(simd, value);
-        let zero = splat(0.0);
+        let (zero, one) = (splat(0.0), splat(1.0));
         let (low, high) = (splat(self.lowest_code), splat(-1.0 - self.lowest_code));
-        let d = splat(state.d);
-        let inverse_d = if state.d == 0.0 { zero } else { splat(1.0 / state.d) };
-        for g in 0..groups::<V>() {
+        let inverse_d = splat(if d == 0.0 { 0.0 } else { 1.0 / d });
+        let d = splat(d);
+        let mut choice = Choice { a: ZERO, error: ZERO, sum_xq: ZERO, sum_qq: ZERO };
+        for g in 0..groups::<S>() {
             let group = tile.group(simd, g);
-            let nearest = (load(simd, &state.scale, g) * inverse_d).round_clamped(low, high);
-            let (mut best_a, mut best) = (zero, self.error(simd, &group, zero));
-            for sign in if both_signs { &[1.0, -1.0][..] } else { &[1.0] } {
-                let nearest = nearest * splat(*sign);
-                for da in -reach..=reach {
-                    let a = (nearest + splat(da as f32)).max(low).min(high);
-                    let error = self.error(simd, &group, d * a);
+            let nearest = (load(simd, scale, g) * inverse_d).round_clamped(low, high);
+            let away_from_zero = zero.gt(nearest).select(zero - one, one);
+            let (mut best_a, mut best) = (zero, how.error(simd, &group, zero));
+            for sign in if how.both_signs { &[1.0, -1.0][..] } else { &[1.0] } {
+                for further in -how.finer..=how.coarser {
+                    let a = (nearest + away_from_zero * splat(further as f32)) * splat(*sign);
+                    let a = a.max(low).min(high);
+                    let error = how.error(simd, &group, d * a);
                     let better = best.gt(error);
                     best = better.select(error, best);
                     best_a = better.select(a, best_a);
                 }
             }
-            best_a.store(&mut state.a, g);
-            best.store(&mut state.error, g);
-            let (xq, qq) = self.sub_block.level_sums(simd, &group, d * best_a);
-            xq.store(&mut state.sum_xq, g);
-            qq.store(&mut state.sum_qq, g);
+            best_a.store(&mut choice.a, g);
+            best.store(&mut choice.error, g);
+            let (xq, qq) = how.sub_block.level_sums(simd, &group, d * best_a);
+            xq.store(&mut choice.sum_xq, g);
+            qq.store(&mut choice.sum_qq, g);
         }
+        choice
     }
+}
 
+impl Choice {
+    /// Step 4: the least-squares d for these codes and levels; `None` where all are zero.
+    #[inline(always)]
+    fn best_d(&self) -> Option<f32> {
+        let (mut xa, mut aa) = (0.0f32, 0.0f32);
+        for lane in 0..LANES {
+            xa += self.a[lane] * self.sum_xq[lane];
+            aa += self.a[lane] * self.a[lane] * self.sum_qq[lane];
+        }
+        (aa > 0.0).then(|| xa / aa)
+    }
+}
+
+impl SignedSearch {
     /// Σ w (x − x̂)² under the given scale.
     #[inline(always)]
-    fn error<V: Simd>(&self, simd: V, group: &Group<V, N>, scale: F32<V>) -> F32<V> {
+    fn error<S: Simd>(&self, simd: S, group: &Group<S, N>, scale: F32<S>) -> F32<S> {
         let (zero, one) = (F32::splat(simd, 0.0), F32::splat(simd, 1.0));
         // In units of the scale; where that is 0, in units of 1 with level 0 only.
-        let positive = (scale * scale).gt(zero);
-        let unit = positive.select(scale, one);
-        let low = positive.select(F32::splat(simd, self.sub_block.lowest), zero);
-        let high = positive.select(F32::splat(simd, self.sub_block.highest), zero);
+        let nonzero = (scale * scale).gt(zero);
+        let unit = nonzero.select(scale, one);
+        let low = nonzero.select(F32::splat(simd, self.sub_block.lowest), zero);
+        let high = nonzero.select(F32::splat(simd, self.sub_block.highest), zero);
         let inverse = one / unit;
         let mut total = zero;
         for i in 0..N {
@@ -191,21 +224,16 @@ impl SignedSuperBlock {
         }
         total * unit * unit
     }
+}
 
-    /// Step 4: d by least squares for the levels and codes. The scales become what the codes say, so that the next
-    /// search is around them.
-    #[inline(always)]
-    fn refine_d(&self, state: &mut State, magnitude: Magnitude) {
-        let (mut xa, mut aa) = (0.0f32, 0.0f32);
-        for lane in 0..LANES {
-            xa += state.a[lane] * state.sum_xq[lane];
-            aa += state.a[lane] * state.a[lane] * state.sum_qq[lane];
-        }
-        if aa > 0.0 {
-            state.d = magnitude.as_stored(xa / aa);
-        }
-        for lane in 0..LANES {
-            state.scale[lane] = state.d * state.a[lane];
+/// Position of the smallest of `values`, the first of equals.
+#[inline(always)]
+pub(super) fn position_of_least(values: &[f32; LANES]) -> usize {
+    let mut least = 0;
+    for i in 1..LANES {
+        if values[i] < values[least] {
+            least = i;
         }
     }
+    least
 }
