@@ -1,0 +1,100 @@
+//! Calibration text as documents.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::{CalibrationError, ChatTemplate};
+
+/// How the spelling of a special token in a document is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TextKind {
+    /// As text.
+    Plain,
+    /// As the token: a chat template put it there.
+    Markup,
+}
+
+/// One stretch of text that belongs together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    /// The text; not empty when it comes from a reader of this module.
+    pub text: String,
+    /// Whether a chat template made it.
+    pub kind: TextKind,
+}
+
+impl Document {
+    /// Plain text.
+    pub fn plain(text: impl Into<String>) -> Self {
+        Self { text: text.into(), kind: TextKind::Plain }
+    }
+}
+
+/// Reads a file: JSON lines if its name ends in `.jsonl`, else plain text.
+///
+/// A plain text file is **one** document, whatever blank lines it has: in most corpora they separate
+/// paragraphs, not documents.
+pub fn read(path: &Path, template: Option<&ChatTemplate>) -> Result<Vec<Document>, CalibrationError> {
+    let bytes =
+        std::fs::read(path).map_err(|source| CalibrationError::Io { path: path.to_path_buf(), source })?;
+    let text = String::from_utf8(bytes).map_err(|e| CalibrationError::NotUtf8 {
+        path: path.to_path_buf(),
+        valid_up_to: e.utf8_error().valid_up_to(),
+    })?;
+    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("jsonl")) {
+        parse_jsonl(&text, path, |messages| match template {
+            None => Ok(None),
+            Some(template) => template.render(messages).map(|t| Some((t, TextKind::Markup))),
+        })
+    } else if text.is_empty() {
+        Ok(Vec::new())
+    } else {
+        Ok(vec![Document::plain(text)])
+    }
+}
+
+/// Parses JSON lines: each an object with a string `text`, or a list `messages` of
+/// `{"role": …, "content": …}` that `render` turns into text (`None`: it has no template). Blank lines are
+/// passed over, and so are records with an empty text.
+pub(crate) fn parse_jsonl(
+    text: &str,
+    path: &Path,
+    render: impl Fn(&[Value]) -> Result<Option<(String, TextKind)>, String>,
+) -> Result<Vec<Document>, CalibrationError> {
+    let mut documents = Vec::new();
+    for (n, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let (path, line_number) = (path.to_path_buf(), n + 1);
+        let bad = |reason: String| CalibrationError::Record { path: path.clone(), line: line_number, reason };
+        let record: Value = serde_json::from_str(line).map_err(|e| bad(e.to_string()))?;
+        let document = match (record.get("text"), record.get("messages")) {
+            (Some(Value::String(text)), None) => Document::plain(text.as_str()),
+            (None, Some(Value::Array(messages))) => {
+                check_messages(messages).map_err(bad)?;
+                match render(messages) {
+                    Ok(Some((text, kind))) => Document { text, kind },
+                    Ok(None) => return Err(CalibrationError::NoChatTemplate { path, line: line_number }),
+                    Err(reason) => {
+                        return Err(CalibrationError::ChatRender { path, line: line_number, reason });
+                    }
+                }
+            }
+            (Some(_), Some(_)) => return Err(bad("both \"text\" and \"messages\"; expected one".into())),
+            _ => return Err(bad("expected an object with a string \"text\" or a list \"messages\"".into())),
+        };
+        if !document.text.is_empty() {
+            documents.push(document);
+        }
+    }
+    Ok(documents)
+}
+
+fn check_messages(messages: &[Value]) -> Result<(), String> {
+    if messages.is_empty() {
+        return Err("\"messages\" is empty".into());
+    }
+    match messages.iter().position(|m| !m.get("role").is_some_and(Value::is_string)) {
+        Some(n) => Err(format!("message {n} has no string \"role\"")),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,40 @@
+//! Statistics of what one linear layer is fed with: activations `[tokens, d_in]`, row-major f32.
+//!
+//! Sums that grow with the number of tokens are f64. The work is divided by columns, never by tokens, so that
+//! every sum is taken in the order of the tokens, at any number of threads.
+
+mod column_moments;
+mod second_moment;
+
+pub use column_moments::ColumnMoments;
+pub use second_moment::SecondMoment;
+
+use crate::CalibrationError;
+
+/// Number of tokens in `x`, which must be whole rows of finite values.
+///
+/// `first` is the number of tokens seen before; errors count from the beginning.
+fn check(input: &str, d_in: usize, first: u64, x: &[f32]) -> Result<usize, CalibrationError> {
+    if d_in == 0 || !x.len().is_multiple_of(d_in) {
+        return Err(CalibrationError::ActivationShape { input: input.to_owned(), d_in, found: x.len() });
+    }
+    // The exponent of NaN and infinity is all ones: one unit more carries into the sign bit.
+    let finite = |values: &[f32]| {
+        values.iter().fold(0, |carries, v| carries | ((v.to_bits() & 0x7fff_ffff) + 0x0080_0000)) >> 31 == 0
+    };
+    for (chunk, values) in x.chunks(4096).enumerate() {
+        if finite(values) {
+            continue;
+        }
+        for (n, &value) in values.iter().enumerate().filter(|(_, value)| !value.is_finite()) {
+            let index = chunk * 4096 + n;
+            return Err(CalibrationError::NonFinite {
+                input: input.to_owned(),
+                token: first + (index / d_in) as u64,
+                column: index % d_in,
+                value,
+            });
+        }
+    }
+    Ok(x.len() / d_in)
+}
