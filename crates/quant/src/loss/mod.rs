@@ -27,7 +27,7 @@ impl InputStatistics<'_> {
         match *self {
             Self::SecondMoments(moments) => check_length("second moments", moments, columns),
             Self::Covariance(h) => check_length("covariance", h, columns.saturating_mul(columns)),
-            Self::Samples(x) if x.is_empty() => {
+            Self::Samples([]) => {
                 Err(QuantError::Length { what: "input samples", expected: columns, found: 0 })
             }
             Self::Samples(x) => count_rows("input samples", x.len(), columns).map(drop),
