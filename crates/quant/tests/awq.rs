@@ -201,6 +201,7 @@ fn the_search_beats_rounding_on_uneven_activations_and_never_loses() {
             };
             let options = SearchOptions {
                 grid_points: 10,
+                halvings: 0,
                 families: vec![Family::Activation, Family::ActivationOverWeight],
             };
             let best = search(&options, &mean_abs, Some(&weight_stat), &mut objective).unwrap();
@@ -216,7 +217,7 @@ fn the_search_beats_rounding_on_uneven_activations_and_never_loses() {
 #[test]
 fn the_search_passes_over_what_is_not_finite_and_reports_what_fails() {
     let act = [1.0, 2.0, 4.0];
-    let options = SearchOptions::default();
+    let options = SearchOptions::paper();
     let all_worse = |scales: &[f32]| Ok::<_, QuantError>(if scales == [1.0; 3] { 1.0 } else { f64::NAN });
     let best = search(&options, &act, None, all_worse).unwrap();
     assert_eq!(
@@ -231,6 +232,26 @@ fn the_search_passes_over_what_is_not_finite_and_reports_what_fails() {
     assert!(matches!(failed, Err(SearchError::Objective("broken"))));
     let both = SearchOptions { families: vec![Family::ActivationOverWeight], ..options };
     assert!(matches!(search(&both, &act, None, |_| Ok::<_, QuantError>(1.0)), Err(SearchError::NoWeights)));
+}
+
+/// An objective with one valley, at the scales of ratio 0.65: halving the step finds it, the coarse grid only its edge.
+#[test]
+fn halving_the_step_finds_what_the_coarse_grid_misses() {
+    let (act, weights) = ([1.0, 2.0, 4.0, 0.5], [0.2, 0.3, 0.1, 0.4]);
+    let valley = candidate_scales(&act, Some(&weights), 0.65).unwrap();
+    let distance = |scales: &[f32]| {
+        let sum: f64 = scales.iter().zip(&valley).map(|(s, v)| f64::from((s / v).ln()).powi(2)).sum();
+        Ok::<_, QuantError>(sum)
+    };
+    let found = |halvings| {
+        let options = SearchOptions { halvings, ..SearchOptions::default() };
+        search(&options, &act, Some(&weights), distance).unwrap()
+    };
+    let (coarse, fine) = (found(0), found(1));
+    assert!((coarse.candidate.ratio - 0.65).abs() > 0.04);
+    assert!((fine.candidate.ratio - 0.65).abs() < 1e-6);
+    assert!(fine.loss < 1e-9 && coarse.loss > 1e-4);
+    assert_eq!((coarse.evaluations, fine.evaluations), (11, 13));
 }
 
 #[test]

@@ -70,7 +70,8 @@ pub fn candidate_scales(
 /// all `consumers` (`[d_out, d_in]` each; d_in is `columns`).
 ///
 /// s_W\[j\] = mean over rows i of |W\[i, j\]| / (max |W\[i, g\]| over j's group of `group_size` columns + 1e-6); sums in f64,
-/// in row order. The last group of a row may be shorter.
+/// in row order. The last group of a row may be shorter. 32 columns a group, the width that most GGUF grids scale at, is a
+/// good choice for all of them.
 ///
 /// Source: AutoAWQ, `quantize/quantizer.py`, `_search_best_scale`.
 ///

@@ -8,16 +8,26 @@ use crate::QuantError;
 /// What is tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SearchOptions {
-    /// Ratios tried in each family: 0, 1/n … (n − 1)/n, as in the released search, where n is 20.
+    /// n: the ratios 0, 1/n … (n − 1)/n are tried in each family.
     pub grid_points: usize,
+    /// How often the step is then halved around a family's best ratio, two more ratios each time.
+    pub halvings: u32,
     /// Families tried. [`Family::ActivationOverWeight`] needs the weights' statistics.
     pub families: Vec<Family>,
 }
 
+impl SearchOptions {
+    /// The released search of the paper: 20 ratios of s_X^α.
+    pub fn paper() -> Self {
+        Self { grid_points: 20, halvings: 0, families: vec![Family::Activation] }
+    }
+}
+
 impl Default for SearchOptions {
-    /// The paper's: 20 points of s_X^α.
+    /// [`Family::ActivationOverWeight`] to the same resolution of 1/20 by 12 ratios: on GGUF grids that round by importance
+    /// this family's best scales beat s_X^α's on the output error of held-out text, at every type tried.
     fn default() -> Self {
-        Self { grid_points: 20, families: vec![Family::Activation] }
+        Self { grid_points: 10, halvings: 1, families: vec![Family::ActivationOverWeight] }
     }
 }
 
@@ -90,28 +100,45 @@ pub fn search<E>(
     if !unscaled_loss.is_finite() {
         return Err(SearchError::NotFinite { loss: unscaled_loss });
     }
-    let mut best = Best {
-        candidate: Candidate::IDENTITY,
-        scales: ones,
-        loss: unscaled_loss,
-        unscaled_loss,
-        evaluations: 1,
-    };
+    let identity = Candidate::IDENTITY;
+    let mut best =
+        Best { candidate: identity, scales: ones, loss: unscaled_loss, unscaled_loss, evaluations: 1 };
     for &family in &options.families {
         let weights = match family {
             Family::Activation => None,
             Family::ActivationOverWeight => Some(weight_mean_abs.ok_or(SearchError::NoWeights)?),
         };
-        for point in 0..options.grid_points {
-            let candidate = Candidate { family, ratio: point as f32 / options.grid_points as f32 };
-            if candidate == Candidate::IDENTITY {
-                continue;
+        // the best ratio of this family, which need not be the best of all
+        let mut center = (f64::INFINITY, 0.0);
+        let mut consider = |ratio: f32, center: &mut (f64, f32)| -> Result<(), SearchError<E>> {
+            let candidate = Candidate { family, ratio };
+            let loss = if candidate == identity {
+                unscaled_loss
+            } else {
+                let scales = candidate_scales(act_mean_abs, weights, ratio)?;
+                let loss = objective(&scales).map_err(SearchError::Objective)?;
+                best.evaluations += 1;
+                if loss < best.loss {
+                    (best.candidate, best.scales, best.loss) = (candidate, scales, loss);
+                }
+                loss
+            };
+            if loss < center.0 {
+                *center = (loss, ratio);
             }
-            let scales = candidate_scales(act_mean_abs, weights, candidate.ratio)?;
-            let loss = objective(&scales).map_err(SearchError::Objective)?;
-            best.evaluations += 1;
-            if loss < best.loss {
-                best = Best { candidate, scales, loss, ..best };
+            Ok(())
+        };
+        let mut step = 1.0 / options.grid_points as f32;
+        for point in 0..options.grid_points {
+            consider(point as f32 * step, &mut center)?;
+        }
+        for _ in 0..options.halvings {
+            step /= 2.0;
+            let middle = center.1;
+            for ratio in [middle - step, middle + step] {
+                if (0.0..=1.0).contains(&ratio) {
+                    consider(ratio, &mut center)?;
+                }
             }
         }
     }
