@@ -11,6 +11,9 @@ pub use second_moment::SecondMoment;
 
 use crate::CalibrationError;
 
+/// Values between two looks at whether all were finite.
+const CHUNK: usize = 4096;
+
 /// Number of tokens in `x`, which must be whole rows of finite values.
 ///
 /// `first` is the number of tokens seen before; errors count from the beginning.
@@ -22,17 +25,14 @@ fn check(input: &str, d_in: usize, first: u64, x: &[f32]) -> Result<usize, Calib
     let finite = |values: &[f32]| {
         values.iter().fold(0, |carries, v| carries | ((v.to_bits() & 0x7fff_ffff) + 0x0080_0000)) >> 31 == 0
     };
-    for (chunk, values) in x.chunks(4096).enumerate() {
-        if finite(values) {
-            continue;
-        }
-        for (n, &value) in values.iter().enumerate().filter(|(_, value)| !value.is_finite()) {
-            let index = chunk * 4096 + n;
+    for (chunk, values) in x.chunks(CHUNK).enumerate().filter(|(_, values)| !finite(values)) {
+        if let Some(n) = values.iter().position(|value| !value.is_finite()) {
+            let index = chunk * CHUNK + n;
             return Err(CalibrationError::NonFinite {
                 input: input.to_owned(),
                 token: first + (index / d_in) as u64,
                 column: index % d_in,
-                value,
+                value: values[n],
             });
         }
     }

@@ -229,6 +229,32 @@ mod tests {
         }
     }
 
+    /// Rounding is half's, over a sweep of all exponents and mantissas and around every midpoint.
+    #[test]
+    fn rounding_agrees_with_half() {
+        let sweep = (0..=u32::MAX).step_by(10_007);
+        let midpoints = (0..=u16::MAX).flat_map(|p| {
+            let (wide, exact) = (u32::from(p) << 16, f16::from_bits(p).to_f32().to_bits());
+            [wide | 0x7fff, wide | 0x8000, wide | 0x8001, exact | 0x0fff, exact | 0x1000, exact | 0x1001]
+        });
+        let values: Vec<f32> = sweep.chain(midpoints).map(f32::from_bits).collect();
+        for dtype in [Dtype::F16, Dtype::BF16] {
+            let expected = |value: f32| match dtype {
+                Dtype::F16 => f16::from_f32(value).to_bits(),
+                _ => bf16::from_f32(value).to_bits(),
+            };
+            let limit = if dtype == Dtype::F16 { 0x7c00 } else { 0x7f80 };
+            let (finite, other): (Vec<f32>, Vec<f32>) =
+                values.iter().partition(|value| expected(**value) & 0x7fff < limit);
+            let mut bytes = vec![0; finite.len() * 2];
+            from_f32(dtype, &finite, &mut bytes).unwrap();
+            for (value, bytes) in finite.iter().zip(bytes.as_chunks::<2>().0) {
+                assert_eq!(u16::from_le_bytes(*bytes), expected(*value), "{dtype} {value}");
+            }
+            assert!(other.iter().all(|value| from_f32(dtype, &[*value], &mut [0; 2]).is_err()));
+        }
+    }
+
     #[test]
     fn writing_refuses_what_reading_would() {
         let mut out = [0u8; 4];

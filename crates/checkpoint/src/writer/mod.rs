@@ -233,7 +233,7 @@ impl CheckpointWriter {
     fn write_part(&mut self, n: usize, first: usize, bytes: &[u8]) -> Result<(), WriteError> {
         let placement = &self.plan.placements[n];
         let size = placement.spec.dtype.bytes();
-        let begin = first as u64 * size as u64;
+        let begin = (first as u64).saturating_mul(size as u64);
         let end = begin.saturating_add(bytes.len() as u64);
         if end > placement.bytes {
             return Err(WriteError::OutOfRange {
