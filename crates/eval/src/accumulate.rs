@@ -12,16 +12,16 @@ use rayon::prelude::*;
 use thiserror::Error;
 
 use crate::kernel;
-use crate::scores::{Drift, Role, Scores};
+use crate::scores::{Drift, Scores, Side};
 
 /// A logit that is NaN or infinite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error(
-    "a logit of token {token} from the {role} model is NaN or infinite (vocabulary entries from {first_entry})"
+    "a logit of token {token} from the {side} model is NaN or infinite (vocabulary entries from {first_entry})"
 )]
 pub struct NonFiniteLogit {
     /// The model whose logit it is.
-    pub role: Role,
+    pub side: Side,
     /// Index of the scored token among those accumulated.
     pub token: usize,
     /// First vocabulary entry of the slice it is in.
@@ -138,7 +138,7 @@ impl Accumulator {
                 .with_min_len(GRAIN)
                 .map(|(state, &target, logits)| add_single(state, target as usize, first_entry, logits))
                 .enumerate()
-                .find_map_first(|(token, added)| added.err().map(|role| (token, role))),
+                .find_map_first(|(token, added)| added.err().map(|side| (token, side))),
             (States::Pair(states), Some(base)) => {
                 assert_eq!(base.len(), length, "base logits are [tokens, width]");
                 (states.par_iter_mut(), &self.targets, base.par_chunks(width), model.par_chunks(width))
@@ -148,14 +148,14 @@ impl Accumulator {
                         add_pair(state, target as usize, first_entry, base, model)
                     })
                     .enumerate()
-                    .find_map_first(|(token, added)| added.err().map(|role| (token, role)))
+                    .find_map_first(|(token, added)| added.err().map(|side| (token, side)))
             }
             (States::Single(_), Some(_)) => panic!("base logits given to an accumulator of one model"),
             (States::Pair(_), None) => panic!("base logits missing"),
         };
         self.next_entry += width;
         match failed {
-            Some((token, role)) => Err(NonFiniteLogit { role, token, first_entry }),
+            Some((token, side)) => Err(NonFiniteLogit { side, token, first_entry }),
             None => Ok(()),
         }
     }
@@ -192,8 +192,8 @@ impl Pair {
     }
 }
 
-fn add_single(state: &mut Softmax, target: usize, first_entry: usize, logits: &[f32]) -> Result<(), Role> {
-    state.meet(logits, first_entry, target).ok_or(Role::Model)?;
+fn add_single(state: &mut Softmax, target: usize, first_entry: usize, logits: &[f32]) -> Result<(), Side> {
+    state.meet(logits, first_entry, target).ok_or(Side::Model)?;
     state.sum += kernel::exp_sum(logits, state.max);
     Ok(())
 }
@@ -204,9 +204,9 @@ fn add_pair(
     first_entry: usize,
     base: &[f32],
     model: &[f32],
-) -> Result<(), Role> {
-    state.cross *= state.base.meet(base, first_entry, target).ok_or(Role::Base)?;
-    state.model.meet(model, first_entry, target).ok_or(Role::Model)?;
+) -> Result<(), Side> {
+    state.cross *= state.base.meet(base, first_entry, target).ok_or(Side::Base)?;
+    state.model.meet(model, first_entry, target).ok_or(Side::Model)?;
     let sums = kernel::pair_sums(base, state.base.max, model, state.model.max);
     state.base.sum += sums.base;
     state.model.sum += sums.model;

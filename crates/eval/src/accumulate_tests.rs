@@ -168,9 +168,9 @@ fn logits_that_are_not_finite_are_located() {
         let mut accumulator = Accumulator::pair(vec![0, 1, 2]);
         accumulator.add(20, Some(&good), &good).unwrap();
         let error = accumulator.add(20, Some(&good), &logits).unwrap_err();
-        assert_eq!(error, NonFiniteLogit { role: Role::Model, token: 2, first_entry: 20 });
+        assert_eq!(error, NonFiniteLogit { side: Side::Model, token: 2, first_entry: 20 });
         let mut accumulator = Accumulator::pair(vec![0, 1, 2]);
         let error = accumulator.add(20, Some(&logits), &good).unwrap_err();
-        assert_eq!(error, NonFiniteLogit { role: Role::Base, token: 2, first_entry: 0 });
+        assert_eq!(error, NonFiniteLogit { side: Side::Base, token: 2, first_entry: 0 });
     }
 }

@@ -1,13 +1,25 @@
 //! How good a language model is, and how far a compressed one has drifted from its original.
 //!
-//! Perplexity follows the protocol of llama.cpp's llama-perplexity ([`windows`]), so that the figures line up. The KL
-//! divergence from a base model is computed in the same pass, from logits that exist a slice of the vocabulary at a
-//! time ([`accumulate`]); llama.cpp writes the base model's log-probabilities to a file of 16-bit values instead.
+//! [`evaluate`] streams one or two models over a text, block by block. Perplexity follows the protocol of llama.cpp's
+//! llama-perplexity ([`windows`]), so that the figures line up. The KL divergence from a base model is computed in the same
+//! pass, from logits that exist a slice of the vocabulary at a time ([`accumulate`]); llama.cpp writes the base model's
+//! log-probabilities to a file of 16-bit values instead.
 
 pub mod accumulate;
+pub mod evaluate;
 mod exponential;
+mod group;
+mod heads;
 mod kernel;
+mod plan;
+pub mod progress;
 pub mod scores;
 pub mod statistics;
 pub mod summary;
 pub mod windows;
+
+pub use evaluate::{EvaluateError, Evaluation, Options, Warning, evaluate};
+pub use progress::{Progress, Reporter, Running, Silent};
+pub use scores::{Drift, Scores, Side};
+pub use summary::{DriftSummary, Summary};
+pub use windows::{Protocol, WindowError, Windows};

@@ -7,14 +7,14 @@ use serde::Serialize;
 /// Which of the two models something is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Role {
+pub enum Side {
     /// The reference that drift is measured from.
     Base,
     /// The model that is evaluated.
     Model,
 }
 
-impl fmt::Display for Role {
+impl fmt::Display for Side {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Base => "base",

@@ -1,0 +1,72 @@
+//! The heads of one or two models over the vocabulary, a slice at a time.
+
+use slmc_model::WeightSource;
+use slmc_model::host::HostView;
+
+use crate::accumulate::{Accumulator, NonFiniteLogit};
+use crate::evaluate::EvaluateError;
+use crate::group::{FinalStates, Group};
+use crate::plan::head_work;
+use crate::scores::{Scores, Side};
+
+/// A model that has read a group.
+pub(crate) struct Reader<'a> {
+    pub side: Side,
+    pub source: &'a dyn WeightSource,
+    pub states: FinalStates,
+}
+
+/// Scores a group's windows from the final states of the evaluated model, the last of `readers`, and of the base model if it
+/// comes before it. `step` hears how many multiply-adds are done.
+///
+/// # Errors
+/// A head cannot be read, or its logits are not finite.
+pub(crate) fn score(
+    group: &Group<'_>,
+    readers: &[Reader<'_>],
+    step: &mut dyn FnMut(f64),
+) -> Result<Scores, EvaluateError> {
+    let start = if readers.len() == 2 { Accumulator::pair } else { Accumulator::single };
+    let mut accumulators: Vec<_> = group.chunks().map(|chunk| start(group.targets(chunk))).collect();
+
+    let vocab_size = readers.iter().map(|reader| reader.source.config().vocab_size).min().unwrap_or(0);
+    for first in (0..vocab_size).step_by(group.plan.head_rows) {
+        let rows = first..(first + group.plan.head_rows).min(vocab_size);
+        let load = |reader: &Reader<'_>| {
+            let rows = reader.states.head.load_rows(reader.source, rows.clone());
+            // Nothing of the head is read twice in a group: mapped pages need not stay.
+            reader.source.release(reader.source.config().head());
+            rows.map_err(EvaluateError::model(reader.side))
+        };
+        let slices = readers.iter().map(load).collect::<Result<Vec<_>, _>>()?;
+        for (chunk, accumulator) in accumulators.iter_mut().enumerate() {
+            let mut logits = Vec::with_capacity(2);
+            for (reader, slice) in readers.iter().zip(&slices) {
+                let states = &reader.states.chunks[chunk];
+                let [scored, _] = states.dims();
+                logits.push(HostView::of(&slice.logits(states)));
+                step(head_work(reader.source.config(), rows.len()) * scored as f64);
+            }
+            let added = match &logits[..] {
+                [base, model] => accumulator.add(rows.len(), Some(base), model),
+                [model] => accumulator.add(rows.len(), None, model),
+                _ => unreachable!("one or two models"),
+            };
+            added.map_err(|error| locate(group, chunk, error))?;
+        }
+    }
+    let mut scores = Scores::default();
+    accumulators.into_iter().for_each(|accumulator| scores.append(accumulator.finish()));
+    Ok(scores)
+}
+
+/// The window and position of a logit that is not finite.
+fn locate(group: &Group<'_>, chunk: usize, error: NonFiniteLogit) -> EvaluateError {
+    let scored = group.windows.scored();
+    EvaluateError::NonFiniteLogits {
+        side: error.side,
+        window: group.first + chunk * group.plan.windows_per_chunk + error.token / scored.len(),
+        position: scored.start + error.token % scored.len(),
+        first_entry: error.first_entry,
+    }
+}
