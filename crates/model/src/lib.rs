@@ -1,1 +1,26 @@
-//! slmc-model
+//! One decoder on burn tensors, described by data, and the devices it runs on.
+//!
+//! [`arch`] says what distinguishes the model families, [`config`] what one model's dimensions are, [`source`]
+//! where its weights come from, [`decoder`] runs it, [`ops`] computes.
+
+pub mod arch;
+pub mod config;
+pub mod decoder;
+pub mod device;
+pub mod error;
+pub mod host;
+pub mod ops;
+pub mod rope;
+pub mod source;
+
+pub use arch::{ArchSpec, Role, TensorId};
+pub use burn;
+pub use burn::tensor::{Device as BurnDevice, Tensor};
+pub use config::{ModelConfig, RopeScaling};
+pub use decoder::{
+    Block, Context, Head, HeadRows, KvPrecision, LinearInput, LinearObserver, NoObserver, embed,
+};
+pub use device::{Device, DeviceError};
+pub use error::ModelError;
+pub use host::HostView;
+pub use source::{CheckpointSource, GgufSource, Weight, WeightSource};

@@ -1,0 +1,300 @@
+//! One block: attention and MLP, each behind its norm and onto the residual stream.
+
+use burn::tensor::{Device as BurnDevice, Tensor};
+use slmc_gguf::activation::ActivationFormat;
+
+use super::context::{Context, KvPrecision};
+use super::linear::{Linear, round};
+use super::observer::{LinearInput, LinearObserver};
+use crate::arch::{Activation, Role, TensorId};
+use crate::config::ModelConfig;
+use crate::error::ModelError;
+use crate::host::{self, HostView};
+use crate::ops::{self, AttentionShape, Matrix};
+use crate::source::WeightSource;
+
+/// The weights of one block, in f32 on a device.
+#[derive(Clone, Debug)]
+pub struct Block {
+    layer: usize,
+    device: BurnDevice,
+    config: ModelConfig,
+    input_norm: Tensor<1>,
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    output: Linear,
+    post_norm: Tensor<1>,
+    gate: Linear,
+    up: Linear,
+    down: Linear,
+}
+
+impl Block {
+    /// Loads block `layer` and releases the file's pages behind it.
+    ///
+    /// # Errors
+    /// Whatever the source reports of these tensors.
+    pub fn load(source: &dyn WeightSource, layer: usize, device: &BurnDevice) -> Result<Self, ModelError> {
+        let config = source.config().clone();
+        let linear = |role| Linear::load(source, layer, role, device);
+        let norm = |role| -> Result<Tensor<1>, ModelError> {
+            let values = source.load(TensorId::block(layer, role))?.values;
+            Ok(host::tensor(values, [config.hidden_size], device))
+        };
+        Ok(Self {
+            layer,
+            device: device.clone(),
+            input_norm: norm(Role::InputNorm)?,
+            query: linear(Role::Query)?,
+            key: linear(Role::Key)?,
+            value: linear(Role::Value)?,
+            output: linear(Role::Output)?,
+            post_norm: norm(Role::PostNorm)?,
+            gate: linear(Role::Gate)?,
+            up: linear(Role::Up)?,
+            down: linear(Role::Down)?,
+            config,
+        })
+    }
+
+    /// Which block of the model this is.
+    pub fn layer(&self) -> usize {
+        self.layer
+    }
+
+    /// The whole block: `hidden` is `[batch, seq, hidden_size]`, and so is what it gives.
+    ///
+    /// # Errors
+    /// A sequence longer than the context; an observer's objection.
+    pub fn forward(
+        &self,
+        hidden: Tensor<3>,
+        context: &Context,
+        observer: &mut dyn LinearObserver,
+    ) -> Result<Tensor<3>, ModelError> {
+        let shape = hidden.dims();
+        let normed = self.attention_input(&hidden);
+        let hidden = rows(hidden);
+        let heads = self.heads(rows(normed), shape[1], context, observer)?;
+        let hidden = self.output.apply_onto(hidden, &self.output.round(&heads));
+        drop(heads);
+        let normed = ops::rms_norm(&hidden, &self.post_norm, self.config.rms_norm_eps);
+        let inner = self.gated(normed, observer)?;
+        Ok(self.down.apply_onto(hidden, &self.down.round(&inner)).reshape(shape))
+    }
+
+    /// The input of attention: the residual stream through its norm. `[batch, seq, hidden_size]` both.
+    pub fn attention_input(&self, hidden: &Tensor<3>) -> Tensor<3> {
+        self.norm(hidden, &self.input_norm)
+    }
+
+    /// What attention adds to the residual stream: `normed` is what [`Block::attention_input`] gives.
+    ///
+    /// # Errors
+    /// As [`Block::forward`].
+    pub fn attention_output(
+        &self,
+        normed: Tensor<3>,
+        context: &Context,
+        observer: &mut dyn LinearObserver,
+    ) -> Result<Tensor<3>, ModelError> {
+        let shape = normed.dims();
+        let heads = self.heads(rows(normed), shape[1], context, observer)?;
+        Ok(self.output.apply(&self.output.round(&heads)).reshape(shape))
+    }
+
+    /// The input of the MLP: the residual stream, attention's output added, through its norm.
+    pub fn mlp_input(&self, hidden: &Tensor<3>) -> Tensor<3> {
+        self.norm(hidden, &self.post_norm)
+    }
+
+    /// What the MLP adds to the residual stream: `normed` is what [`Block::mlp_input`] gives.
+    ///
+    /// # Errors
+    /// An observer's objection.
+    pub fn mlp_output(
+        &self,
+        normed: Tensor<3>,
+        observer: &mut dyn LinearObserver,
+    ) -> Result<Tensor<3>, ModelError> {
+        let shape = normed.dims();
+        let inner = self.gated(rows(normed), observer)?;
+        Ok(self.down.apply(&self.down.round(&inner)).reshape(shape))
+    }
+
+    /// One linear layer by itself: `x` is `[tokens, d_in]`; gives `[tokens, d_out]`.
+    ///
+    /// # Errors
+    /// The role is no linear layer of a block.
+    pub fn linear(&self, role: Role, x: &Tensor<2>) -> Result<Tensor<2>, ModelError> {
+        let linear = self.linear_of(role).ok_or_else(|| self.not_here(role))?;
+        Ok(linear.apply(&linear.round(x)))
+    }
+
+    /// A tensor's values in the checkpoint's layout, `[d_out, d_in]` for weights.
+    ///
+    /// # Errors
+    /// The block has no such tensor.
+    pub fn weight(&self, role: Role) -> Result<Vec<f32>, ModelError> {
+        if let Some(linear) = self.linear_of(role) {
+            return Ok(linear.weight.values());
+        }
+        let vector = match role {
+            Role::InputNorm => Some(&self.input_norm),
+            Role::PostNorm => Some(&self.post_norm),
+            _ => Role::LINEAR
+                .into_iter()
+                .find(|linear| linear.bias() == Some(role))
+                .and_then(|linear| self.linear_of(linear)?.bias.as_ref()),
+        };
+        vector.map(|vector| HostView::of(vector).to_vec()).ok_or_else(|| self.not_here(role))
+    }
+
+    /// Puts other values in a tensor's place, in the checkpoint's layout. What products round their input to
+    /// stays as it is.
+    ///
+    /// # Errors
+    /// The block has no such tensor, or it has another size.
+    pub fn set_weight(&mut self, role: Role, values: Vec<f32>) -> Result<(), ModelError> {
+        let shape = self.config.shape(role);
+        let expected: usize = shape.iter().product();
+        if values.len() != expected || !role.is_per_layer() || !self.config.has(role) {
+            let place = format!("{} to set", TensorId::block(self.layer, role));
+            return Err(ModelError::Length { place, expected, found: values.len() });
+        }
+        let device = self.device.clone();
+        let vector = |values| host::tensor(values, [expected], &device);
+        match role {
+            Role::InputNorm => self.input_norm = vector(values),
+            Role::PostNorm => self.post_norm = vector(values),
+            role => {
+                let bias_of = Role::LINEAR.into_iter().find(|linear| linear.bias() == Some(role));
+                match self.linear_mut(bias_of.unwrap_or(role)) {
+                    Some(linear) if bias_of.is_some() => linear.bias = Some(vector(values)),
+                    Some(linear) => linear.weight = Matrix::new(values, [shape[0], shape[1]], &device),
+                    None => return Err(self.not_here(role)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Says what the inputs of a linear layer are rounded to from now on.
+    ///
+    /// # Errors
+    /// The role is no linear layer of a block.
+    pub fn set_activation(&mut self, role: Role, format: ActivationFormat) -> Result<(), ModelError> {
+        match self.linear_mut(role) {
+            Some(linear) => linear.activation = format,
+            None => return Err(self.not_here(role)),
+        }
+        Ok(())
+    }
+
+    fn not_here(&self, role: Role) -> ModelError {
+        ModelError::NoSuchTensor { id: TensorId::block(self.layer, role) }
+    }
+
+    fn linear_of(&self, role: Role) -> Option<&Linear> {
+        Some(match role {
+            Role::Query => &self.query,
+            Role::Key => &self.key,
+            Role::Value => &self.value,
+            Role::Output => &self.output,
+            Role::Gate => &self.gate,
+            Role::Up => &self.up,
+            Role::Down => &self.down,
+            _ => return None,
+        })
+    }
+
+    fn linear_mut(&mut self, role: Role) -> Option<&mut Linear> {
+        Some(match role {
+            Role::Query => &mut self.query,
+            Role::Key => &mut self.key,
+            Role::Value => &mut self.value,
+            Role::Output => &mut self.output,
+            Role::Gate => &mut self.gate,
+            Role::Up => &mut self.up,
+            Role::Down => &mut self.down,
+            _ => return None,
+        })
+    }
+
+    fn norm(&self, hidden: &Tensor<3>, weight: &Tensor<1>) -> Tensor<3> {
+        ops::rms_norm(&rows(hidden.clone()), weight, self.config.rms_norm_eps).reshape(hidden.dims())
+    }
+
+    /// The heads' outputs, `[tokens, num_attention_heads · head_dim]`, from the normed stream `[tokens, hidden]`.
+    fn heads(
+        &self,
+        normed: Tensor<2>,
+        seq: usize,
+        context: &Context,
+        observer: &mut dyn LinearObserver,
+    ) -> Result<Tensor<2>, ModelError> {
+        if seq > context.positions {
+            return Err(ModelError::SequenceLength { expected: context.positions, found: seq });
+        }
+        show(observer, LinearInput::Attention, &normed)?;
+        let [query, key, value] = apply_shared([&self.query, &self.key, &self.value], &normed);
+        drop(normed);
+        let (query, mut key) = (ops::rope(query, seq, &context.rope), ops::rope(key, seq, &context.rope));
+        let mut value = value;
+        if context.kv_precision == KvPrecision::F16 {
+            key = round(&key, ActivationFormat::F16);
+            value = round(&value, ActivationFormat::F16);
+        }
+        let shape = AttentionShape {
+            seq,
+            heads: self.config.num_attention_heads,
+            key_value_heads: self.config.num_key_value_heads,
+            head_dim: self.config.head_dim,
+            window: self.config.sliding_window[self.layer],
+        };
+        let heads = ops::attention(&query, &key, &value, shape);
+        show(observer, LinearInput::Output, &heads)?;
+        Ok(heads)
+    }
+
+    /// act(gate) · up, `[tokens, intermediate_size]`, from the normed stream `[tokens, hidden]`.
+    fn gated(&self, normed: Tensor<2>, observer: &mut dyn LinearObserver) -> Result<Tensor<2>, ModelError> {
+        show(observer, LinearInput::Mlp, &normed)?;
+        let x_gate = self.gate.round(&normed);
+        let x_up =
+            if self.up.activation == self.gate.activation { x_gate.clone() } else { self.up.round(&normed) };
+        let Activation::Silu = self.config.activation;
+        let (gate, up) = (&self.gate, &self.up);
+        let inner =
+            ops::gated(&x_gate, &x_up, (&gate.weight, gate.bias.as_ref()), (&up.weight, up.bias.as_ref()));
+        show(observer, LinearInput::Down, &inner)?;
+        Ok(inner)
+    }
+}
+
+/// The outputs of layers that share an input, which is rounded once for each format among them.
+fn apply_shared<const N: usize>(layers: [&Linear; N], x: &Tensor<2>) -> [Tensor<2>; N] {
+    let mut rounded: Vec<(ActivationFormat, Tensor<2>)> = Vec::new();
+    layers.map(|layer| {
+        let known = rounded.iter().position(|(format, _)| *format == layer.activation);
+        let index = known.unwrap_or_else(|| {
+            rounded.push((layer.activation, layer.round(x)));
+            rounded.len() - 1
+        });
+        layer.apply(&rounded[index].1)
+    })
+}
+
+/// `[batch, seq, width]` as `[batch · seq, width]`.
+fn rows(x: Tensor<3>) -> Tensor<2> {
+    let [batch, seq, width] = x.dims();
+    x.reshape([batch * seq, width])
+}
+
+fn show(observer: &mut dyn LinearObserver, input: LinearInput, x: &Tensor<2>) -> Result<(), ModelError> {
+    if !observer.wants(input) {
+        return Ok(());
+    }
+    observer.observe(input, &HostView::of(x), x.dims()[1]).map_err(ModelError::Observer)
+}

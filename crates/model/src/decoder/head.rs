@@ -1,0 +1,71 @@
+//! The residual stream to logits, a range of the vocabulary at a time.
+
+use std::ops::Range;
+
+use burn::tensor::{Device as BurnDevice, Tensor};
+
+use super::linear::round;
+use crate::arch::{Role, TensorId};
+use crate::error::ModelError;
+use crate::host;
+use crate::ops::{self, Matrix};
+use crate::source::WeightSource;
+use slmc_gguf::activation::ActivationFormat;
+
+/// The norm after the last block.
+#[derive(Clone, Debug)]
+pub struct Head {
+    norm: Tensor<1>,
+    epsilon: f64,
+    weight: TensorId,
+    device: BurnDevice,
+}
+
+/// Some rows of the output head: the logits of a range of tokens.
+#[derive(Clone, Debug)]
+pub struct HeadRows {
+    weight: Matrix,
+    activation: ActivationFormat,
+    rows: Range<usize>,
+}
+
+impl Head {
+    /// Loads the final norm.
+    ///
+    /// # Errors
+    /// Whatever the source reports.
+    pub fn load(source: &dyn WeightSource, device: &BurnDevice) -> Result<Self, ModelError> {
+        let config = source.config();
+        let values = source.load(TensorId::global(Role::FinalNorm))?.values;
+        let norm = host::tensor(values, [config.hidden_size], device);
+        Ok(Self { norm, epsilon: config.rms_norm_eps, weight: config.head(), device: device.clone() })
+    }
+
+    /// The residual stream through the final norm: `[tokens, hidden_size]` both.
+    pub fn normalize(&self, hidden: &Tensor<2>) -> Tensor<2> {
+        ops::rms_norm(hidden, &self.norm, self.epsilon)
+    }
+
+    /// Loads the weights for the logits of tokens `rows`, from the head or the tied embedding.
+    ///
+    /// # Errors
+    /// Rows beyond the vocabulary; whatever the source reports.
+    pub fn load_rows(&self, source: &dyn WeightSource, rows: Range<usize>) -> Result<HeadRows, ModelError> {
+        let weight = source.load_rows(self.weight, rows.clone())?;
+        let shape = [rows.len(), source.config().hidden_size];
+        let matrix = Matrix::new(weight.values, shape, &self.device);
+        Ok(HeadRows { weight: matrix, activation: weight.activation, rows })
+    }
+}
+
+impl HeadRows {
+    /// The tokens these logits are of.
+    pub fn rows(&self) -> Range<usize> {
+        self.rows.clone()
+    }
+
+    /// Logits `[tokens, rows]` of the normed residual stream `[tokens, hidden_size]`.
+    pub fn logits(&self, normed: &Tensor<2>) -> Tensor<2> {
+        ops::linear(&round(normed, self.activation), &self.weight, None)
+    }
+}

@@ -1,0 +1,65 @@
+//! One linear layer of a block: weight, bias, and what its input is rounded to.
+
+use burn::tensor::{Device as BurnDevice, Tensor};
+use slmc_gguf::activation::{ActivationFormat, round_rows};
+
+use crate::arch::{Role, TensorId};
+use crate::error::ModelError;
+use crate::host;
+use crate::ops::{self, Matrix};
+use crate::source::WeightSource;
+
+#[derive(Clone, Debug)]
+pub(super) struct Linear {
+    pub weight: Matrix,
+    pub bias: Option<Tensor<1>>,
+    pub activation: ActivationFormat,
+}
+
+impl Linear {
+    pub fn load(
+        source: &dyn WeightSource,
+        layer: usize,
+        role: Role,
+        device: &BurnDevice,
+    ) -> Result<Self, ModelError> {
+        let shape = source.config().shape(role);
+        let weight = source.load(TensorId::block(layer, role))?;
+        let bias = match role.bias().filter(|&bias| source.config().has(bias)) {
+            Some(bias) => {
+                let values = source.load(TensorId::block(layer, bias))?.values;
+                Some(host::tensor(values, [shape[0]], device))
+            }
+            None => None,
+        };
+        let matrix = Matrix::new(weight.values, [shape[0], shape[1]], device);
+        Ok(Self { weight: matrix, bias, activation: weight.activation })
+    }
+
+    /// The input as this layer's product reads it.
+    pub fn round(&self, x: &Tensor<2>) -> Tensor<2> {
+        round(x, self.activation)
+    }
+
+    /// The layer's output for an input that [`Linear::round`] gave.
+    pub fn apply(&self, x: &Tensor<2>) -> Tensor<2> {
+        ops::linear(x, &self.weight, self.bias.as_ref())
+    }
+
+    /// `y` plus the layer's output.
+    pub fn apply_onto(&self, y: Tensor<2>, x: &Tensor<2>) -> Tensor<2> {
+        ops::linear_onto(y, x, &self.weight, self.bias.as_ref())
+    }
+}
+
+/// Rows rounded to a format of activations, as ggml does before it multiplies with quantized weights.
+pub(super) fn round(x: &Tensor<2>, format: ActivationFormat) -> Tensor<2> {
+    use rayon::prelude::*;
+    if format == ActivationFormat::F32 {
+        return x.clone();
+    }
+    let [tokens, width] = x.dims();
+    let mut values = host::HostView::of(x).to_vec();
+    values.par_chunks_mut(width.max(1) * 16).for_each(|rows| round_rows(format, rows, width));
+    host::tensor(values, [tokens, width], &x.device())
+}

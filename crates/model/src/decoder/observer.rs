@@ -1,0 +1,55 @@
+//! Looking at what goes into linear layers.
+
+use std::error::Error;
+
+/// The inputs of a block's linear layers. Layers that share their input are seen once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum LinearInput {
+    /// The normed residual stream, `[tokens, hidden_size]`: into query, key and value.
+    Attention,
+    /// The heads' outputs, `[tokens, num_attention_heads · head_dim]`: into output.
+    Output,
+    /// The normed residual stream, `[tokens, hidden_size]`: into gate and up.
+    Mlp,
+    /// The gated activations, `[tokens, intermediate_size]`: into down.
+    Down,
+}
+
+impl LinearInput {
+    /// Every input, in the order a block computes them.
+    pub const ALL: [LinearInput; 4] = [Self::Attention, Self::Output, Self::Mlp, Self::Down];
+}
+
+/// Sees the inputs of a block's linear layers while it runs.
+pub trait LinearObserver {
+    /// Whether this input shall be shown; one that is not costs nothing.
+    fn wants(&self, input: LinearInput) -> bool {
+        let _ = input;
+        true
+    }
+
+    /// Shows an input, `[tokens, d_in]` row-major, as it is before any rounding of activations.
+    ///
+    /// # Errors
+    /// Whatever the observer objects to; the block stops and passes it on.
+    fn observe(
+        &mut self,
+        input: LinearInput,
+        x: &[f32],
+        d_in: usize,
+    ) -> Result<(), Box<dyn Error + Send + Sync>>;
+}
+
+/// Looks at nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoObserver;
+
+impl LinearObserver for NoObserver {
+    fn wants(&self, _: LinearInput) -> bool {
+        false
+    }
+
+    fn observe(&mut self, _: LinearInput, _: &[f32], _: usize) -> Result<(), Box<dyn Error + Send + Sync>> {
+        Ok(())
+    }
+}

@@ -1,0 +1,67 @@
+//! silu(x Gᵀ) · (x Uᵀ), the first half of the MLP, without ever holding the two factors whole.
+
+use burn::tensor::{Tensor, activation};
+use pulp::Arch;
+
+use super::exponential::exp;
+use super::linear::{add_bias, for_each_tile, linear, multiply_panel};
+use super::{Matrix, Shared, uninitialized};
+use crate::host::{self, HostView};
+
+/// A weight `[d_out, d_in]` with its bias `[d_out]`.
+type Layer<'a> = (&'a Matrix, Option<&'a Tensor<1>>);
+
+/// silu(gate(x)) · up(x): `x_gate` and `x_up` are both `[tokens, d_in]` (the same input, unless the two weights
+/// want it rounded differently); gives `[tokens, intermediate]`.
+pub fn gated(x_gate: &Tensor<2>, x_up: &Tensor<2>, gate: Layer<'_>, up: Layer<'_>) -> Tensor<2> {
+    if gate.0.tensor().is_some() {
+        return activation::silu(linear(x_gate, gate.0, gate.1)) * linear(x_up, up.0, up.1);
+    }
+    let (tokens, [d_out, d_in]) = (x_gate.dims()[0], gate.0.shape());
+    assert_eq!(gate.0.shape(), up.0.shape(), "gate and up");
+    let (xs, arch) = ([HostView::of(x_gate), HostView::of(x_up)], Arch::new());
+    assert!(xs.iter().all(|x| x.len() == tokens * d_in), "inputs of gate and up");
+    let biases = [gate.1.map(HostView::of), up.1.map(HostView::of)];
+    // SAFETY: the tiles below cover it.
+    let mut y = unsafe { uninitialized(tokens * d_out) };
+    let target = Shared(y.as_mut_ptr());
+    for_each_tile(tokens, gate.0.panels(), |first_token, tokens, panels| {
+        let mut factors = [Vec::new(), Vec::new()];
+        for index in panels {
+            let mut shape = (0, 0);
+            for (((factor, matrix), x), bias) in factors.iter_mut().zip([gate.0, up.0]).zip(&xs).zip(&biases)
+            {
+                let panel = matrix.panel(index);
+                shape = (panel.first_row, panel.rows);
+                factor.resize(tokens * panel.rows, 0.0);
+                let x = &x[first_token * d_in..][..tokens * d_in];
+                // SAFETY: the factor is this task's own and of this size.
+                unsafe {
+                    multiply_panel(x, d_in, &panel, factor.as_mut_ptr(), panel.rows, false);
+                    if let Some(bias) = bias {
+                        let bias = &bias[panel.first_row..][..panel.rows];
+                        add_bias(factor.as_mut_ptr(), panel.rows, tokens, bias);
+                    }
+                }
+            }
+            let [gate, up] = &factors;
+            let (first_row, rows) = shape;
+            arch.dispatch(|| {
+                for token in 0..tokens {
+                    let start = (first_token + token) * d_out + first_row;
+                    // SAFETY: in bounds; tiles are disjoint in tokens or in rows.
+                    let y = unsafe { std::slice::from_raw_parts_mut(target.get().add(start), rows) };
+                    silu_times(&gate[token * rows..][..rows], &up[token * rows..][..rows], y);
+                }
+            });
+        }
+    });
+    host::tensor(y, [tokens, d_out], &x_gate.device())
+}
+
+#[inline(always)]
+fn silu_times(gate: &[f32], up: &[f32], y: &mut [f32]) {
+    for ((y, &gate), &up) in y.iter_mut().zip(gate).zip(up) {
+        *y = gate / (1.0 + exp(-gate)) * up;
+    }
+}

@@ -1,0 +1,136 @@
+//! y = x Wᵀ + b, the product in which nearly all time goes.
+
+use burn::tensor::Tensor;
+use gemm::Parallelism;
+use rayon::prelude::*;
+
+use super::matrix::Panel;
+use super::{Matrix, Shared, uninitialized};
+use crate::host::{self, HostView};
+
+/// Tokens of one task: their inputs stay in the second-level cache while the panels pass.
+const TOKENS: usize = 512;
+
+/// Panels of one task.
+const PANELS: usize = 4;
+
+/// x Wᵀ + b: `x` is `[tokens, d_in]`, `weight` `[d_out, d_in]`, `bias` `[d_out]`; gives `[tokens, d_out]`.
+pub fn linear(x: &Tensor<2>, weight: &Matrix, bias: Option<&Tensor<1>>) -> Tensor<2> {
+    match weight.tensor() {
+        Some(w) => {
+            let product = x.clone().matmul(w.clone().transpose());
+            match bias {
+                Some(bias) => product + bias.clone().unsqueeze(),
+                None => product,
+            }
+        }
+        None => {
+            let (tokens, d_out) = (x.dims()[0], weight.shape()[0]);
+            // SAFETY: the kernel writes every value, as it does not accumulate.
+            let mut y = unsafe { uninitialized(tokens * d_out) };
+            let bias = bias.map(HostView::of);
+            multiply(&HostView::of(x), weight, bias.as_deref(), &mut y, false);
+            host::tensor(y, [tokens, d_out], &x.device())
+        }
+    }
+}
+
+/// y + x Wᵀ + b, where `y` is `[tokens, d_out]`: a linear layer onto the residual stream.
+pub fn linear_onto(y: Tensor<2>, x: &Tensor<2>, weight: &Matrix, bias: Option<&Tensor<1>>) -> Tensor<2> {
+    if weight.tensor().is_some() {
+        return y + linear(x, weight, bias);
+    }
+    let (shape, device) = (y.dims(), y.device());
+    let mut sum = host::into_vec(y);
+    let bias = bias.map(HostView::of);
+    multiply(&HostView::of(x), weight, bias.as_deref(), &mut sum, true);
+    host::tensor(sum, shape, &device)
+}
+
+/// y = x Wᵀ + b, or y += x Wᵀ + b: `x` is `[tokens, d_in]`, `y` `[tokens, d_out]`.
+fn multiply(x: &[f32], weight: &Matrix, bias: Option<&[f32]>, y: &mut [f32], accumulate: bool) {
+    let [d_out, d_in] = weight.shape();
+    let tokens = x.len() / d_in;
+    assert_eq!((x.len(), y.len()), (tokens * d_in, tokens * d_out), "operands of a product");
+    let target = Shared(y.as_mut_ptr());
+    for_each_tile(tokens, weight.panels(), |first_token, tokens, panels| {
+        let x = &x[first_token * d_in..][..tokens * d_in];
+        for index in panels {
+            let panel = weight.panel(index);
+            // SAFETY: in bounds, as asserted above; tiles are disjoint in tokens or in panels.
+            unsafe {
+                let tile = target.get().add(first_token * d_out + panel.first_row);
+                multiply_panel(x, d_in, &panel, tile, d_out, accumulate);
+                if let Some(bias) = bias {
+                    add_bias(tile, d_out, tokens, &bias[panel.first_row..][..panel.rows]);
+                }
+            }
+        }
+    });
+}
+
+/// Calls `task(first token, tokens, panels)` in parallel for tiles that cover everything, the same ones whatever
+/// the number of threads.
+pub(super) fn for_each_tile(
+    tokens: usize,
+    panels: usize,
+    task: impl Fn(usize, usize, std::ops::Range<usize>) + Sync,
+) {
+    let groups = panels.div_ceil(PANELS);
+    (0..tokens.div_ceil(TOKENS) * groups).into_par_iter().with_max_len(1).for_each(|tile| {
+        let (token, group) = (tile / groups * TOKENS, tile % groups * PANELS);
+        task(token, TOKENS.min(tokens - token), group..panels.min(group + PANELS));
+    });
+}
+
+/// One panel's outputs: `y[token · stride + row]` for the tokens of `x` and the rows of the panel.
+///
+/// # Safety
+/// `y` is valid for these writes (and reads, if it accumulates), and nobody else uses the elements.
+pub(super) unsafe fn multiply_panel(
+    x: &[f32],
+    d_in: usize,
+    panel: &Panel<'_>,
+    y: *mut f32,
+    stride: usize,
+    accumulate: bool,
+) {
+    let tokens = x.len() / d_in;
+    debug_assert_eq!(panel.values.len(), d_in * panel.rows);
+    // SAFETY: the caller answers for `y`; the other operands are whole slices of these dimensions.
+    unsafe {
+        gemm::gemm(
+            panel.rows,
+            tokens,
+            d_in,
+            y,
+            stride as isize,
+            1,
+            accumulate,
+            panel.values.as_ptr(),
+            panel.rows as isize,
+            1,
+            x.as_ptr(),
+            d_in as isize,
+            1,
+            1.0,
+            1.0,
+            false,
+            false,
+            false,
+            Parallelism::None,
+        );
+    }
+}
+
+/// Adds the bias to every token's outputs of one panel.
+///
+/// # Safety
+/// As [`multiply_panel`].
+pub(super) unsafe fn add_bias(y: *mut f32, stride: usize, tokens: usize, bias: &[f32]) {
+    for token in 0..tokens {
+        // SAFETY: by the caller.
+        let row = unsafe { std::slice::from_raw_parts_mut(y.add(token * stride), bias.len()) };
+        row.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
+    }
+}

@@ -1,0 +1,141 @@
+//! A linear layer's weight, in the layout its device multiplies fastest.
+
+use std::sync::Arc;
+
+use burn::tensor::{Device as BurnDevice, Tensor};
+use rayon::prelude::*;
+
+use super::uninitialized;
+use crate::host;
+
+/// Rows of a panel: the height of gemm's f32 micro-kernel with AVX-512, and three times that with AVX2.
+const PANEL: usize = 48;
+
+/// A matrix `[d_out, d_in]`.
+///
+/// On the cpu device its rows are kept in panels of 48, each `[d_in, 48]`: then a product reads the weight as
+/// its inner loop wants it, whatever the number of tokens, and nothing is packed anew for every product.
+#[derive(Clone, Debug)]
+pub struct Matrix {
+    shape: [usize; 2],
+    storage: Storage,
+}
+
+#[derive(Clone, Debug)]
+enum Storage {
+    Panels(Arc<Vec<f32>>),
+    Tensor(Tensor<2>),
+}
+
+/// Some consecutive rows of a matrix, transposed: `values` is `[d_in, rows]`.
+pub(super) struct Panel<'a> {
+    pub first_row: usize,
+    pub rows: usize,
+    pub values: &'a [f32],
+}
+
+impl Matrix {
+    /// A matrix from its rows.
+    ///
+    /// # Panics
+    /// If `values` is not `[d_out, d_in]`.
+    pub fn new(values: Vec<f32>, shape: [usize; 2], device: &BurnDevice) -> Self {
+        assert_eq!(values.len(), shape[0] * shape[1], "values of a matrix {shape:?}");
+        let storage = if host::is_cpu(device) {
+            Storage::Panels(Arc::new(into_panels(&values, shape)))
+        } else {
+            Storage::Tensor(host::tensor(values, shape, device))
+        };
+        Self { shape, storage }
+    }
+
+    /// `[d_out, d_in]`.
+    pub fn shape(&self) -> [usize; 2] {
+        self.shape
+    }
+
+    /// The rows, as they were given.
+    pub fn values(&self) -> Vec<f32> {
+        match &self.storage {
+            Storage::Panels(panels) => from_panels(panels, self.shape),
+            Storage::Tensor(tensor) => host::into_vec(tensor.clone()),
+        }
+    }
+
+    /// The matrix as a tensor `[d_out, d_in]`, where it is kept as one: off the cpu device.
+    pub(super) fn tensor(&self) -> Option<&Tensor<2>> {
+        match &self.storage {
+            Storage::Panels(_) => None,
+            Storage::Tensor(tensor) => Some(tensor),
+        }
+    }
+
+    /// Number of panels; none off the cpu device.
+    pub(super) fn panels(&self) -> usize {
+        self.shape[0].div_ceil(PANEL)
+    }
+
+    /// The panel's rows and values.
+    pub(super) fn panel(&self, index: usize) -> Panel<'_> {
+        let Storage::Panels(values) = &self.storage else {
+            unreachable!("kernels run where tensors and weights are both on the cpu device")
+        };
+        let first_row = index * PANEL;
+        let rows = PANEL.min(self.shape[0] - first_row);
+        let start = first_row * self.shape[1];
+        Panel { first_row, rows, values: &values[start..start + rows * self.shape[1]] }
+    }
+}
+
+/// Columns that are turned at a time: a tile of a panel stays in the first-level cache.
+const TILE: usize = 16;
+
+fn into_panels(values: &[f32], [_, columns]: [usize; 2]) -> Vec<f32> {
+    // SAFETY: every panel is filled below, and the panels are the whole.
+    let mut panels = unsafe { uninitialized(values.len()) };
+    let panel_len = (PANEL * columns).max(1);
+    panels.par_chunks_mut(panel_len).zip(values.par_chunks(panel_len)).for_each(|(panel, rows)| {
+        let height = rows.len() / columns;
+        for first in (0..columns).step_by(TILE) {
+            let last = columns.min(first + TILE);
+            for (i, row) in rows.chunks_exact(columns).enumerate() {
+                for column in first..last {
+                    panel[column * height + i] = row[column];
+                }
+            }
+        }
+    });
+    panels
+}
+
+fn from_panels(panels: &[f32], [_, columns]: [usize; 2]) -> Vec<f32> {
+    // SAFETY: every row is filled below.
+    let mut values = unsafe { uninitialized(panels.len()) };
+    let panel_len = (PANEL * columns).max(1);
+    values.par_chunks_mut(panel_len).zip(panels.par_chunks(panel_len)).for_each(|(rows, panel)| {
+        let height = panel.len() / columns;
+        for first in (0..columns).step_by(TILE) {
+            let last = columns.min(first + TILE);
+            for i in 0..height {
+                for column in first..last {
+                    rows[i * columns + column] = panel[column * height + i];
+                }
+            }
+        }
+    });
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn panels_hold_the_rows() {
+        for shape in [[1, 1], [47, 5], [48, 16], [100, 33], [0, 4]] {
+            let values: Vec<f32> = (0..shape[0] * shape[1]).map(|i| i as f32).collect();
+            let matrix = Matrix::new(values.clone(), shape, &BurnDevice::flex());
+            assert_eq!(matrix.values(), values, "{shape:?}");
+        }
+    }
+}

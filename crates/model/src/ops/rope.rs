@@ -1,0 +1,58 @@
+//! Rotary position embedding: the rotation. The angles are those of [`crate::rope`].
+
+use burn::tensor::{Device as BurnDevice, Tensor};
+use rayon::prelude::*;
+
+use crate::config::ModelConfig;
+use crate::host::{self, HostView};
+use crate::rope::rope_table;
+
+/// Cosines and sines for the positions of a sequence, `[positions, head_dim / 2]` each.
+#[derive(Clone, Debug)]
+pub struct RopeTables {
+    cos: Tensor<2>,
+    sin: Tensor<2>,
+}
+
+impl RopeTables {
+    /// The tables of a model for positions 0 to `positions` − 1.
+    pub fn new(config: &ModelConfig, positions: usize, device: &BurnDevice) -> Self {
+        let (cos, sin) = rope_table(config, positions);
+        let shape = [positions, config.head_dim / 2];
+        Self { cos: host::tensor(cos, shape, device), sin: host::tensor(sin, shape, device) }
+    }
+}
+
+/// Rotates component i of every head with component i + head_dim/2 by its position's angle.
+///
+/// `x` is `[batch · seq, heads · head_dim]`, every sequence starting at position 0.
+pub fn rope(x: Tensor<2>, seq: usize, tables: &RopeTables) -> Tensor<2> {
+    let ([tokens, width], device) = (x.dims(), x.device());
+    let half = tables.cos.dims()[1];
+    let heads = width / (2 * half);
+    if !host::is_cpu(&device) {
+        let shape = [tokens / seq, seq, heads, half];
+        let table =
+            |t: &Tensor<2>| t.clone().slice([0..seq, 0..half]).reshape([1, seq, 1, half]).expand(shape);
+        let (cos, sin) = (table(&tables.cos), table(&tables.sin));
+        let x = x.reshape([tokens / seq, seq, heads, 2 * half]);
+        let first = x.clone().narrow(3, 0, half);
+        let second = x.narrow(3, half, half);
+        let low = first.clone() * cos.clone() - second.clone() * sin.clone();
+        let high = second * cos + first * sin;
+        return Tensor::cat(vec![low, high], 3).reshape([tokens, width]);
+    }
+    let mut values = host::into_vec(x);
+    let (cos, sin) = (HostView::of(&tables.cos), HostView::of(&tables.sin));
+    values.par_chunks_exact_mut(width).with_min_len(16).enumerate().for_each(|(token, row)| {
+        let angles = token % seq * half..(token % seq + 1) * half;
+        let (cos, sin) = (&cos[angles.clone()], &sin[angles]);
+        for head in row.chunks_exact_mut(2 * half) {
+            let (first, second) = head.split_at_mut(half);
+            for (((a, b), &c), &s) in first.iter_mut().zip(second).zip(cos).zip(sin) {
+                (*a, *b) = (*a * c - *b * s, *b * c + *a * s);
+            }
+        }
+    });
+    host::tensor(values, [tokens, width], &device)
+}

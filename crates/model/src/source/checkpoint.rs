@@ -1,0 +1,107 @@
+//! Weights from a Hugging Face checkpoint.
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use slmc_checkpoint::{Checkpoint, TensorInfo};
+use slmc_gguf::activation::ActivationFormat;
+
+use super::{Weight, WeightSource, in_parallel};
+use crate::arch::TensorId;
+use crate::config::ModelConfig;
+use crate::decoder::KvPrecision;
+use crate::error::ModelError;
+
+/// A checkpoint whose configuration the decoder can run and whose tensors have the shapes it says.
+#[derive(Debug)]
+pub struct CheckpointSource {
+    checkpoint: Arc<Checkpoint>,
+    config: ModelConfig,
+}
+
+impl CheckpointSource {
+    /// Opens a checkpoint directory.
+    ///
+    /// # Errors
+    /// As [`CheckpointSource::new`], and whatever is wrong with the directory.
+    pub fn open(dir: &Path) -> Result<Self, ModelError> {
+        Self::new(Arc::new(Checkpoint::open(dir)?))
+    }
+
+    /// Weights of an open checkpoint.
+    ///
+    /// # Errors
+    /// A configuration the decoder cannot run; a tensor that is absent or of another shape than it says.
+    pub fn new(checkpoint: Arc<Checkpoint>) -> Result<Self, ModelError> {
+        let config = ModelConfig::from_checkpoint(checkpoint.config())
+            .map_err(|source| ModelError::Config { path: checkpoint.dir().join("config.json"), source })?;
+        let source = Self { checkpoint, config };
+        for id in source.config.tensors() {
+            source.find(id)?;
+        }
+        Ok(source)
+    }
+
+    /// The checkpoint.
+    pub fn checkpoint(&self) -> &Arc<Checkpoint> {
+        &self.checkpoint
+    }
+
+    fn find(&self, id: TensorId) -> Result<&TensorInfo, ModelError> {
+        let name = self.config.arch.hf_name(id).ok_or(ModelError::NoSuchTensor { id })?;
+        let info = self.checkpoint.tensor(&name).ok_or_else(|| ModelError::MissingTensor {
+            path: self.checkpoint.dir().to_path_buf(),
+            tensor: name,
+            id,
+        })?;
+        let expected = self.config.shape(id.role);
+        if info.shape != expected {
+            return Err(ModelError::Shape {
+                path: self.checkpoint.file_of(&info.name)?.to_path_buf(),
+                tensor: info.name.clone(),
+                expected,
+                found: info.shape.clone(),
+            });
+        }
+        Ok(info)
+    }
+}
+
+impl WeightSource for CheckpointSource {
+    fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    fn load(&self, id: TensorId) -> Result<Weight, ModelError> {
+        let shape = self.find(id)?.shape.clone();
+        let weight = self.load_rows(id, 0..shape[0])?;
+        self.release(id);
+        Ok(Weight { shape, ..weight })
+    }
+
+    fn load_rows(&self, id: TensorId, rows: Range<usize>) -> Result<Weight, ModelError> {
+        let info = self.find(id)?;
+        if rows.start > rows.end || rows.end > info.shape[0] {
+            return Err(ModelError::Rows { id, rows, found: info.shape[0] });
+        }
+        let columns = info.row_elements();
+        let values = in_parallel(rows.clone(), columns, |rows, out| {
+            Ok(self.checkpoint.read_rows_f32(&info.name, rows, out)?)
+        })?;
+        let mut shape = info.shape.clone();
+        shape[0] = rows.len();
+        Ok(Weight { values, shape, activation: ActivationFormat::F32 })
+    }
+
+    fn release(&self, id: TensorId) {
+        if let Some(name) = self.config.arch.hf_name(id) {
+            // A tensor that is not there has no pages.
+            let _ = self.checkpoint.release(&name);
+        }
+    }
+
+    fn kv_precision(&self) -> KvPrecision {
+        KvPrecision::F32
+    }
+}

@@ -1,0 +1,69 @@
+#!/usr/bin/env python3
+"""Tiny random checkpoints of each family with the logits transformers computes for them in float32.
+
+usage: make_golden.py [OUT_DIR]      (default: the directory of this script)
+
+Writes for every case OUT_DIR/<case>/: config.json, model.safetensors, tokens.json ([batch][seq]) and logits.f32
+(little-endian float32, [batch, seq, vocab]).  Written with torch 2.15.0 and transformers 5.23.0.
+"""
+import json, pathlib, sys
+
+import torch
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2Config
+
+COMMON = dict(vocab_size=128, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
+              num_key_value_heads=2, max_position_embeddings=64, rms_norm_eps=1e-5, bos_token_id=1, eos_token_id=2)
+
+CASES = {
+    # name: (config, stored type, length of the two sequences)
+    "llama": (LlamaConfig(**COMMON, tie_word_embeddings=False), torch.float32, 24),
+    "llama3_tied_head_dim": (LlamaConfig(**COMMON, head_dim=32, tie_word_embeddings=True, rope_parameters=dict(
+        rope_type="llama3", rope_theta=10000.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+        original_max_position_embeddings=16)), torch.bfloat16, 40),
+    "llama_linear_biases": (LlamaConfig(**COMMON, tie_word_embeddings=True, attention_bias=True, mlp_bias=True,
+        rope_parameters=dict(rope_type="linear", rope_theta=5000.0, factor=4.0)), torch.float16, 24),
+    "mistral_window": (MistralConfig(**COMMON, sliding_window=7, tie_word_embeddings=False), torch.bfloat16, 40),
+    "qwen2": (Qwen2Config(**COMMON, tie_word_embeddings=True, use_sliding_window=False), torch.bfloat16, 24),
+    "qwen2_window": (Qwen2Config(**{**COMMON, "num_hidden_layers": 3}, tie_word_embeddings=False, sliding_window=9,
+        use_sliding_window=True, max_window_layers=1), torch.float16, 40),
+}
+
+
+def randomize(model, stored):
+    """Weights large enough for attention to be far from uniform, and exact in the type they are stored in."""
+    for name, p in model.named_parameters():
+        if name.endswith("norm.weight"):
+            p.data = 1.0 + 0.2 * torch.randn_like(p)
+        elif name.endswith("bias"):
+            p.data = 0.3 * torch.randn_like(p)
+        else:
+            p.data = 1.2 * torch.randn_like(p) / p.shape[-1] ** 0.5
+        p.data = p.data.to(stored).to(torch.float32)
+
+
+def main():
+    out = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parent)
+    for number, (name, (config, stored, length)) in enumerate(CASES.items()):
+        torch.manual_seed(number)
+        config._attn_implementation = "eager"
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager").eval()
+        randomize(model, stored)
+        tokens = torch.randint(0, config.vocab_size, (2, length))
+        with torch.no_grad():
+            logits = model(tokens).logits
+        case = out / name
+        case.mkdir(parents=True, exist_ok=True)
+        config.architectures = [type(model).__name__]
+        config.dtype = stored
+        config.save_pretrained(case)
+        tied = config.tie_word_embeddings
+        state = {k: v.to(stored).contiguous() for k, v in model.state_dict().items() if not (tied and k == "lm_head.weight")}
+        save_file(state, case / "model.safetensors", metadata={"format": "pt"})
+        (case / "tokens.json").write_text(json.dumps(tokens.tolist()) + "\n")
+        logits.contiguous().numpy().astype("<f4").tofile(case / "logits.f32")
+        print(f"{name}: {sum(v.numel() for v in state.values())} parameters, logits {tuple(logits.shape)}, "
+              f"standard deviation {logits.std():.3f}")
+
+
+main()

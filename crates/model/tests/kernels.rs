@@ -1,0 +1,100 @@
+//! The cpu device's kernels against the same operations on plain burn tensors (burn-ndarray).
+#![cfg(feature = "ndarray")]
+
+mod common;
+
+use common::{largest_difference, noise, tensor};
+use slmc_model::ops::{self, AttentionShape, Matrix, RopeTables};
+use slmc_model::{BurnDevice, Device, HostView, ModelConfig, Tensor};
+
+/// Runs `operation` on both devices; the results must agree to `limit`.
+fn agree<const D: usize>(what: &str, limit: f32, operation: impl Fn(&BurnDevice) -> Tensor<D>) {
+    let kernel = operation(&Device::Cpu.burn().unwrap());
+    let plain = operation(&Device::NdArray.burn().unwrap());
+    assert_eq!(kernel.dims(), plain.dims(), "{what}");
+    let difference = largest_difference(&HostView::of(&kernel), &HostView::of(&plain));
+    assert!(difference <= limit, "{what}: {difference:e}");
+}
+
+#[test]
+fn linear() {
+    for [tokens, d_in, d_out] in [[1, 3, 1], [7, 64, 48], [513, 40, 100], [600, 130, 300]] {
+        for with_bias in [false, true] {
+            agree(&format!("linear {tokens} {d_in} {d_out} {with_bias}"), 1e-4, |device| {
+                let x = tensor(noise(tokens * d_in, 1), [tokens, d_in], device);
+                let w = Matrix::new(noise(d_out * d_in, 2), [d_out, d_in], device);
+                let bias = with_bias.then(|| tensor(noise(d_out, 3), [d_out], device));
+                ops::linear(&x, &w, bias.as_ref())
+            });
+            agree("linear onto", 1e-4, |device| {
+                let x = tensor(noise(tokens * d_in, 1), [tokens, d_in], device);
+                let y = tensor(noise(tokens * d_out, 4), [tokens, d_out], device);
+                let w = Matrix::new(noise(d_out * d_in, 2), [d_out, d_in], device);
+                let bias = with_bias.then(|| tensor(noise(d_out, 3), [d_out], device));
+                ops::linear_onto(y, &x, &w, bias.as_ref())
+            });
+        }
+    }
+}
+
+#[test]
+fn gated() {
+    for [tokens, d_in, d_out] in [[1, 5, 3], [520, 64, 150]] {
+        agree("gated", 1e-4, |device| {
+            let x = tensor(noise(tokens * d_in, 1), [tokens, d_in], device);
+            let matrix = |seed| Matrix::new(noise(d_out * d_in, seed), [d_out, d_in], device);
+            let bias = tensor(noise(d_out, 9), [d_out], device);
+            ops::gated(&x, &x, (&matrix(2), Some(&bias)), (&matrix(3), None))
+        });
+    }
+}
+
+#[test]
+fn rms_norm() {
+    for [tokens, width] in [[1, 1], [3, 17], [200, 96]] {
+        agree("rms norm", 1e-5, |device| {
+            let x = tensor(noise(tokens * width, 1), [tokens, width], device);
+            let weight = tensor(noise(width, 2), [width], device);
+            ops::rms_norm(&x, &weight, 1e-5)
+        });
+    }
+}
+
+fn config() -> ModelConfig {
+    let dir = common::golden("llama3_tied_head_dim").dir;
+    slmc_model::WeightSource::config(&slmc_model::CheckpointSource::open(&dir).unwrap()).clone()
+}
+
+#[test]
+fn rope() {
+    let config = config();
+    for heads in [1, 3] {
+        agree("rope", 1e-6, |device| {
+            let (batch, seq, width) = (2, 21, heads * config.head_dim);
+            let tables = RopeTables::new(&config, 30, device);
+            let x = tensor(noise(batch * seq * width, 1), [batch * seq, width], device);
+            ops::rope(x, seq, &tables)
+        });
+    }
+}
+
+#[test]
+fn attention() {
+    for (seq, window) in
+        [(1, None), (5, Some(1)), (64, None), (150, None), (150, Some(70)), (150, Some(1000))]
+    {
+        for (heads, key_value_heads) in [(1, 1), (4, 2), (6, 2)] {
+            let shape = AttentionShape { seq, heads, key_value_heads, head_dim: 16, window };
+            agree(&format!("{shape:?}"), 2e-5, |device| {
+                let batch = 2;
+                // Times 3, for weights far from uniform.
+                let input = |heads: usize, seed| {
+                    let values = noise(batch * seq * heads * 16, seed).into_iter().map(|x| 3.0 * x).collect();
+                    tensor(values, [batch * seq, heads * 16], device)
+                };
+                let (k, v) = (input(key_value_heads, 2), input(key_value_heads, 3));
+                ops::attention(&input(heads, 1), &k, &v, shape)
+            });
+        }
+    }
+}
