@@ -1,5 +1,6 @@
 //! The GGUF container (version 3) and the ggml block formats. Knows no model and no tensor library.
 
+pub mod activation;
 pub mod blocks;
 pub mod container;
 mod tensor_type;

@@ -279,6 +279,6 @@ const ROUNDING: f32 = 12_582_912.0;
 /// The nearest integer, ties to even, for |x| < 2²².
 /// Two additions on every instruction set, where `f32::round_ties_even` is a library call on plain x86-64.
 #[inline(always)]
-pub(super) fn round_ties_even(x: f32) -> f32 {
+pub(crate) fn round_ties_even(x: f32) -> f32 {
     (x + ROUNDING) - ROUNDING
 }

@@ -22,6 +22,7 @@ mod q5_k;
 mod q6_k;
 mod q8_0;
 
+pub(crate) use format::round_ties_even;
 pub use format::{BlockFormat, FormatVisitor, Importance, Levels, Step, dequantize, quantize, visit_format};
 pub use iq4_nl::Iq4Nl;
 pub use iq4_xs::{Iq4Xs, Iq4XsScales};

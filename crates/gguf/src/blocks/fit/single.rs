@@ -79,8 +79,26 @@ pub(in super::super) fn fit_affine(
     for_each_tile(x, importance, scales, |tile, unit, scales| {
         let fitted = search.fit(arch, tile);
         for (lane, scale) in scales.iter_mut().enumerate() {
-            scale.d = to_f16(fitted.scale[lane] * unit[lane]);
-            scale.m = to_f16(fitted.offset[lane] * unit[lane]);
+            let (fitted_scale, offset) = (fitted.scale[lane], fitted.offset[lane]);
+            scale.d = to_f16(fitted_scale * unit[lane]);
+            // The minimum takes up what rounding the scale moves the middle of the levels by; without a scale
+            // it is the mean.
+            let middle = if scale.d == f16::ZERO {
+                mean(tile, lane)
+            } else {
+                offset + (fitted_scale - scale.d.to_f32() / unit[lane]) * (0.5 * search.highest)
+            };
+            scale.m = to_f16(middle * unit[lane]);
         }
     });
+}
+
+/// The weighted mean of one lane.
+fn mean(tile: &Tile<32>, lane: usize) -> f32 {
+    let (mut sum, mut weights) = (0.0, 0.0);
+    for (x, w) in tile.x.iter().zip(&tile.w) {
+        sum += w[lane] * x[lane];
+        weights += w[lane];
+    }
+    sum / weights
 }
