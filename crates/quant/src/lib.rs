@@ -4,7 +4,8 @@
 //! * [`mix`]: the GGUF mixes and the type each of them gives a tensor, as llama-quantize chooses;
 //! * [`plan`]: every tensor with its type, exact bytes and the reason, before any weight is read;
 //! * [`grid`]: what can be stored, encoded and decoded;
-//! * [`rtn`]: rounding to the grid, in parallel, and what the rounding lost;
+//! * [`rtn`]: rounding to the grid, in parallel;
+//! * [`loss`]: what the rounding lost, in the weights and in the outputs;
 //! * [`awq`]: activation-aware rescaling of the float model, searched against an output error.
 //!
 //! Weights are row-major `[d_out, d_in]` everywhere; "columns" is d_in.

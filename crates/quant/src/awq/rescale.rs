@@ -87,10 +87,12 @@ pub fn round_scaled<G: Grid>(
     weights.par_chunks(stripe).zip(out.par_chunks_mut(stripe)).try_for_each_init(
         || (Vec::new(), Vec::new()),
         |(scaled, bytes), (rows, out)| {
-            scaled.clear();
-            scaled.extend(
-                rows.chunks_exact(columns).flat_map(|row| row.iter().zip(scales).map(|(w, s)| w * s)),
-            );
+            scaled.resize(rows.len(), 0.0);
+            for (scaled, row) in scaled.chunks_exact_mut(columns).zip(rows.chunks_exact(columns)) {
+                for ((scaled, w), s) in scaled.iter_mut().zip(row).zip(scales) {
+                    *scaled = w * s;
+                }
+            }
             bytes.resize(rows.len() / columns * row_bytes, 0);
             grid.encode(scaled, columns, importance.as_deref(), bytes)?;
             grid.decode(bytes, out)?;
