@@ -63,6 +63,11 @@ impl Block {
         self.layer
     }
 
+    /// Where its weights are.
+    pub fn device(&self) -> &BurnDevice {
+        &self.device
+    }
+
     /// The whole block: `hidden` is `[batch, seq, hidden_size]`, and so is what it gives.
     ///
     /// # Errors

@@ -1,9 +1,6 @@
 //! The cpu device's kernels against the same operations on plain burn tensors (burn-ndarray).
-#![cfg(feature = "ndarray")]
 
-mod common;
-
-use common::{largest_difference, noise, tensor};
+use crate::common::{largest_difference, noise, tensor};
 use slmc_model::ops::{self, AttentionShape, Matrix, RopeTables};
 use slmc_model::{BurnDevice, Device, HostView, ModelConfig, Tensor};
 
@@ -61,7 +58,7 @@ fn rms_norm() {
 }
 
 fn config() -> ModelConfig {
-    let dir = common::golden("llama3_tied_head_dim").dir;
+    let dir = crate::common::golden("llama3_tied_head_dim").dir;
     slmc_model::WeightSource::config(&slmc_model::CheckpointSource::open(&dir).unwrap()).clone()
 }
 

@@ -1,10 +1,8 @@
 //! The parts of a block, its observers, and its independence from the number of threads.
 
-mod common;
-
 use std::error::Error;
 
-use common::{golden, largest_difference, logits, logits_observed, noise, tensor};
+use crate::common::{golden, largest_difference, logits, logits_observed, noise, tensor};
 use slmc_model::{
     Block, CheckpointSource, Context, Device, HostView, KvPrecision, LinearInput, LinearObserver, ModelError,
     NoObserver, Role, WeightSource,

@@ -1,8 +1,6 @@
 //! Logits against transformers' in float32, on every device.
 
-mod common;
-
-use common::{CASES, golden, largest_difference, logits};
+use crate::common::{CASES, golden, largest_difference, logits};
 use slmc_model::{BurnDevice, CheckpointSource, Device, KvPrecision};
 
 fn compare(device: &BurnDevice, limit: f32) {
@@ -30,7 +28,7 @@ fn ndarray() {
 #[cfg(feature = "wgpu")]
 #[test]
 fn wgpu() {
-    if let Some(device) = common::wgpu() {
+    if let Some(device) = crate::common::wgpu() {
         compare(&device, 1e-3);
     }
 }

@@ -1,5 +1,4 @@
 //! The golden checkpoints (see `golden/make_golden.py`) and a whole forward pass over them.
-#![allow(dead_code)] // every test file uses its own part
 
 use std::path::PathBuf;
 

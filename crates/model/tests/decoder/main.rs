@@ -1,0 +1,8 @@
+//! Tests of the decoder, in one program: every program that holds burn and its backends takes minutes to link.
+
+mod blocks;
+mod common;
+mod gguf_source;
+mod golden_logits;
+#[cfg(feature = "ndarray")]
+mod kernels;
