@@ -9,6 +9,10 @@ use memmap2::Mmap;
 use crate::header::{Header, TensorEntry};
 use crate::{CheckpointError, HeaderError};
 
+/// Linux maps up to this many bytes around a faulting address at once (`fault_around_bytes`).
+#[cfg(unix)]
+const FAULT_WINDOW: usize = 64 << 10;
+
 /// A mapped file and its checked header.
 #[derive(Debug)]
 pub(crate) struct Shard {
@@ -57,12 +61,17 @@ impl Shard {
     }
 
     /// Tells the operating system that these bytes of a tensor are not needed soon, so that their pages stop
-    /// counting as this process's resident memory. A later read maps them again. Pages shared with a
-    /// neighbouring tensor go as well, or rows smaller than a page would never be released.
+    /// counting as this process's resident memory. A later read maps them again.
+    ///
+    /// Neighbouring pages go as well: a fault maps a window of pages around the address that was read
+    /// ([`FAULT_WINDOW`]), so that reading one chunk of rows maps pages of those before and after it, which
+    /// may have been released already.
     pub fn release(&self, entry: &TensorEntry, bytes: Range<usize>) {
         #[cfg(unix)]
         if !bytes.is_empty() {
-            let start = self.header.data_start + entry.begin + bytes.start;
+            let tensor = self.header.data_start + entry.begin;
+            let start = (tensor + bytes.start).saturating_sub(FAULT_WINDOW);
+            let end = (tensor + bytes.end + FAULT_WINDOW).min(self.map.len());
             // SAFETY: the mapping is read-only and file-backed, so a dropped page is read again from the
             // file with the same contents; nothing is lost.
             let advised = unsafe {
