@@ -60,7 +60,8 @@ fn write(source: &CheckpointSource, path: &Path, matrices: TensorType) {
         let factors = rope_factors(config);
         tensors.push(("rope_freqs.weight".to_owned(), vec![factors.len()], TensorType::F32, factors));
     }
-    let plan = tensors.iter().map(|(name, shape, ty, _)| (name.clone(), shape.clone(), *ty)).collect();
+    let plan: Vec<_> =
+        tensors.iter().map(|(name, shape, ty, _)| (name.clone(), shape.clone(), *ty)).collect();
     let writer = Writer::create(path, Layout::new(metadata(config), plan).unwrap()).unwrap();
     for (name, shape, ty, values) in &tensors {
         let mut bytes = vec![0; ty.bytes_for(values.len()).unwrap()];
