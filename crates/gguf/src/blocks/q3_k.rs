@@ -6,6 +6,7 @@
 
 use super::fit::k_signed::{SignedSearch, SignedSuperBlock};
 use super::fit::symmetric::Symmetric;
+use super::fit::unit::{FAR_BEYOND, even_steps};
 use super::format::{BlockFormat, Importance, Levels, MAX_SUB_BLOCKS, Step};
 use super::k_scales::{SignedScales, read_f16, write_f16};
 use crate::{QK_K, TensorType};
@@ -19,9 +20,20 @@ const SUB_BLOCK: Symmetric =
 
 const SEARCH: SignedSuperBlock = SignedSuperBlock {
     lowest_code: -32.0,
-    top_code: (1.1, 0.78),
-    plain: SignedSearch { sub_block: SUB_BLOCK, finer: 2, coarser: 2, both_signs: true },
-    weighted: SignedSearch { sub_block: SUB_BLOCK, finer: 16, coarser: 4, both_signs: true },
+    plain: SignedSearch {
+        sub_block: SUB_BLOCK,
+        top_codes: &[even_steps(1.1, 0.78)],
+        finer: 2,
+        coarser: 2,
+        both_signs: true,
+    },
+    weighted: SignedSearch {
+        sub_block: SUB_BLOCK,
+        top_codes: &[even_steps(1.1, 0.78), FAR_BEYOND],
+        finer: 16,
+        coarser: 4,
+        both_signs: true,
+    },
 };
 
 impl BlockFormat<QK_K, 110> for Q3K {

@@ -5,6 +5,7 @@
 
 use super::fit::affine::{Affine, Offset, grid};
 use super::fit::k_affine::{AffineSearch, AffineSuperBlock};
+use super::fit::unit::{FAR_BEYOND, even_steps};
 use super::format::{BlockFormat, Importance, Levels, MAX_SUB_BLOCKS, Step};
 use super::k_scales::{AffineScales, read_f16, write_f16};
 use crate::{QK_K, TensorType};
@@ -22,6 +23,7 @@ const SEARCH: AffineSuperBlock = AffineSuperBlock {
             trials: &grid::<_, 16>([-0.8, -0.4, 0.0, 0.4]),
             refits: 1,
         },
+        top_codes: &[even_steps(1.15, 0.8)],
         finer: 1,
         coarser: 2,
         min_reach: 1,
@@ -33,6 +35,7 @@ const SEARCH: AffineSuperBlock = AffineSuperBlock {
             trials: &grid::<_, 25>([-1.4, -0.7, 0.0, 0.7, 1.4]),
             refits: 2,
         },
+        top_codes: &[even_steps(1.15, 0.8), FAR_BEYOND],
         finer: 2,
         coarser: 4,
         min_reach: 1,

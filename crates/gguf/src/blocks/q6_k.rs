@@ -6,6 +6,7 @@
 
 use super::fit::k_signed::{SignedSearch, SignedSuperBlock};
 use super::fit::symmetric::Symmetric;
+use super::fit::unit::{FAR_BEYOND, even_steps};
 use super::format::{BlockFormat, Importance, Levels, MAX_SUB_BLOCKS, Step};
 use super::k_scales::{SignedScales, read_f16, write_f16};
 use crate::{QK_K, TensorType};
@@ -19,9 +20,20 @@ const SUB_BLOCK: Symmetric = Symmetric { lowest: -32.0, highest: 31.0, trials: &
 /// The largest scale's code stays well below 128, so that its sub-block, too, can try coarser ones.
 const SEARCH: SignedSuperBlock = SignedSuperBlock {
     lowest_code: -128.0,
-    top_code: (0.95, 0.8),
-    plain: SignedSearch { sub_block: SUB_BLOCK, finer: 4, coarser: 16, both_signs: false },
-    weighted: SignedSearch { sub_block: SUB_BLOCK, finer: 8, coarser: 20, both_signs: false },
+    plain: SignedSearch {
+        sub_block: SUB_BLOCK,
+        top_codes: &[even_steps(0.95, 0.8)],
+        finer: 4,
+        coarser: 16,
+        both_signs: false,
+    },
+    weighted: SignedSearch {
+        sub_block: SUB_BLOCK,
+        top_codes: &[even_steps(0.95, 0.8), FAR_BEYOND],
+        finer: 8,
+        coarser: 20,
+        both_signs: false,
+    },
 };
 
 impl BlockFormat<QK_K, 210> for Q6K {

@@ -13,9 +13,9 @@
 use pulp::{Arch, Simd, WithSimd};
 
 use super::affine::Affine;
-use super::k_signed::position_of_least;
 use super::lanes::{F32, Group, LANES, Tile, groups, load};
 use super::super_block::{Magnitude, fill_importance, fill_weights};
+use super::unit::{TopCodes, cheapest_unit};
 use crate::QK_K;
 use crate::blocks::format::{Importance, round_ties_even};
 use crate::blocks::k_scales::AffineScales;
@@ -36,6 +36,8 @@ pub struct AffineSuperBlock {
 pub struct AffineSearch {
     /// Levels of the weights and the search for real scales and offsets.
     pub sub_block: Affine,
+    /// What the codes of the largest scale and the largest minimum are tried to be in step 2.
+    pub top_codes: &'static [TopCodes],
     /// How much below the rounded scale step 3 tries a.
     pub finer: i32,
     /// How much above.
@@ -43,10 +45,6 @@ pub struct AffineSearch {
     /// How far to either side of the best real minimum under a it tries b.
     pub min_reach: i32,
 }
-
-/// What the codes of the largest scale and the largest minimum are tried to be in step 2, as parts of the
-/// highest code: from, to. Above 1 the largest is cut off.
-const TOP_CODE: (f32, f32) = (1.15, 0.8);
 
 /// The sub-blocks of a tile, in units of their block's magnitude.
 #[repr(align(64))]
@@ -93,6 +91,18 @@ impl AffineSuperBlock {
     ) where
         [u8; S]: Default,
     {
+        self.fit_on::<N, S>(Arch::new(), x, importance, scales);
+    }
+
+    fn fit_on<const N: usize, const S: usize>(
+        &self,
+        arch: Arch,
+        x: &[[f32; QK_K]],
+        importance: Importance<QK_K>,
+        scales: &mut [AffineScales<S>],
+    ) where
+        [u8; S]: Default,
+    {
         const { assert!(N * S == QK_K && LANES.is_multiple_of(S)) };
         struct Op<'a, const N: usize, const S: usize>
         where
@@ -119,7 +129,7 @@ impl AffineSuperBlock {
                 }
             }
         }
-        Arch::new().dispatch(Op::<N, S> { search: self, x, importance, scales });
+        arch.dispatch(Op::<N, S> { search: self, x, importance, scales });
     }
 
     /// The scales of as many blocks as a tile holds, or fewer.
@@ -146,7 +156,7 @@ impl AffineSuperBlock {
         let real = how.real_scales(simd, tile);
         let mut units = Units { d: ZERO, dmin: ZERO };
         for i in 0..x.len() {
-            self.choose_units::<V, S>(simd, &real, i * S, magnitudes[i], &mut units);
+            self.choose_units::<V, S>(simd, how, &real, i * S, magnitudes[i], &mut units);
         }
         let choice = self.search_codes(simd, tile, how, &real, &units);
 
@@ -179,18 +189,20 @@ impl AffineSuperBlock {
     fn choose_units<V: Simd, const S: usize>(
         &self,
         simd: V,
+        how: &AffineSearch,
         real: &Real,
         first: usize,
         magnitude: Magnitude,
         units: &mut Units,
     ) {
+        let codes = (0.0, self.highest_code);
         let (mut targets, mut cost) = ([0.0; S], [0.0; S]);
         for (j, lane) in (first..first + S).enumerate() {
             targets[j] = real.scale[lane];
             // With the minimum free to follow.
-            cost[j] = real.sum_qq[lane] - real.sum_q[lane] * real.mean_level[lane];
+            cost[j] = (real.sum_qq[lane] - real.sum_q[lane] * real.mean_level[lane]).max(0.0);
         }
-        let d = magnitude.as_stored(self.cheapest_unit(simd, &targets, &cost));
+        let d = magnitude.as_stored(cheapest_unit(simd, &targets, &cost, codes, how.top_codes));
         let inverse = if d > 0.0 { 1.0 / d } else { 0.0 };
         for (j, lane) in (first..first + S).enumerate() {
             let a = round_ties_even((real.scale[lane] * inverse).min(self.highest_code));
@@ -198,36 +210,9 @@ impl AffineSuperBlock {
             targets[j] = min.max(0.0);
             cost[j] = real.sum_w[lane];
         }
-        let dmin = magnitude.as_stored(self.cheapest_unit(simd, &targets, &cost));
+        let dmin = magnitude.as_stored(cheapest_unit(simd, &targets, &cost, codes, how.top_codes));
         units.d[first..first + S].fill(d);
         units.dmin[first..first + S].fill(dmin);
-    }
-
-    /// The unit u for which Σ cost (target − u · code)² with codes 0..=highest is least among some.
-    #[inline(always)]
-    fn cheapest_unit<V: Simd, const S: usize>(&self, simd: V, targets: &[f32; S], cost: &[f32; S]) -> f32 {
-        let largest = targets.iter().fold(0.0f32, |a, b| if *b > a { *b } else { a });
-        if largest == 0.0 {
-            return 0.0;
-        }
-        let (from, to) = TOP_CODE;
-        let top: [f32; LANES] = std::array::from_fn(|i| {
-            self.highest_code * (from + (to - from) * (i as f32 / (LANES - 1) as f32))
-        });
-        let (zero, highest) = (F32::splat(simd, 0.0), F32::splat(simd, self.highest_code));
-        let mut totals = ZERO;
-        for group in 0..groups::<V>() {
-            let top = load(simd, &top, group);
-            let (inverse, unit) = (top / F32::splat(simd, largest), F32::splat(simd, largest) / top);
-            let mut total = zero;
-            for (target, cost) in targets.iter().zip(cost) {
-                let target = F32::splat(simd, *target);
-                let left = target - unit * (target * inverse).round_clamped(zero, highest);
-                total = total + F32::splat(simd, *cost) * left * left;
-            }
-            total.store(&mut totals, group);
-        }
-        largest / top[position_of_least(&totals)]
     }
 
     /// Step 3.
@@ -365,3 +350,6 @@ impl Choice {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,7 @@ use pulp::{Arch, Simd, WithSimd};
 use super::lanes::{F32, Group, LANES, Tile, groups, load};
 use super::super_block::{Magnitude, fill_importance, fill_weights};
 use super::symmetric::Symmetric;
+use super::unit::{TopCodes, cheapest_unit};
 use crate::QK_K;
 use crate::blocks::format::Importance;
 use crate::blocks::k_scales::SignedScales;
@@ -28,8 +29,6 @@ const N: usize = 16;
 pub struct SignedSuperBlock {
     /// Smallest a, negative; the largest is one less in magnitude.
     pub lowest_code: f32,
-    /// What the largest scale's code is tried to be in step 2, as parts of `lowest_code`: from, to.
-    pub top_code: (f32, f32),
     /// The search where all weights count alike.
     pub plain: SignedSearch,
     /// The search under an importance, which makes the error rougher.
@@ -41,6 +40,8 @@ pub struct SignedSuperBlock {
 pub struct SignedSearch {
     /// Levels of the weights and the search for real scales.
     pub sub_block: Symmetric,
+    /// What the largest scale's code is tried to be in step 2.
+    pub top_codes: &'static [TopCodes],
     /// How much smaller in magnitude than the rounded scale step 3 tries codes.
     pub finer: i32,
     /// How much larger.
@@ -63,6 +64,16 @@ const ZERO: [f32; LANES] = [0.0; LANES];
 impl SignedSuperBlock {
     /// Chooses the scales of whole blocks.
     pub fn fit(&self, x: &[[f32; QK_K]], importance: Importance<QK_K>, scales: &mut [SignedScales]) {
+        self.fit_on(Arch::new(), x, importance, scales);
+    }
+
+    fn fit_on(
+        &self,
+        arch: Arch,
+        x: &[[f32; QK_K]],
+        importance: Importance<QK_K>,
+        scales: &mut [SignedScales],
+    ) {
         struct Op<'a> {
             search: &'a SignedSuperBlock,
             x: &'a [[f32; QK_K]],
@@ -86,7 +97,7 @@ impl SignedSuperBlock {
                 }
             }
         }
-        Arch::new().dispatch(Op { search: self, x, importance, scales });
+        arch.dispatch(Op { search: self, x, importance, scales });
     }
 
     #[inline(always)]
@@ -103,7 +114,8 @@ impl SignedSuperBlock {
             fitted.scale.store(&mut scale, group);
             fitted.curvature.store(&mut curvature, group);
         }
-        let d = magnitude.as_stored(self.cheapest_unit(simd, &scale, &curvature));
+        let codes = (self.lowest_code, -1.0 - self.lowest_code);
+        let d = magnitude.as_stored(cheapest_unit(simd, &scale, &curvature, codes, how.top_codes));
         let choice = self.search_codes(simd, tile, how, d, &scale);
 
         let refined = magnitude.as_stored(choice.best_d().unwrap_or(d));
@@ -117,38 +129,6 @@ impl SignedSuperBlock {
             d: magnitude.to_f16(if better { refined } else { d }),
             scales: choice.a.map(|a| a as i8),
         }
-    }
-
-    /// Step 2: the unit u for which Σ curvature (scale − u · code)² is least among some.
-    #[inline(always)]
-    fn cheapest_unit<S: Simd>(&self, simd: S, scale: &[f32; LANES], curvature: &[f32; LANES]) -> f32 {
-        let mut extreme = 0.0f32;
-        for scale in scale {
-            if scale.abs() > extreme.abs() {
-                extreme = *scale;
-            }
-        }
-        if extreme == 0.0 {
-            return 0.0;
-        }
-        let (from, to) = self.top_code;
-        let top: [f32; LANES] = std::array::from_fn(|i| {
-            self.lowest_code * (from + (to - from) * (i as f32 / (LANES - 1) as f32))
-        });
-        let (low, high) = (F32::splat(simd, self.lowest_code), F32::splat(simd, -1.0 - self.lowest_code));
-        let mut cost = ZERO;
-        for group in 0..groups::<S>() {
-            let top = load(simd, &top, group);
-            let (inverse, unit) = (top / F32::splat(simd, extreme), F32::splat(simd, extreme) / top);
-            let mut total = F32::splat(simd, 0.0);
-            for (scale, curvature) in scale.iter().zip(curvature) {
-                let scale = F32::splat(simd, *scale);
-                let left = scale - unit * (scale * inverse).round_clamped(low, high);
-                total = total + F32::splat(simd, *curvature) * left * left;
-            }
-            total.store(&mut cost, group);
-        }
-        extreme / top[position_of_least(&cost)]
     }
 
     /// Step 3 under the unit `d`.
@@ -226,14 +206,63 @@ impl SignedSearch {
     }
 }
 
-/// Position of the smallest of `values`, the first of equals.
-#[inline(always)]
-pub(super) fn position_of_least(values: &[f32; LANES]) -> usize {
-    let mut least = 0;
-    for i in 1..LANES {
-        if values[i] < values[least] {
-            least = i;
+#[cfg(test)]
+mod tests {
+    use super::super::lanes::tests::noise;
+    use super::super::unit::even_steps;
+    use super::*;
+
+    const SUB_BLOCK: Symmetric = Symmetric { lowest: -4.0, highest: 3.0, trials: &[0.0, 0.5], refits: 1 };
+    const SEARCH: SignedSuperBlock = SignedSuperBlock {
+        lowest_code: -32.0,
+        plain: SignedSearch {
+            sub_block: SUB_BLOCK,
+            top_codes: &[even_steps(1.1, 0.8)],
+            finer: 2,
+            coarser: 2,
+            both_signs: true,
+        },
+        weighted: SignedSearch {
+            sub_block: SUB_BLOCK,
+            top_codes: &[even_steps(1.1, 0.8)],
+            finer: 4,
+            coarser: 2,
+            both_signs: false,
+        },
+    };
+
+    #[test]
+    fn every_instruction_set_chooses_the_same_scales() {
+        let mut noise = noise(5);
+        let x: [[f32; QK_K]; 4] = std::array::from_fn(|_| std::array::from_fn(|_| noise()));
+        let weights: [[f32; QK_K]; 2] = std::array::from_fn(|_| std::array::from_fn(|_| noise().abs()));
+        for importance in [Importance::UNIFORM, Importance::of_row(&weights)] {
+            let fit = |arch| {
+                let mut scales = [SignedScales::default(); 4];
+                SEARCH.fit_on(arch, &x, importance, &mut scales);
+                scales
+            };
+            assert_eq!(fit(Arch::new()), fit(Arch::Scalar));
         }
     }
-    least
+
+    #[test]
+    fn blocks_on_the_grid_are_found_again() {
+        let mut noise = noise(6);
+        let codes: [i8; 16] = std::array::from_fn(|j| [-32, 25, 31, -19, 7, -3, 1, 0][j % 8]);
+        let x: [f32; QK_K] = std::array::from_fn(|i| {
+            let level = if i % 16 == 0 { -4.0 } else { (noise() * 2.0).round().clamp(-4.0, 3.0) };
+            0.125 * f32::from(codes[i / 16]) * level
+        });
+        let mut scales = [SignedScales::default()];
+        SEARCH.fit(&[x], Importance::UNIFORM, &mut scales);
+        let d = scales[0].d.to_f32();
+        for (x, scale) in x.as_chunks::<16>().0.iter().zip(scales[0].scales) {
+            let scale = d * f32::from(scale);
+            for x in x {
+                let level = if scale == 0.0 { 0.0 } else { (x / scale).round().clamp(-4.0, 3.0) };
+                assert!((x - scale * level).abs() < 0.02 * 0.125 * 32.0, "{x} became {}", scale * level);
+            }
+        }
+    }
 }

@@ -10,3 +10,4 @@ pub mod lanes;
 pub mod single;
 mod super_block;
 pub mod symmetric;
+pub mod unit;

@@ -33,11 +33,19 @@ impl Magnitude {
         Magnitude { unit: f32::from_bits(exponent << 23), inverse: f32::from_bits((254 - exponent) << 23) }
     }
 
-    /// The f16 nearest to `value` in units of the magnitude; the largest finite one where that would be infinite.
+    /// `value`, in units of the magnitude, as the f16 to store: the nearest, but the largest finite one where that
+    /// would be infinite, and the next away from zero among the subnormal ones, which are far apart: codes can make
+    /// up for a unit that is too large by being smaller, for one that is too small they cannot grow.
     #[inline(always)]
     pub fn to_f16(self, value: f32) -> f16 {
         let most = f16::MAX.to_f32();
-        f16::from_f32((value * self.unit).clamp(-most, most))
+        let value = (value * self.unit).clamp(-most, most);
+        let nearest = f16::from_f32(value);
+        if value.abs() < f16::MIN_POSITIVE.to_f32() && nearest.to_f32().abs() < value.abs() {
+            let sign = if value < 0.0 { 0x8000 } else { 0 };
+            return f16::from_bits((nearest.to_bits() & 0x7fff) + 1 | sign);
+        }
+        nearest
     }
 
     /// `value` as it comes back from f16.
@@ -72,5 +80,57 @@ pub(super) fn fill_importance<const N: usize>(tile: &mut Tile<N>, first: usize, 
         for (row, w) in tile.w.iter_mut().zip(sub_block) {
             row[first + j] = if largest > 0.0 { (w / largest).max(LEAST) } else { 1.0 };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn largest_weight_comes_between_one_and_two() {
+        for largest in [f32::MAX, 65504.0, 1.0, 3e-5, 2f32.powi(-25)] {
+            let mut x = [0.0; QK_K];
+            x[77] = -largest;
+            let mut tile = Tile::<16>::ZERO;
+            fill_weights(&mut tile, 0, &x, Magnitude::of(&x));
+            let scaled = -tile.x[77 % 16][77 / 16];
+            assert!((1.0..4.0).contains(&scaled), "{largest} became {scaled}");
+        }
+        let mut tile = Tile::<16>::ZERO;
+        fill_weights(&mut tile, 0, &[1e-8; QK_K], Magnitude::of(&[1e-8; QK_K]));
+        assert!(tile.x.iter().flatten().all(|x| *x == 0.0));
+    }
+
+    #[test]
+    fn stored_units_are_finite_and_subnormal_ones_not_too_small() {
+        let one = Magnitude::of(&[1.0; QK_K]);
+        assert_eq!(one.as_stored(0.0), 0.0);
+        assert_eq!(one.as_stored(1e30), 65504.0);
+        assert_eq!(one.as_stored(-1e30), -65504.0);
+        assert_eq!(one.as_stored(0.1), f16::from_f32(0.1).to_f32());
+        for value in [1e-9, 7e-8, -1.2e-7, 3.3e-6, -6.09e-5] {
+            let stored = one.as_stored(value);
+            assert!(
+                stored.abs() >= value.abs() && stored.abs() <= value.abs() + 6e-8,
+                "{value} became {stored}"
+            );
+            assert_eq!(stored.signum(), value.signum());
+            assert_eq!(one.as_stored(stored), stored);
+        }
+    }
+
+    #[test]
+    fn importance_is_relative_to_its_largest() {
+        let mut importance = [0.0; QK_K];
+        importance[3] = 1e-30;
+        importance[4] = 5e-31;
+        let mut tile = Tile::<32>::ZERO;
+        fill_importance(&mut tile, 8, &importance);
+        assert_eq!(tile.w[3][8], 1.0);
+        assert!((tile.w[4][8] - 0.5).abs() < 1e-6);
+        assert!(tile.w[5][8] > 0.0 && tile.w[5][8] < 1e-6);
+        fill_importance(&mut tile, 8, &[0.0; QK_K]);
+        assert!(tile.w.iter().all(|row| row[8] == 1.0));
     }
 }
