@@ -113,6 +113,21 @@ proptest! {
     }
 }
 
+#[test]
+fn q8_0_stays_symmetric() {
+    let mut state = 1u32;
+    for _ in 0..500 {
+        let row: Vec<f32> = (0..COLUMNS)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 8) as f32 / 16_777_216.0 - 0.5
+            })
+            .collect();
+        let bytes = encoded(TensorType::Q8_0, &row, None);
+        assert!(bytes.as_chunks::<34>().0.iter().all(|block| block[2..].iter().all(|byte| *byte != 0x80)));
+    }
+}
+
 /// Packs what was unpacked from `bytes`.
 struct Repack<'a>(&'a [u8]);
 

@@ -1,7 +1,7 @@
 //! Q8_0: blocks of 32 weights, signed bytes, one f16 scale (8.5 bits a weight).
 //!
-//! Layout (ggml `block_q8_0`): f16 d; 32 signed bytes. Level −128 can be decoded but is never chosen: ggml
-//! writes −127..=127 only, and readers with symmetric kernels may rely on it.
+//! Layout (ggml `block_q8_0`): f16 d; 32 signed bytes. Level −128 is decoded like any other, but scales are fitted
+//! so that no weight needs it (short of subnormal d): ggml writes −127..=127, and readers may rely on symmetry.
 
 use half::f16;
 use pulp::Arch;

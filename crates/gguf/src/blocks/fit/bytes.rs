@@ -41,12 +41,12 @@ fn fit_group<S: Simd>(simd: S, group: &Group<S, 32>) -> F32<S> {
     }
     let mut best = Fitted { scale: zero, error: splat(f32::MAX) };
     for level in TRIALS {
-        let trial = error_of(simd, group, largest * splat(1.0 / level));
+        let trial = error_of(simd, group, largest, largest * splat(1.0 / level));
         best = best.or(trial.fitted);
     }
     // Once more from the best: the least-squares scale of its levels.
-    let levels = error_of(simd, group, best.scale);
-    best.or(error_of(simd, group, levels.least_squares).fitted).scale
+    let levels = error_of(simd, group, largest, best.scale);
+    best.or(error_of(simd, group, largest, levels.least_squares).fitted).scale
 }
 
 #[derive(Clone, Copy)]
@@ -62,9 +62,10 @@ struct Trial<S: Simd> {
     least_squares: F32<S>,
 }
 
-/// What `scale`, rounded to an f16's eleven significant bits, leaves.
+/// What `scale`, rounded to an f16's eleven significant bits, leaves. A scale under which a value would round to
+/// ±128 counts as the worst.
 #[inline(always)]
-fn error_of<S: Simd>(simd: S, group: &Group<S, 32>, scale: F32<S>) -> Trial<S> {
+fn error_of<S: Simd>(simd: S, group: &Group<S, 32>, largest: F32<S>, scale: F32<S>) -> Trial<S> {
     let splat = |value| F32::splat(simd, value);
     let (zero, one) = (splat(0.0), splat(1.0));
     let scale = round_to_eleven_bits(simd, scale);
@@ -79,6 +80,7 @@ fn error_of<S: Simd>(simd: S, group: &Group<S, 32>, scale: F32<S>) -> Trial<S> {
         xq = xq + w * (x * q);
         qq = qq + w * (q * q);
     }
+    let error = (scale * splat(127.49)).gt(largest).select(error, splat(f32::MAX));
     let any = qq.gt(zero);
     let least_squares = any.select(xq / any.select(qq, one), zero);
     Trial { fitted: Fitted { scale, error }, least_squares }
@@ -100,5 +102,36 @@ impl<S: Simd> Fitted<S> {
             scale: better.select(other.scale, self.scale),
             error: better.select(other.error, self.error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::lanes::tests::{error, tile};
+    use super::*;
+
+    #[test]
+    fn never_worse_than_the_plain_scale_and_never_at_minus_128() {
+        for seed in 0..50 {
+            let tile = tile::<32>(seed);
+            let scale = fit(Arch::new(), &tile);
+            for lane in 0..LANES {
+                let largest = tile.x.iter().fold(0.0f32, |most, row| most.max(row[lane].abs()));
+                let plain = half::f16::from_f32(largest / 127.0).to_f32();
+                let left = |scale: f32| error(&tile, lane, |x| scale * (x / scale).round_ties_even());
+                assert!(left(scale[lane]) <= left(plain) * 1.000_01, "seed {seed} lane {lane}");
+                assert_eq!(half::f16::from_f32(scale[lane]).to_f32(), scale[lane], "seed {seed} lane {lane}");
+                assert!(largest / scale[lane] < 127.5, "seed {seed} lane {lane}");
+            }
+        }
+    }
+
+    #[test]
+    fn zeros_have_scale_zero_and_every_instruction_set_agrees() {
+        let mut tile = tile::<32>(2);
+        tile.x.iter_mut().for_each(|row| row[5] = 0.0);
+        let scale = fit(Arch::new(), &tile);
+        assert_eq!(scale[5], 0.0);
+        assert_eq!(scale.map(f32::to_bits), fit(Arch::Scalar, &tile).map(f32::to_bits));
     }
 }

@@ -179,3 +179,49 @@ impl<S: Simd> Fitted<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::lanes::tests::{error, tile};
+    use super::*;
+
+    const SEARCH: Codebook = Codebook {
+        table: [
+            -127.0, -104.0, -83.0, -65.0, -49.0, -35.0, -22.0, -10.0, 1.0, 13.0, 25.0, 38.0, 53.0, 69.0, 89.0,
+            113.0,
+        ],
+        trials: &[-127.0, 113.0],
+        refits: 1,
+    };
+
+    /// The entry nearest to x / scale, by looking at every one.
+    fn decode(scale: f32, x: f32) -> f32 {
+        let distance = |v: &f32| (scale * v - x).abs();
+        scale * SEARCH.table.iter().copied().min_by(|a, b| distance(a).total_cmp(&distance(b))).unwrap()
+    }
+
+    #[test]
+    fn never_worse_than_mapping_the_largest_to_either_end() {
+        for seed in 0..50 {
+            let tile = tile::<32>(seed);
+            let scale = SEARCH.fit(Arch::new(), &tile).scale;
+            for lane in 0..LANES {
+                let extreme =
+                    tile.x.iter().map(|row| row[lane]).max_by(|a, b| a.abs().total_cmp(&b.abs())).unwrap();
+                let left = |scale: f32| error(&tile, lane, |x| decode(scale, x));
+                for end in [-127.0, 113.0] {
+                    assert!(left(scale[lane]) <= left(extreme / end) * 1.000_01, "seed {seed} lane {lane}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn zeros_have_scale_zero_and_every_instruction_set_agrees() {
+        let mut tile = tile::<32>(2);
+        tile.x.iter_mut().for_each(|row| row[5] = 0.0);
+        let scale = SEARCH.fit(Arch::new(), &tile).scale;
+        assert_eq!(scale[5], 0.0);
+        assert_eq!(scale.map(f32::to_bits), SEARCH.fit(Arch::Scalar, &tile).scale.map(f32::to_bits));
+    }
+}
