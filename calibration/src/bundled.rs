@@ -34,12 +34,30 @@ pub const MANIFEST: &str = include_str!("../data/manifest.json");
 /// The line between two documents of a `.txt` file of this corpus.
 const SEPARATOR: &str = "\n\n---\n\n";
 
-/// The corpus as documents. Conversations are rendered through `template`; for a model without one they are
+/// One document in this many is held out.
+const HELD_OUT: usize = 8;
+
+/// The documents to calibrate on: all but those of [`held_out`]. Conversations are rendered through `template`; for a model without one they are
 /// plain transcripts (`User: …`, `Assistant: …`).
 ///
 /// # Errors
 /// A template that fails on a conversation.
 pub fn documents(template: Option<&ChatTemplate>) -> Result<Vec<Document>, CalibrationError> {
+    let kept = all(template)?.into_iter().enumerate().filter(|(n, _)| n % HELD_OUT != HELD_OUT - 1);
+    Ok(kept.map(|(_, document)| document).collect())
+}
+
+/// A text to measure on that no calibration on this corpus has seen: every eighth document, conversations as plain
+/// transcripts, blank lines between.
+///
+/// # Errors
+/// None of the bundled files give rise to any.
+pub fn held_out() -> Result<String, CalibrationError> {
+    let held = all(None)?.into_iter().enumerate().filter(|(n, _)| n % HELD_OUT == HELD_OUT - 1);
+    Ok(held.map(|(_, document)| document.text).collect::<Vec<_>>().join("\n\n"))
+}
+
+fn all(template: Option<&ChatTemplate>) -> Result<Vec<Document>, CalibrationError> {
     let mut documents = Vec::new();
     for file in FILES {
         if file.name.ends_with(".jsonl") {

@@ -57,7 +57,7 @@ fn rows(outcome: &EvaluateOutcome) -> Vec<[String; 2]> {
                 "KL divergence, 90/95/99/99.9 %".into(),
                 format!("{:.5} / {:.5} / {:.5} / {:.5}", kl.p90, kl.p95, kl.p99, kl.p999),
             ],
-            ["KL divergence, maximum".into(), format!("{:.5}", kl.maximum)],
+            ["KL divergence, maximum".into(), format!("{:.5}", kl.max)],
             [
                 "same most likely token".into(),
                 format!("{} ± {}", percent(drift.top1_agreement), percent(drift.top1_agreement_stderr)),

@@ -63,15 +63,20 @@ impl ModelFile {
     pub fn vocabulary(&self, vocab_size: usize, pre: Option<&str>) -> Result<Vocabulary, PipelineError> {
         match self {
             Self::Checkpoint(checkpoint) => {
-                let mut config = checkpoint.tokenizer_config()?;
-                if let Some(template) = checkpoint.chat_template()? {
-                    let config = config.get_or_insert_with(|| serde_json::json!({}));
-                    config["chat_template"] = template.into();
-                }
+                let config = checkpoint.tokenizer_config()?;
                 let json = checkpoint.tokenizer_json()?;
-                Vocabulary::from_tokenizer_json(&json, config.as_ref(), vocab_size, pre).map_err(|source| {
-                    PipelineError::Vocabulary { path: checkpoint.tokenizer_json_path(), source }
-                })
+                let mut vocabulary =
+                    Vocabulary::from_tokenizer_json(&json, config.as_ref(), vocab_size, pre).map_err(
+                        |source| PipelineError::Vocabulary { path: checkpoint.tokenizer_json_path(), source },
+                    )?;
+                vocabulary.fill_special_ids(checkpoint.config_json());
+                if let Some(generation) = checkpoint.generation_config()? {
+                    vocabulary.fill_special_ids(&generation);
+                }
+                if let Some(template) = checkpoint.chat_template()? {
+                    vocabulary.set_chat_template(template);
+                }
+                Ok(vocabulary)
             }
             Self::Gguf(file) => Vocabulary::from_metadata(file.metadata())
                 .map_err(|source| PipelineError::Vocabulary { path: file.path().to_path_buf(), source }),
@@ -86,7 +91,9 @@ impl ModelFile {
         Ok(match self {
             Self::Checkpoint(checkpoint) => Tokenizer::from_file(&checkpoint.tokenizer_json_path())?,
             Self::Gguf(file) => {
-                let json = self.vocabulary(vocab_size, None)?.to_tokenizer_json();
+                let json = self.vocabulary(vocab_size, None)?.to_tokenizer_json().map_err(|source| {
+                    PipelineError::Vocabulary { path: file.path().to_path_buf(), source }
+                })?;
                 Tokenizer::from_json(&json, file.path())?
             }
         })

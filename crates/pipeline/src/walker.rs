@@ -29,7 +29,7 @@ pub fn walk(
 ) -> Result<HiddenStates, PipelineError> {
     let config = source.config();
     let seq_len = sequences.first().map_or(0, Vec::len);
-    let context = Context::new(config, seq_len, device, source.kv_precision())?;
+    let context = Context::new(config, seq_len, device, source.kv_precision());
     let mut hidden = HiddenStates::new();
     for batch in sequences.chunks((BATCH_TOKENS / seq_len.max(1)).max(1)) {
         hidden.push(embed(source, &batch.concat(), seq_len, device)?);

@@ -4,12 +4,16 @@ use serde::Serialize;
 use slmc_model::{Block, Context, HostView, NoObserver, Role, Tensor, host};
 use slmc_quant::awq::{
     Candidate, GroupKind, GroupedHeads, ScaleGroup, SearchError, SearchOptions, round_scaled, search,
+    weight_mean_abs,
 };
 use slmc_quant::loss::{InputStatistics, output_error};
 use slmc_quant::{Plan, QuantError};
 
 use super::inputs::BlockInputs;
 use crate::PipelineError;
+
+/// Columns among which weights compare with the largest: the length of most formats' blocks.
+const WEIGHT_GROUP: usize = 32;
 
 /// What the search found for one group.
 #[derive(Clone, Debug, Serialize)]
@@ -49,11 +53,16 @@ pub fn search_group(
     let statistics = inputs.statistics(group.kind);
     let failed = |source| PipelineError::Rounding { tensor: group.consumers[0].clone(), source };
     let mut module = Module::new(group, block, inputs, context, plan)?;
-    let (mean_abs, per_value_channel) = match group.kind {
-        GroupKind::AttentionOutput => (heads.reduce(&statistics.mean_abs).map_err(failed)?, true),
-        _ => (statistics.mean_abs.clone(), false),
+    let per_value_channel = group.kind == GroupKind::AttentionOutput;
+    let of_producer = |statistic: &[f32]| match per_value_channel {
+        true => heads.reduce(statistic).map_err(failed),
+        false => Ok(statistic.to_vec()),
     };
-    let best = search(&SearchOptions::default(), &mean_abs, None, |scales| {
+    let mean_abs = of_producer(&statistics.mean_abs)?;
+    let weights: Vec<&[f32]> = module.consumers.iter().map(|c| c.weights.as_slice()).collect();
+    let weight_mean_abs =
+        of_producer(&weight_mean_abs(&weights, statistics.mean_abs.len(), WEIGHT_GROUP).map_err(failed)?)?;
+    let best = search(&SearchOptions::default(), &mean_abs, Some(&weight_mean_abs), |scales| {
         if per_value_channel {
             module.error(&heads.expand(scales).map_err(failed)?)
         } else {

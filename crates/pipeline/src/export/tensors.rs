@@ -84,7 +84,7 @@ pub fn export_tensors(
         }
         let source = match info.dtype {
             Dtype::F16 => TensorType::F16,
-            Dtype::Bf16 => TensorType::BF16,
+            Dtype::BF16 => TensorType::BF16,
             Dtype::F32 => TensorType::F32,
         };
         used.insert(hf_name.clone());

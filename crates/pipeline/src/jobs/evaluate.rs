@@ -108,7 +108,7 @@ impl Measured<'_> {
     ) -> Result<Evaluation, PipelineError> {
         let protocol =
             Protocol { n_ctx: self.measure.n_ctx, bos: self.bos, max_windows: self.measure.max_windows };
-        let options = Options { protocol, ..Options::default() };
+        let options = Options::new(protocol);
         let mut bar = Bar { reporter, begun: false, done: 0 };
         let evaluation =
             slmc_eval::evaluate(model, base, &self.tokens, self.measure.device, &options, &mut bar);
@@ -140,8 +140,9 @@ impl slmc_eval::Reporter for Bar<'_> {
         let done = (progress.fraction * progress.tokens_total as f64) as u64;
         self.reporter.advance(done.saturating_sub(self.done));
         self.done = done.max(self.done);
-        if let Some(perplexity) = progress.perplexity {
-            self.reporter.status(&match progress.mean_kl {
+        if let Some(running) = progress.running {
+            let perplexity = running.perplexity;
+            self.reporter.status(&match running.kl_divergence {
                 Some(kl) => format!("perplexity {perplexity:.3}, KL {kl:.5}"),
                 None => format!("perplexity {perplexity:.3}"),
             });
@@ -169,5 +170,8 @@ fn tokenize(
     let vocab_size = source.config().vocab_size;
     let tokenizer = model.tokenizer(vocab_size)?;
     tokenizer.check_vocab_size(vocab_size)?;
-    Ok((tokenizer.encode_text(text)?, tokenizer.bos()))
+    let bos = tokenizer.bos();
+    // as llama-perplexity, which lets its tokenizer add BOS to the whole text and again to every window
+    let tokens = bos.into_iter().chain(tokenizer.encode_text(text)?).collect();
+    Ok((tokens, bos))
 }

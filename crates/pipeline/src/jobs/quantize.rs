@@ -140,7 +140,7 @@ impl Prepared {
         let name = model.name();
         let provenance = provenance(&settings, batches.as_ref());
         let metadata = metadata(&name, &config, &vocabulary, settings.mix, &provenance);
-        let planned = plan.tensors.iter().map(|t| (t.name.clone(), t.shape.clone(), t.ty)).collect();
+        let planned: Vec<_> = plan.tensors.iter().map(|t| (t.name.clone(), t.shape.clone(), t.ty)).collect();
         let layout = Layout::new(metadata, planned)
             .map_err(|source| PipelineError::Layout { path: settings.output.clone(), source })?;
         let source_bytes = model.bytes();
@@ -236,6 +236,9 @@ impl Prepared {
                 self.config().arch.model_type,
                 summary(&self.left_out),
             ));
+        }
+        for note in self.vocabulary.notes() {
+            reporter.warn(&note.to_string());
         }
         if let Some(batches) = self.batches.as_ref().filter(|b| b.missing() > 0) {
             reporter.warn(&format!(

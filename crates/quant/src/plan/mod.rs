@@ -144,14 +144,22 @@ pub enum PlanError {
 }
 
 /// Tensor types as their names in serialized plans.
-pub(crate) mod type_name {
+pub mod type_name {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
     use slmc_gguf::TensorType;
 
+    /// Writes the name.
+    ///
+    /// # Errors
+    /// The serializer's.
     pub fn serialize<S: Serializer>(ty: &TensorType, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(ty.name())
     }
 
+    /// Reads a name.
+    ///
+    /// # Errors
+    /// The deserializer's; a name that no type has.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<TensorType, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }

@@ -52,6 +52,12 @@ pub struct TypeOverride {
     pub ty: TensorType,
 }
 
+impl fmt::Display for TypeOverride {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.pattern, self.ty)
+    }
+}
+
 impl FromStr for TypeOverride {
     type Err = PlanError;
 
