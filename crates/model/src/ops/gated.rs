@@ -1,7 +1,7 @@
 //! silu(x Gᵀ) · (x Uᵀ), the first half of the MLP, without ever holding the two factors whole.
 
 use burn::tensor::{Tensor, activation};
-use pulp::Arch;
+use pulp::{Arch, NullaryFnOnce};
 
 use super::exponential::exp;
 use super::linear::{add_bias, for_each_tile, linear, multiply_panel};
@@ -46,22 +46,35 @@ pub fn gated(x_gate: &Tensor<2>, x_up: &Tensor<2>, gate: Layer<'_>, up: Layer<'_
             }
             let [gate, up] = &factors;
             let (first_row, rows) = shape;
-            arch.dispatch(|| {
-                for token in 0..tokens {
-                    let start = (first_token + token) * d_out + first_row;
-                    // SAFETY: in bounds; tiles are disjoint in tokens or in rows.
-                    let y = unsafe { std::slice::from_raw_parts_mut(target.get().add(start), rows) };
-                    silu_times(&gate[token * rows..][..rows], &up[token * rows..][..rows], y);
-                }
-            });
+            for ((token, gate), up) in
+                (first_token..).zip(gate.chunks_exact(rows)).zip(up.chunks_exact(rows)).take(tokens)
+            {
+                // SAFETY: in bounds; tiles are disjoint in tokens or in rows.
+                let y = unsafe {
+                    std::slice::from_raw_parts_mut(target.get().add(token * d_out + first_row), rows)
+                };
+                arch.dispatch(SiluTimes { gate, up, y });
+            }
         }
     });
     host::tensor(y, [tokens, d_out], &x_gate.device())
 }
 
-#[inline(always)]
-fn silu_times(gate: &[f32], up: &[f32], y: &mut [f32]) {
-    for ((y, &gate), &up) in y.iter_mut().zip(gate).zip(up) {
-        *y = gate / (1.0 + exp(-gate)) * up;
+/// y = silu(gate) · up for one token's share of a panel.
+struct SiluTimes<'a> {
+    gate: &'a [f32],
+    up: &'a [f32],
+    y: &'a mut [f32],
+}
+
+/// A type of its own, as the body of a closure need not be compiled for the vector instructions found.
+impl NullaryFnOnce for SiluTimes<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        for ((y, &gate), &up) in self.y.iter_mut().zip(self.gate).zip(self.up) {
+            *y = gate / (1.0 + exp(-gate)) * up;
+        }
     }
 }

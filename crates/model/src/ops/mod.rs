@@ -12,6 +12,7 @@ mod gated;
 mod lanes;
 mod linear;
 mod matrix;
+mod memory;
 mod rms_norm;
 mod rope;
 
@@ -22,31 +23,4 @@ pub use matrix::Matrix;
 pub use rms_norm::rms_norm;
 pub use rope::{RopeTables, rope};
 
-/// A vector of `len` values for a kernel that writes every one of them.
-///
-/// Zeroing first would cost as much as the fastest kernels here.
-///
-/// # Safety
-/// The caller writes all `len` values before reading any.
-#[allow(clippy::uninit_vec)] // the point of it: see above
-unsafe fn uninitialized(len: usize) -> Vec<f32> {
-    let mut values = Vec::with_capacity(len);
-    // SAFETY: the capacity is there; the caller writes before it reads.
-    unsafe { values.set_len(len) };
-    values
-}
-
-/// A pointer that tasks writing disjoint parts may share.
-#[derive(Clone, Copy)]
-struct Shared(*mut f32);
-
-// SAFETY: users write disjoint elements only; each says why where it does.
-unsafe impl Send for Shared {}
-// SAFETY: as above.
-unsafe impl Sync for Shared {}
-
-impl Shared {
-    fn get(self) -> *mut f32 {
-        self.0
-    }
-}
+use memory::{Shared, uninitialized};
