@@ -47,8 +47,10 @@ fn every_text_of_the_directory_is_bundled() {
 #[test]
 fn it_reads_as_documents() {
     let documents = bundled::documents(None).unwrap();
+    let held_out = bundled::held_out().unwrap();
     let bytes: usize = documents.iter().map(|d| d.text.len()).sum();
-    assert!((180_000..400_000).contains(&bytes), "{bytes}");
+    assert!((180_000..400_000).contains(&(bytes + held_out.len())), "{bytes}");
+    assert!(held_out.len() > 10_000 && !documents.iter().any(|d| held_out.contains(&d.text)));
     assert!(documents.len() > 100, "{}", documents.len());
     for document in &documents {
         assert_eq!(document.kind, TextKind::Plain);

@@ -2,6 +2,7 @@
 
 mod date;
 mod python_json;
+mod python_text;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde, Value as Jinja};
@@ -47,6 +48,7 @@ impl ChatTemplate {
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(syntax.map_err(|e| CalibrationError::ChatTemplate { reason: describe(&e) })?);
         environment.set_fuel(Some(FUEL));
+        environment.set_formatter(python_text::write);
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function("raise_exception", |message: String| -> Result<Jinja, Error> {
             Err(Error::new(ErrorKind::InvalidOperation, message))
