@@ -1,5 +1,6 @@
 //! The golden checkpoints (see `golden/make_golden.py`) and a whole forward pass over them.
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use slmc_model::{
@@ -96,7 +97,11 @@ pub fn wgpu() -> Option<BurnDevice> {
                 std::env::var_os("SLMC_REQUIRE_WGPU").is_none_or(|value| value != "1"),
                 "SLMC_REQUIRE_WGPU=1, but {error}"
             );
-            eprintln!("\n*** SKIPPED: no wgpu test was run, as no adapter was found: {error} ***\n");
+            // Not `eprintln`, which the test harness keeps to itself.
+            let _ = writeln!(
+                std::io::stderr(),
+                "\n*** SKIPPED: no wgpu test was run, as no adapter was found: {error} ***\n"
+            );
             None
         }
     }
