@@ -77,9 +77,8 @@ impl BlockFormat<QK_K, 84> for Q2K {
     fn unpack(bytes: &[u8; 84], codes: &mut [u8; QK_K]) -> Self::Scales {
         let mut scales =
             AffineScales { d: read_f16(bytes, 80), dmin: read_f16(bytes, 82), ..Default::default() };
-        for i in 0..16 {
-            scales.scales[i] = bytes[i] & 15;
-            scales.mins[i] = bytes[i] >> 4;
+        for (byte, (scale, min)) in bytes.iter().zip(scales.scales.iter_mut().zip(&mut scales.mins)) {
+            (*scale, *min) = (byte & 15, byte >> 4);
         }
         for (half, codes) in codes.as_chunks_mut::<128>().0.iter_mut().enumerate() {
             for l in 0..32 {

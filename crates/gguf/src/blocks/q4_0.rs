@@ -17,8 +17,15 @@ use crate::TensorType;
 #[allow(non_camel_case_types)] // ggml's name
 pub struct Q4_0;
 
-const SEARCH: Symmetric =
-    Symmetric { lowest: -8.0, highest: 7.0, trials: &[-0.5, 0.0, 0.5, 1.0, 1.5], refits: 2 };
+const SEARCH: [Symmetric; 2] = [
+    Symmetric { lowest: -8.0, highest: 7.0, trials: &[-0.5, 0.0, 0.5, 1.0, 1.5], refits: 2 },
+    Symmetric {
+        lowest: -8.0,
+        highest: 7.0,
+        trials: &[-2.5, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5],
+        refits: 2,
+    },
+];
 
 impl BlockFormat<32, 18> for Q4_0 {
     const TYPE: TensorType = TensorType::Q4_0;

@@ -17,8 +17,15 @@ use crate::TensorType;
 #[allow(non_camel_case_types)] // ggml's name
 pub struct Q5_0;
 
-const SEARCH: Symmetric =
-    Symmetric { lowest: -16.0, highest: 15.0, trials: &[-0.5, 0.0, 0.5, 1.0, 1.5], refits: 2 };
+const SEARCH: [Symmetric; 2] = [
+    Symmetric { lowest: -16.0, highest: 15.0, trials: &[-0.5, 0.0, 0.5, 1.0, 1.5], refits: 2 },
+    Symmetric {
+        lowest: -16.0,
+        highest: 15.0,
+        trials: &[-6.0, -4.0, -3.0, -2.0, -1.0, 0.0, 0.5, 1.0, 1.5],
+        refits: 2,
+    },
+];
 
 impl BlockFormat<32, 22> for Q5_0 {
     const TYPE: TensorType = TensorType::Q5_0;

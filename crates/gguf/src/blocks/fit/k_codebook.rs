@@ -71,9 +71,9 @@ impl CodebookSuperBlock {
                         }
                     }
                     let choice = search.fit_tile(simd, &tile, &magnitude);
-                    for half in 0..x.len() {
+                    for (half, magnitude) in magnitude.iter().enumerate().take(x.len()) {
                         let integers = std::array::from_fn(|j| choice.a[half * SUB_BLOCKS + j] as i8);
-                        store(t * PAIR + half, magnitude[half].to_f16(choice.d[half]), integers);
+                        store(t * PAIR + half, magnitude.to_f16(choice.d[half]), integers);
                     }
                 }
             }

@@ -52,14 +52,16 @@ pub(in super::super) fn to_f16(x: f32) -> f16 {
     f16::from_f32(x.clamp(f16::MIN.to_f32(), f16::MAX.to_f32()))
 }
 
-/// The f16 scales of blocks whose values are scale · level.
+/// The f16 scales of blocks whose values are scale · level, found by the first search where weights count alike,
+/// else by the second: then it can pay to clip a large weight that counts little.
 pub(in super::super) fn fit_symmetric(
-    search: &Symmetric,
+    [alike, weighted]: &[Symmetric; 2],
     x: &[[f32; 32]],
     importance: Importance<32>,
     scales: &mut [f16],
 ) {
     let arch = Arch::new();
+    let search = if importance.is_uniform() { alike } else { weighted };
     for_each_tile(x, importance, scales, |tile, unit, scales| {
         let fitted = search.fit(arch, tile);
         for (scale, (fitted, unit)) in scales.iter_mut().zip(fitted.iter().zip(unit)) {
@@ -68,14 +70,16 @@ pub(in super::super) fn fit_symmetric(
     });
 }
 
-/// The f16 scales and minima of blocks whose values are scale · level + minimum.
+/// The f16 scales and minima of blocks whose values are scale · level + minimum; the searches are as in
+/// [`fit_symmetric`].
 pub(in super::super) fn fit_affine(
-    search: &Affine,
+    [alike, weighted]: &[Affine; 2],
     x: &[[f32; 32]],
     importance: Importance<32>,
     scales: &mut [MinScale],
 ) {
     let arch = Arch::new();
+    let search = if importance.is_uniform() { alike } else { weighted };
     for_each_tile(x, importance, scales, |tile, unit, scales| {
         let fitted = search.fit(arch, tile);
         for (lane, scale) in scales.iter_mut().enumerate() {
