@@ -75,7 +75,7 @@ impl Shard {
             // SAFETY: the mapping is read-only and file-backed, so a dropped page is read again from the
             // file with the same contents; nothing is lost.
             let advised = unsafe {
-                self.map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, bytes.len())
+                self.map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start)
             };
             debug_assert!(advised.is_ok(), "madvise: {advised:?}");
         }
