@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use slmc_calibration::Tokenizer;
+use slmc_calibration::{BatchOptions, Calibration, Document, Tokenizer};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -28,5 +28,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             end as f64 / seconds / 1e6
         );
     }
+    let (start, documents) = (Instant::now(), [Document::plain(text)]);
+    let batches = Calibration::build(&documents, &tokenizer, &BatchOptions::default())?;
+    println!(
+        "calibration: {} windows of {} tokens chosen from {} in {:.2} s",
+        batches.tokens.len(),
+        batches.seq_len,
+        batches.text_tokens,
+        start.elapsed().as_secs_f64()
+    );
     Ok(())
 }

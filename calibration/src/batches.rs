@@ -1,5 +1,6 @@
 //! Windows of calibration tokens.
 
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use crate::sampling::SplitMix64;
@@ -122,16 +123,11 @@ impl Calibration {
                 return Err(CalibrationError::BatchOption { option, found, expected });
             }
         }
-        let mut encoded = Vec::with_capacity(documents.len());
-        for document in documents {
-            let mut ids = match document.kind {
-                TextKind::Plain => tokenizer.encode_text(&document.text)?,
-                TextKind::Markup => tokenizer.encode_markup(&document.text)?,
-            };
-            if ids.first().copied() == options.bos && options.bos.is_some() {
+        let mut encoded = encode(documents, tokenizer)?;
+        for ids in &mut encoded {
+            if options.bos.is_some() && ids.first().copied() == options.bos {
                 ids.remove(0); // a chat template may write BOS itself; one is enough
             }
-            encoded.push(ids);
         }
         let text_tokens = encoded.iter().map(Vec::len).sum();
         if text_tokens == 0 {
@@ -156,6 +152,60 @@ impl Calibration {
             available: windows.len(),
             requested: options.samples,
         })
+    }
+}
+
+/// Token ids of each document.
+///
+/// Long documents are tokenized in pieces, several at a time: the `tokenizers` crate takes over 100 bytes of
+/// memory for each of a text. A token that would span two pieces, such as a run of line ends, is divided.
+fn encode(documents: &[Document], tokenizer: &Tokenizer) -> Result<Vec<Vec<u32>>, CalibrationError> {
+    let pieces: Vec<(usize, &str)> = documents
+        .iter()
+        .enumerate()
+        .flat_map(|(n, document)| Pieces { rest: &document.text }.map(move |piece| (n, piece)))
+        .collect();
+    let encoded: Result<Vec<Vec<u32>>, CalibrationError> = pieces
+        .par_iter()
+        .map(|(n, piece)| match documents[*n].kind {
+            TextKind::Plain => tokenizer.encode_text(piece),
+            TextKind::Markup => tokenizer.encode_markup(piece),
+        })
+        .collect();
+    let mut joined = vec![Vec::new(); documents.len()];
+    for ((n, _), ids) in pieces.iter().zip(encoded?) {
+        joined[*n].extend(ids);
+    }
+    Ok(joined)
+}
+
+/// A text in pieces of at most [`PIECE_BYTES`], cut after a line end if there is one, else before a space,
+/// else anywhere.
+struct Pieces<'a> {
+    rest: &'a str,
+}
+
+/// Bytes of a long document that are tokenized at once.
+const PIECE_BYTES: usize = 64 << 10;
+
+impl<'a> Iterator for Pieces<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        let text = self.rest;
+        if text.is_empty() {
+            return None;
+        }
+        let end = if text.len() <= PIECE_BYTES {
+            text.len()
+        } else {
+            let limit = text.floor_char_boundary(PIECE_BYTES);
+            let line_end = text[..limit].rfind('\n').map(|n| n + 1);
+            line_end.or_else(|| text[..limit].rfind(' ').filter(|&n| n > 0)).unwrap_or(limit)
+        };
+        let (piece, rest) = text.split_at(end);
+        self.rest = rest;
+        Some(piece)
     }
 }
 
@@ -206,4 +256,25 @@ fn truncated(
     }
     let short = documents.len() - windows.len();
     Ok((windows, short))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_join_to_the_text_and_end_at_lines() {
+        let lines: String = (0..20_000).map(|n| format!("line {n} 수\n")).collect();
+        let words: String = (0..20_000).map(|n| format!("word{n} ")).collect();
+        let letters = "수".repeat(50_000);
+        for (text, end) in [(&lines, Some('\n')), (&words, None), (&letters, None)] {
+            let pieces: Vec<&str> = Pieces { rest: text }.collect();
+            assert!(pieces.len() > 1 && pieces.iter().all(|piece| piece.len() <= PIECE_BYTES));
+            assert_eq!(&pieces.concat(), text);
+            assert!(end.is_none_or(|end| pieces.iter().all(|piece| piece.ends_with(end))));
+        }
+        let words: Vec<&str> = Pieces { rest: &words }.collect();
+        assert!(words[1..].iter().all(|piece| piece.starts_with(' ')));
+        assert_eq!(Pieces { rest: "" }.count(), 0);
+    }
 }

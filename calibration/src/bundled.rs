@@ -37,8 +37,8 @@ const SEPARATOR: &str = "\n\n---\n\n";
 /// One document in this many is held out.
 const HELD_OUT: usize = 8;
 
-/// The documents to calibrate on: all but those of [`held_out`]. Conversations are rendered through `template`; for a model without one they are
-/// plain transcripts (`User: …`, `Assistant: …`).
+/// The documents to calibrate on: all but those of [`held_out`]. Conversations are rendered through
+/// `template`; for a model without one they are plain transcripts (`User: …`, `Assistant: …`).
 ///
 /// # Errors
 /// A template that fails on a conversation.
@@ -47,8 +47,8 @@ pub fn documents(template: Option<&ChatTemplate>) -> Result<Vec<Document>, Calib
     Ok(kept.map(|(_, document)| document).collect())
 }
 
-/// A text to measure on that no calibration on this corpus has seen: every eighth document, conversations as plain
-/// transcripts, blank lines between.
+/// A text to measure on that no calibration on this corpus has seen: every eighth document, conversations as
+/// plain transcripts, blank lines between.
 ///
 /// # Errors
 /// None of the bundled files give rise to any.

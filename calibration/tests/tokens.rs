@@ -150,6 +150,18 @@ fn seeds_choose_and_hashes_tell() {
     assert!(no_bos.tokens.iter().flatten().all(|&id| id != 257));
 }
 
+/// Long documents are tokenized in pieces; with lines to cut at, that changes nothing.
+#[test]
+fn pieces_of_a_long_document_do_not_show() {
+    let text: String = (0..30_000).map(|n| format!("the {n}th line\n")).collect();
+    let tokenizer = tokenizer();
+    let options = BatchOptions { bos: None, ..options(usize::MAX, 100) };
+    let batches = Calibration::build(&[Document::plain(text.as_str())], &tokenizer, &options).unwrap();
+    let whole = tokenizer.encode_text(&text).unwrap();
+    assert_eq!(batches.text_tokens, whole.len());
+    assert!(batches.tokens.concat() == whole[..whole.len() / 100 * 100]);
+}
+
 #[test]
 fn truncated_windows_are_beginnings_of_long_documents() {
     let documents = ["abcdefgh", "xyz", "ABCDEFG"].map(Document::plain);

@@ -4,7 +4,7 @@ mod common;
 
 use std::path::Path;
 
-use common::{copy_tiny, listing, slmc, stderr};
+use common::{copy_tiny, listing, says, slmc, stderr};
 use serde_json::{Value, json};
 
 const WEIGHTS: &str = "model.safetensors";
@@ -22,7 +22,7 @@ fn refuses(corrupt: impl FnOnce(&Path), expected: &[&str]) {
     let message = stderr(&output);
     assert_eq!(output.status.code(), Some(1), "{message}");
     for part in expected {
-        assert!(message.contains(part), "expected {part:?} in: {message}");
+        assert!(says(&message, part), "expected {part:?} in: {message}");
     }
     assert!(!message.contains("panicked"), "{message}");
     assert_eq!(listing(directory.path()), ["model"], "something was left behind");

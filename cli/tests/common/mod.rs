@@ -52,3 +52,9 @@ pub fn listing(directory: &Path) -> Vec<String> {
     names.sort();
     names
 }
+
+/// Whether a message holds `part`, wherever the terminal's width broke its lines.
+pub fn says(message: &str, part: &str) -> bool {
+    let joined = |text: &str| text.split_whitespace().collect::<String>();
+    joined(message).contains(&joined(part))
+}
