@@ -1,3 +1,1 @@
-//! Tests over the whole workspace. The crate itself holds what they share.
-
-pub mod fixture;
+//! Tests over the whole workspace; the crate itself holds nothing.
