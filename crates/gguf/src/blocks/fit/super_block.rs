@@ -43,7 +43,7 @@ impl Magnitude {
         let nearest = f16::from_f32(value);
         if value.abs() < f16::MIN_POSITIVE.to_f32() && nearest.to_f32().abs() < value.abs() {
             let sign = if value < 0.0 { 0x8000 } else { 0 };
-            return f16::from_bits((nearest.to_bits() & 0x7fff) + 1 | sign);
+            return f16::from_bits(((nearest.to_bits() & 0x7fff) + 1) | sign);
         }
         nearest
     }
