@@ -17,7 +17,8 @@ fn names(dir: &Path) -> Vec<String> {
 #[test]
 fn layout_refuses_what_the_reader_would() {
     let long = "n".repeat(64);
-    let cases: [(&[(&str, &[usize], TensorType)], &str); 8] = [
+    type Tensors = [(&'static str, &'static [usize], TensorType)];
+    let cases: [(&Tensors, &str); 8] = [
         (&[("", &[4], F32)], "EmptyTensorName"),
         (&[(&long, &[4], F32)], "TensorNameTooLong"),
         (&[("a", &[], F32)], "BadDimensions"),

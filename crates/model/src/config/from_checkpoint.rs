@@ -29,7 +29,7 @@ impl ModelConfig {
         if let Some(share) = config.partial_rotary_factor.filter(|&share| share != 1.0) {
             return Err(unsupported("partial_rotary_factor", &share.to_string(), "1"));
         }
-        if config.head_dim % 2 != 0 {
+        if !config.head_dim.is_multiple_of(2) {
             return Err(unsupported("head_dim", &config.head_dim.to_string(), "an even number"));
         }
         let rope_scaling = match &config.rope_scaling {

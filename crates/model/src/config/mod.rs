@@ -158,7 +158,7 @@ impl ModelConfig {
 
     /// Heads whose rows GGUF wants interleaved in this tensor; `None` where it keeps their order.
     pub fn permuted_heads(&self, role: Role) -> Option<usize> {
-        self.arch.is_permuted(role).then(|| match role {
+        self.arch.is_permuted(role).then_some(match role {
             Role::Key | Role::KeyBias => self.num_key_value_heads,
             _ => self.num_attention_heads,
         })

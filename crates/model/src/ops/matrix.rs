@@ -22,6 +22,7 @@ pub struct Matrix {
 }
 
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // there are few matrices, each of many numbers
 enum Storage {
     Panels(Arc<Vec<f32>>),
     Tensor(Tensor<2>),
