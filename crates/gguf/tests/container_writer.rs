@@ -14,11 +14,13 @@ fn names(dir: &Path) -> Vec<String> {
     fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
 }
 
+/// Tensors as a layout gets them.
+type Tensors<'a> = [(&'a str, &'a [usize], TensorType)];
+
 #[test]
 fn layout_refuses_what_the_reader_would() {
     let long = "n".repeat(64);
-    type Tensors = [(&'static str, &'static [usize], TensorType)];
-    let cases: [(&Tensors, &str); 8] = [
+    let cases: [(&Tensors<'_>, &str); 8] = [
         (&[("", &[4], F32)], "EmptyTensorName"),
         (&[(&long, &[4], F32)], "TensorNameTooLong"),
         (&[("a", &[], F32)], "BadDimensions"),
