@@ -5,6 +5,7 @@ use pulp::Arch;
 
 use crate::TensorType;
 
+use super::gain::keep_gain;
 use super::{Iq4Nl, Iq4Xs, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
 
 /// Most sub-blocks (groups of weights with one step) a block has in any format.
@@ -116,8 +117,8 @@ impl<'a, const N: usize> Importance<'a, N> {
 
 /// One ggml block format of `N` weights in `BYTES` bytes.
 ///
-/// Encoding is `fit`, then [`quantize`], then `pack`; a method with its own rounding (error feedback)
-/// fits first and rounds value by value with `steps` and `LEVELS`.
+/// Encoding is `fit`, then `stretch` to keep the gain, then [`quantize`], then `pack`; a method with its own rounding
+/// (error feedback) fits first and rounds value by value with `steps` and `LEVELS`.
 pub trait BlockFormat<const N: usize, const BYTES: usize> {
     /// The type this describes.
     const TYPE: TensorType;
@@ -134,6 +135,9 @@ pub trait BlockFormat<const N: usize, const BYTES: usize> {
     /// whose importance is all zero. Values and importance must be finite, importance not negative.
     /// A block gets the same scales whatever other blocks stand beside it.
     fn fit(x: &[[f32; N]], importance: Importance<N>, scales: &mut [Self::Scales]);
+
+    /// Multiplies every step of the block, size and offset, by `factor`, as nearly as it can be stored.
+    fn stretch(scales: &mut Self::Scales, factor: f32);
 
     /// The steps of the block's `N / SUB_BLOCK` sub-blocks, in order; the rest is unused.
     fn steps(scales: &Self::Scales) -> [Step; MAX_SUB_BLOCKS];
@@ -220,8 +224,10 @@ pub(super) fn encode_blocks<F: BlockFormat<N, BYTES>, const N: usize, const BYTE
                     return Err(b * batch * N + i);
                 }
                 let scales = &mut scales[..x.len()];
-                F::fit(x, importance.skip(b * batch), scales);
-                for ((x, out), scales) in x.iter().zip(out).zip(&*scales) {
+                let importance = importance.skip(b * batch);
+                F::fit(x, importance, scales);
+                for (i, ((x, out), scales)) in x.iter().zip(out).zip(scales).enumerate() {
+                    keep_gain::<F, N, BYTES>(x, importance.of(i), scales);
                     quantize::<F, N, BYTES>(x, scales, &mut codes);
                     F::pack(scales, &codes, out);
                 }

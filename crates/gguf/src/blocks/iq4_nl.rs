@@ -8,6 +8,7 @@ use pulp::Arch;
 use super::fit::codebook::Codebook;
 use super::fit::single::{for_each_tile, to_f16};
 use super::format::{BlockFormat, Importance, Levels, MAX_SUB_BLOCKS, Step};
+use super::gain::stretched;
 use super::halves::{pack_low, unpack_low};
 use super::k_scales::{read_f16, write_f16};
 use crate::TensorType;
@@ -52,6 +53,11 @@ impl BlockFormat<32, 18> for Iq4Nl {
                 *scale = to_f16(fitted * unit);
             }
         });
+    }
+
+    #[inline(always)]
+    fn stretch(d: &mut f16, factor: f32) {
+        *d = stretched(*d, factor);
     }
 
     #[inline(always)]

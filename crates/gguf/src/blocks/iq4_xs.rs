@@ -9,6 +9,7 @@ use half::f16;
 use super::fit::codebook::Codebook;
 use super::fit::k_codebook::CodebookSuperBlock;
 use super::format::{BlockFormat, Importance, Levels, MAX_SUB_BLOCKS, Step};
+use super::gain::stretched;
 use super::halves::{pack_low, unpack_low};
 use super::iq4_nl::{CODEBOOK, floats};
 use super::k_scales::{read_f16, write_f16};
@@ -46,6 +47,11 @@ impl BlockFormat<QK_K, 136> for Iq4Xs {
     #[inline(always)]
     fn fit(x: &[[f32; QK_K]], importance: Importance<QK_K>, scales: &mut [Self::Scales]) {
         SEARCH.fit(x, importance, |i, d, integers| scales[i] = Iq4XsScales { d, scales: integers });
+    }
+
+    #[inline(always)]
+    fn stretch(scales: &mut Self::Scales, factor: f32) {
+        scales.d = stretched(scales.d, factor);
     }
 
     #[inline(always)]

@@ -3,6 +3,7 @@
 use half::f16;
 
 use super::format::{MAX_SUB_BLOCKS, Step};
+use super::gain::stretched;
 
 /// Scales of Q3_K (integers −32..=31) and Q6_K (−128..=127): the step of sub-block i is `d · scales[i]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -14,6 +15,12 @@ pub struct SignedScales {
 }
 
 impl SignedScales {
+    /// Multiplies the steps by `factor`.
+    #[inline(always)]
+    pub(super) fn stretch(&mut self, factor: f32) {
+        self.d = stretched(self.d, factor);
+    }
+
     /// The steps of the 16 sub-blocks.
     #[inline(always)]
     pub(super) fn steps(&self) -> [Step; MAX_SUB_BLOCKS] {
@@ -43,6 +50,13 @@ impl<const S: usize> AffineScales<S>
 where
     [u8; S]: Default,
 {
+    /// Multiplies the steps by `factor`.
+    #[inline(always)]
+    pub(super) fn stretch(&mut self, factor: f32) {
+        self.d = stretched(self.d, factor);
+        self.dmin = stretched(self.dmin, factor);
+    }
+
     /// The steps of the `S` sub-blocks.
     #[inline(always)]
     pub(super) fn steps(&self) -> [Step; MAX_SUB_BLOCKS] {

@@ -6,6 +6,7 @@
 
 mod fit;
 mod format;
+mod gain;
 mod halves;
 mod iq4_nl;
 mod iq4_xs;

@@ -7,6 +7,7 @@ use half::f16;
 use super::fit::affine::{Affine, Offset};
 use super::fit::single::fit_affine;
 use super::format::{BlockFormat, Importance, Levels, MAX_SUB_BLOCKS, Step};
+use super::gain::stretched;
 use super::halves::{pack_low, unpack_low};
 use super::k_scales::{read_f16, write_f16};
 use crate::TensorType;
@@ -30,6 +31,13 @@ impl MinScale {
     #[inline(always)]
     pub(super) fn steps(&self) -> [Step; MAX_SUB_BLOCKS] {
         [Step { size: self.d.to_f32(), offset: self.m.to_f32() }; MAX_SUB_BLOCKS]
+    }
+
+    /// Multiplies the step by `factor`.
+    #[inline(always)]
+    pub(super) fn stretch(&mut self, factor: f32) {
+        self.d = stretched(self.d, factor);
+        self.m = stretched(self.m, factor);
     }
 
     /// Stored as f16 d, f16 m.
@@ -100,6 +108,11 @@ impl BlockFormat<32, 20> for Q4_1 {
     #[inline(always)]
     fn fit(x: &[[f32; 32]], importance: Importance<32>, scales: &mut [Self::Scales]) {
         fit_affine(&SEARCH, x, importance, scales);
+    }
+
+    #[inline(always)]
+    fn stretch(scales: &mut Self::Scales, factor: f32) {
+        scales.stretch(factor);
     }
 
     #[inline(always)]

@@ -54,6 +54,11 @@ impl BlockFormat<QK_K, 144> for Q4K {
     }
 
     #[inline(always)]
+    fn stretch(scales: &mut Self::Scales, factor: f32) {
+        scales.stretch(factor);
+    }
+
+    #[inline(always)]
     fn steps(scales: &Self::Scales) -> [Step; MAX_SUB_BLOCKS] {
         scales.steps()
     }

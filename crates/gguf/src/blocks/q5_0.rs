@@ -8,6 +8,7 @@ use half::f16;
 use super::fit::single::fit_symmetric;
 use super::fit::symmetric::Symmetric;
 use super::format::{BlockFormat, Importance, Levels, MAX_SUB_BLOCKS, Step};
+use super::gain::stretched;
 use super::halves::{pack_fifth_bits, pack_low, unpack_fifth_bits, unpack_low};
 use super::k_scales::{read_f16, write_f16};
 use crate::TensorType;
@@ -36,6 +37,11 @@ impl BlockFormat<32, 22> for Q5_0 {
     #[inline(always)]
     fn fit(x: &[[f32; 32]], importance: Importance<32>, scales: &mut [Self::Scales]) {
         fit_symmetric(&SEARCH, x, importance, scales);
+    }
+
+    #[inline(always)]
+    fn stretch(d: &mut f16, factor: f32) {
+        *d = stretched(*d, factor);
     }
 
     #[inline(always)]

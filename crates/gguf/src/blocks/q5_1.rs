@@ -71,6 +71,11 @@ impl BlockFormat<32, 24> for Q5_1 {
     }
 
     #[inline(always)]
+    fn stretch(scales: &mut Self::Scales, factor: f32) {
+        scales.stretch(factor);
+    }
+
+    #[inline(always)]
     fn steps(scales: &MinScale) -> [Step; MAX_SUB_BLOCKS] {
         scales.steps()
     }

@@ -55,6 +55,11 @@ impl BlockFormat<QK_K, 176> for Q5K {
     }
 
     #[inline(always)]
+    fn stretch(scales: &mut Self::Scales, factor: f32) {
+        scales.stretch(factor);
+    }
+
+    #[inline(always)]
     fn steps(scales: &Self::Scales) -> [Step; MAX_SUB_BLOCKS] {
         scales.steps()
     }

@@ -9,6 +9,7 @@ use pulp::Arch;
 use super::fit::bytes;
 use super::fit::single::{for_each_tile, to_f16};
 use super::format::{BlockFormat, Importance, Levels, MAX_SUB_BLOCKS, Step};
+use super::gain::stretched;
 use super::k_scales::{read_f16, write_f16};
 use crate::TensorType;
 
@@ -32,6 +33,11 @@ impl BlockFormat<32, 34> for Q8_0 {
                 *scale = to_f16(fitted * unit);
             }
         });
+    }
+
+    #[inline(always)]
+    fn stretch(d: &mut f16, factor: f32) {
+        *d = stretched(*d, factor);
     }
 
     #[inline(always)]
