@@ -37,40 +37,94 @@ const SEPARATOR: &str = "\n\n---\n\n";
 /// One document in this many is held out.
 const HELD_OUT: usize = 8;
 
-/// The documents to calibrate on: all but those of [`held_out`]. Conversations are rendered through
-/// `template`; for a model without one they are plain transcripts (`User: …`, `Assistant: …`).
-///
-/// # Errors
-/// A template that fails on a conversation.
-pub fn documents(template: Option<&ChatTemplate>) -> Result<Vec<Document>, CalibrationError> {
-    let kept = all(template)?.into_iter().enumerate().filter(|(n, _)| n % HELD_OUT != HELD_OUT - 1);
-    Ok(kept.map(|(_, document)| document).collect())
+/// Some of the corpus's [`FILES`], by the names they have without ending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parts([bool; FILES.len()]);
+
+impl Default for Parts {
+    /// All of them.
+    fn default() -> Self {
+        Self([true; FILES.len()])
+    }
 }
 
-/// A text to measure on that no calibration on this corpus has seen: every eighth document, conversations as
-/// plain transcripts, blank lines between.
-///
-/// # Errors
-/// None of the bundled files give rise to any.
-pub fn held_out() -> Result<String, CalibrationError> {
-    let held = all(None)?.into_iter().enumerate().filter(|(n, _)| n % HELD_OUT == HELD_OUT - 1);
-    Ok(held.map(|(_, document)| document.text).collect::<Vec<_>>().join("\n\n"))
+impl Parts {
+    /// Parts by their names, separated by commas: `english,code`.
+    ///
+    /// # Errors
+    /// A name that is not one of them; the message lists those that are.
+    pub fn named(names: &str) -> Result<Self, String> {
+        let mut parts = Self([false; FILES.len()]);
+        for name in names.split(',') {
+            let at = FILES.iter().position(|file| file.part() == name).ok_or_else(|| {
+                let known = Self::default().names().collect::<Vec<_>>().join(", ");
+                format!("the bundled corpus has no part {name:?}; it has {known}")
+            })?;
+            parts.0[at] = true;
+        }
+        Ok(parts)
+    }
+
+    /// The names of these parts.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.files().map(BundledFile::part)
+    }
+
+    fn files(&self) -> impl Iterator<Item = &'static BundledFile> {
+        FILES.iter().zip(self.0).filter(|(_, chosen)| *chosen).map(|(file, _)| file)
+    }
 }
 
-fn all(template: Option<&ChatTemplate>) -> Result<Vec<Document>, CalibrationError> {
-    let mut documents = Vec::new();
-    for file in FILES {
-        if file.name.ends_with(".jsonl") {
-            documents.extend(parse_jsonl(file.text, Path::new(file.name), |messages| {
+impl BundledFile {
+    /// The name of the part that the file is.
+    fn part(&self) -> &'static str {
+        self.name.split_once('.').map_or(self.name, |(part, _)| part)
+    }
+
+    /// Its documents. Conversations are rendered through `template`; for a model without one they are plain
+    /// transcripts (`User: …`, `Assistant: …`).
+    fn documents(&self, template: Option<&ChatTemplate>) -> Result<Vec<Document>, CalibrationError> {
+        if self.name.ends_with(".jsonl") {
+            return parse_jsonl(self.text, Path::new(self.name), |messages| {
                 Ok(Some(match template {
                     Some(template) => (template.render(messages)?, TextKind::Markup),
                     None => (transcript(messages), TextKind::Plain),
                 }))
-            })?);
-        } else {
-            let texts = file.text.split(SEPARATOR).map(str::trim_end);
-            documents.extend(texts.filter(|text| !text.is_empty()).map(Document::plain));
+            });
         }
+        let texts = self.text.split(SEPARATOR).map(str::trim_end);
+        Ok(texts.filter(|text| !text.is_empty()).map(Document::plain).collect())
     }
-    Ok(documents)
+}
+
+/// Of every file, whether its document number `n` is held out.
+fn is_held_out(n: usize) -> bool {
+    n % HELD_OUT == HELD_OUT - 1
+}
+
+/// The documents to calibrate on: all but those of [`held_out`].
+///
+/// # Errors
+/// A template that fails on a conversation.
+pub fn documents(parts: &Parts, template: Option<&ChatTemplate>) -> Result<Vec<Document>, CalibrationError> {
+    let mut kept = Vec::new();
+    for file in parts.files() {
+        let all = file.documents(template)?.into_iter().enumerate();
+        kept.extend(all.filter(|(n, _)| !is_held_out(*n)).map(|(_, document)| document));
+    }
+    Ok(kept)
+}
+
+/// A text to measure on that no calibration on this corpus has seen: every eighth document of each part,
+/// conversations as plain transcripts, blank lines between.
+///
+/// # Errors
+/// None of the bundled files give rise to any.
+pub fn held_out(parts: &Parts) -> Result<String, CalibrationError> {
+    let mut held = Vec::new();
+    for file in parts.files() {
+        let all = file.documents(None)?.into_iter().enumerate();
+        held.extend(all.filter(|(n, _)| is_held_out(*n)).map(|(_, document)| document.text));
+    }
+    Ok(held.join("\n\n"))
 }

@@ -36,12 +36,7 @@ impl Document {
 /// A plain text file is **one** document, whatever blank lines it has: in most corpora they separate
 /// paragraphs, not documents.
 pub fn read(path: &Path, template: Option<&ChatTemplate>) -> Result<Vec<Document>, CalibrationError> {
-    let bytes =
-        std::fs::read(path).map_err(|source| CalibrationError::Io { path: path.to_path_buf(), source })?;
-    let text = String::from_utf8(bytes).map_err(|e| CalibrationError::NotUtf8 {
-        path: path.to_path_buf(),
-        valid_up_to: e.utf8_error().valid_up_to(),
-    })?;
+    let text = read_text(path)?;
     if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("jsonl")) {
         parse_jsonl(&text, path, |messages| match template {
             None => Ok(None),
@@ -52,6 +47,19 @@ pub fn read(path: &Path, template: Option<&ChatTemplate>) -> Result<Vec<Document
     } else {
         Ok(vec![Document::plain(text)])
     }
+}
+
+/// Reads a file as it is.
+///
+/// # Errors
+/// It cannot be read, or is not UTF-8.
+pub fn read_text(path: &Path) -> Result<String, CalibrationError> {
+    let bytes =
+        std::fs::read(path).map_err(|source| CalibrationError::Io { path: path.to_path_buf(), source })?;
+    String::from_utf8(bytes).map_err(|e| CalibrationError::NotUtf8 {
+        path: path.to_path_buf(),
+        valid_up_to: e.utf8_error().valid_up_to(),
+    })
 }
 
 /// Parses JSON lines: each an object with a string `text`, or a list `messages` of

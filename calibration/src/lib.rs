@@ -1,7 +1,7 @@
 //! From text to calibration data: documents, token batches, and statistics of what a layer is fed with.
 //!
-//! - [`documents`]: plain text, JSON lines, chats through the model's own template, and the [`bundled`]
-//!   corpus;
+//! - [`TextSource`]: files ([`documents`]: plain text, JSON lines, chats through the model's own template) and
+//!   the [`bundled`] corpus;
 //! - [`Tokenizer`]: the `tokenizers` crate with the checks that calibration and evaluation need;
 //! - [`batches`]: windows of tokens, chosen by a seed, with a hash that goes into the output's metadata;
 //! - [`statistics`]: collectors over activations `[tokens, d_in]`, with sums in f64.
@@ -12,6 +12,7 @@ pub mod chat;
 pub mod documents;
 mod error;
 mod sampling;
+mod source;
 pub mod statistics;
 mod tokenizer;
 
@@ -19,4 +20,5 @@ pub use batches::{BatchOptions, Calibration, Packing, TokenBatches};
 pub use chat::ChatTemplate;
 pub use documents::{Document, TextKind};
 pub use error::CalibrationError;
+pub use source::TextSource;
 pub use tokenizer::Tokenizer;

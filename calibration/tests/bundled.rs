@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use slmc_calibration::bundled::{self, FILES};
+use slmc_calibration::bundled::{self, FILES, Parts};
 use slmc_calibration::{ChatTemplate, TextKind};
 
 fn data(name: &str) -> PathBuf {
@@ -46,8 +46,8 @@ fn every_text_of_the_directory_is_bundled() {
 
 #[test]
 fn it_reads_as_documents() {
-    let documents = bundled::documents(None).unwrap();
-    let held_out = bundled::held_out().unwrap();
+    let documents = bundled::documents(&Parts::default(), None).unwrap();
+    let held_out = bundled::held_out(&Parts::default()).unwrap();
     let bytes: usize = documents.iter().map(|d| d.text.len()).sum();
     assert!((180_000..400_000).contains(&(bytes + held_out.len())), "{bytes}");
     assert!(held_out.len() > 10_000 && !documents.iter().any(|d| held_out.contains(&d.text)));
@@ -60,10 +60,24 @@ fn it_reads_as_documents() {
 }
 
 #[test]
+fn parts_make_up_the_whole() {
+    let (mut documents, mut held_out) = (Vec::new(), Vec::new());
+    for name in Parts::default().names() {
+        let part = Parts::named(name).unwrap();
+        documents.extend(bundled::documents(&part, None).unwrap());
+        let held = bundled::held_out(&part).unwrap();
+        assert!(held.len() > 1000, "{name}: only {} bytes held out", held.len());
+        held_out.push(held);
+    }
+    assert_eq!(documents, bundled::documents(&Parts::default(), None).unwrap());
+    assert_eq!(held_out.join("\n\n"), bundled::held_out(&Parts::default()).unwrap());
+}
+
+#[test]
 fn conversations_go_through_the_models_template() {
     let source = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>\n{% endfor %}";
     let template = ChatTemplate::new(source, None).unwrap();
-    let documents = bundled::documents(Some(&template)).unwrap();
+    let documents = bundled::documents(&Parts::default(), Some(&template)).unwrap();
     let chats: Vec<_> = documents.iter().filter(|d| d.kind == TextKind::Markup).collect();
     assert!(chats.len() >= 10);
     assert!(chats.iter().all(|d| d.text.starts_with("<|") && d.text.contains("<|assistant|>")));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use slmc_pipeline::jobs::evaluate::{EvaluateSettings, Measure};
-use slmc_pipeline::jobs::quantize::{BatchOptions, Device, Method, Mix, QuantizeSettings};
+use slmc_pipeline::jobs::quantize::{BatchOptions, Device, Method, Mix, QuantizeSettings, TextSource};
 
 use crate::args::convert::Convert;
 use crate::args::eval::Eval;
@@ -45,7 +45,7 @@ impl Resolver {
         let mix = mix(args, &self.settings)?;
         let measure = match args.no_eval {
             true => None,
-            false => Some(self.measure(args.text.as_deref(), None, None, args.device.as_deref())?),
+            false => Some(self.measure(args.text.as_ref(), None, None, args.device.as_deref())?),
         };
         let output =
             args.output.clone().unwrap_or_else(|| default_output(&model, &format!("{method}-{mix}")));
@@ -112,19 +112,19 @@ impl Resolver {
         Ok(EvaluateSettings {
             model: self.model(args.model.as_deref())?,
             base: args.base.clone(),
-            measure: self.measure(args.text.as_deref(), args.n_ctx, args.windows, device)?,
+            measure: self.measure(args.text.as_ref(), args.n_ctx, args.windows, device)?,
         })
     }
 
     fn measure(
         &self,
-        text: Option<&Path>,
+        text: Option<&TextSource>,
         n_ctx: Option<u32>,
         windows: Option<u32>,
         device: Option<&str>,
     ) -> Result<Measure, Failure> {
         Ok(Measure {
-            text: text.map(Path::to_path_buf).or_else(|| self.settings.eval.text.clone()),
+            text: text.or(self.settings.eval.text.as_ref()).cloned().unwrap_or_default(),
             n_ctx: n_ctx.or(self.settings.eval.n_ctx).unwrap_or(DEFAULT_N_CTX) as usize,
             max_windows: windows.map(|n| n as usize),
             device: self.device(device)?,

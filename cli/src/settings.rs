@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde::de::{Deserializer, Error};
+use slmc_pipeline::jobs::quantize::TextSource;
 
 use crate::failure::Failure;
 
@@ -39,8 +41,8 @@ pub struct Quantize {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Calibration {
-    #[serde(default)]
-    pub files: Vec<PathBuf>,
+    #[serde(default, deserialize_with = "texts")]
+    pub files: Vec<TextSource>,
     pub samples: Option<u32>,
     pub seq_len: Option<u32>,
     pub seed: Option<u64>,
@@ -49,7 +51,8 @@ pub struct Calibration {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Eval {
-    pub text: Option<PathBuf>,
+    #[serde(default, deserialize_with = "text")]
+    pub text: Option<TextSource>,
     pub n_ctx: Option<u32>,
 }
 
@@ -71,11 +74,22 @@ impl Settings {
     }
 
     fn rebase(&mut self, directory: &Path) {
-        let paths = self.model.iter_mut().chain(&mut self.eval.text).chain(&mut self.calibration.files);
-        for path in paths {
+        if let Some(path) = &mut self.model {
             *path = directory.join(&*path);
         }
+        for text in self.eval.text.iter_mut().chain(&mut self.calibration.files) {
+            *text = std::mem::take(text).relative_to(directory);
+        }
     }
+}
+
+fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<TextSource>, D::Error> {
+    let names = Vec::<String>::deserialize(deserializer)?;
+    names.iter().map(|name| name.parse().map_err(D::Error::custom)).collect()
+}
+
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<TextSource>, D::Error> {
+    String::deserialize(deserializer)?.parse().map(Some).map_err(D::Error::custom)
 }
 
 #[cfg(test)]
@@ -85,10 +99,11 @@ mod tests {
     #[test]
     fn paths_are_relative_to_the_file() {
         let mut settings: Settings =
-            toml::from_str("model = 'm'\n[calibration]\nfiles = ['/abs', 'b']\n").unwrap();
+            toml::from_str("model = 'm'\n[calibration]\nfiles = ['/abs', 'b', 'bundled:code']\n").unwrap();
         settings.rebase(Path::new("dir"));
         assert_eq!(settings.model.unwrap(), Path::new("dir/m"));
-        assert_eq!(settings.calibration.files, [Path::new("/abs"), Path::new("dir/b")]);
+        let files: Vec<_> = settings.calibration.files.iter().map(ToString::to_string).collect();
+        assert_eq!(files, ["/abs", "dir/b", "bundled:code"]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use slmc_pipeline::jobs::quantize::TextSource;
 
 /// Measure perplexity, and with --base the KL divergence from the original model
 ///
@@ -21,9 +22,9 @@ pub struct Eval {
     /// The original model to compare with (checkpoint directory or GGUF file)
     #[arg(long, value_name = "BASE")]
     pub base: Option<PathBuf>,
-    /// Text to score [default: the held-out part of the bundled corpus]
+    /// Text to score; of the bundled corpus or its parts (bundled:english …), what is held out [default: bundled]
     #[arg(long, value_name = "FILE")]
-    pub text: Option<PathBuf>,
+    pub text: Option<TextSource>,
     /// Tokens a window [default: 512]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(8..))]
     pub n_ctx: Option<u32>,

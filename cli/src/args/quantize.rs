@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use slmc_pipeline::jobs::quantize::TextSource;
 
 /// Quantize a checkpoint to a GGUF file that llama.cpp and Ollama run
 ///
@@ -38,9 +39,10 @@ pub struct Quantize {
     /// Keep tensors whose GGUF name matches in high precision (repeatable)
     #[arg(long, value_name = "REGEX")]
     pub keep: Vec<String>,
-    /// Calibration text (.txt) or JSON lines (.jsonl with `text` or `messages`); repeatable [default: the bundled corpus]
+    /// Calibration text (.txt), JSON lines (.jsonl with `text` or `messages`) or parts of the bundled corpus
+    /// (bundled:english,korean,code,mathematics,dialogue); repeatable [default: bundled]
     #[arg(long, value_name = "FILE")]
-    pub calibration: Vec<PathBuf>,
+    pub calibration: Vec<TextSource>,
     /// Calibration samples [default: 128]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub samples: Option<u32>,
@@ -59,9 +61,9 @@ pub struct Quantize {
     /// Name of the pre-tokenizer (tokenizer.ggml.pre), where it is not recognized by itself
     #[arg(long, value_name = "NAME")]
     pub pre: Option<String>,
-    /// Text on which perplexity and KL divergence are measured [default: the held-out part of the bundled corpus]
+    /// Text on which perplexity and KL divergence are measured; of the bundled corpus or its parts, what is held out [default: bundled]
     #[arg(long, value_name = "FILE")]
-    pub text: Option<PathBuf>,
+    pub text: Option<TextSource>,
     /// Write the file without measuring the loss
     #[arg(long, conflicts_with = "text")]
     pub no_eval: bool,

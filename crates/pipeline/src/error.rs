@@ -85,14 +85,6 @@ pub enum PipelineError {
         /// Why.
         reason: String,
     },
-    /// A text file cannot be read.
-    #[error("{path}: {source}")]
-    Text {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
     /// The two models do not have the same tokenizer, so their probabilities are not about the same things.
     #[error("{model} and {base} tokenize the text differently; KL divergence needs the same tokenizer")]
     TokenizersDiffer {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
-use slmc_calibration::bundled;
+use slmc_calibration::TextSource;
 use slmc_eval::{Evaluation, Options, Progress, Protocol};
 use slmc_model::{Device, WeightSource};
 
@@ -25,8 +25,8 @@ pub struct EvaluateSettings {
 /// How to measure.
 #[derive(Clone, Debug)]
 pub struct Measure {
-    /// Text to score; `None` for the held-out part of the bundled corpus.
-    pub text: Option<PathBuf>,
+    /// Text to score; of the bundled corpus, what is held out.
+    pub text: TextSource,
     /// Tokens a window.
     pub n_ctx: usize,
     /// Score at most this many windows.
@@ -69,7 +69,7 @@ pub fn evaluate(
     let source = model.source()?;
     let base_source = base.as_ref().map(ModelFile::source).transpose()?;
 
-    let (text, name) = read_text(settings.measure.text.as_deref())?;
+    let text = settings.measure.text.to_measure()?;
     let (tokens, bos) = tokenize(&model, source.as_ref(), &text)?;
     if let (Some(base), Some(base_source)) = (&base, &base_source) {
         let in_base = tokenize(base, base_source.as_ref(), &text)?;
@@ -85,7 +85,7 @@ pub fn evaluate(
     Ok(EvaluateOutcome {
         model: settings.model.clone(),
         base: settings.base.clone(),
-        text: name,
+        text: name(&settings.measure.text),
         evaluation,
         seconds,
         tokens_per_second: run / seconds,
@@ -150,15 +150,11 @@ impl slmc_eval::Reporter for Bar<'_> {
     }
 }
 
-fn read_text(path: Option<&std::path::Path>) -> Result<(String, String), PipelineError> {
-    Ok(match path {
-        Some(path) => {
-            let text = std::fs::read_to_string(path)
-                .map_err(|source| PipelineError::Text { path: path.to_path_buf(), source })?;
-            (text, path.display().to_string())
-        }
-        None => (bundled::held_out()?, "bundled held-out text".into()),
-    })
+fn name(text: &TextSource) -> String {
+    match text {
+        TextSource::File(path) => path.display().to_string(),
+        TextSource::Bundled(_) => format!("{text}, held out"),
+    }
 }
 
 /// The text's token ids, and the token the model expects in front of every window.

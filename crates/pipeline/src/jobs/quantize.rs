@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 use serde_json::json;
-use slmc_calibration::{Calibration, ChatTemplate, TokenBatches, bundled, documents};
+use slmc_calibration::{Calibration, ChatTemplate, TokenBatches};
 use slmc_checkpoint::Checkpoint;
 use slmc_gguf::container::{Layout, Writer};
 use slmc_gguf::vocabulary::Vocabulary;
@@ -16,7 +16,7 @@ use slmc_quant::mix::ModelFacts;
 use slmc_quant::plan::{Pattern, TypeOverride};
 use slmc_quant::{Plan, PlanRequest};
 
-pub use slmc_calibration::BatchOptions;
+pub use slmc_calibration::{BatchOptions, TextSource};
 pub use slmc_model::Device;
 pub use slmc_quant::{Method, Mix};
 
@@ -44,7 +44,7 @@ pub struct QuantizeSettings {
     /// Tensors kept in the checkpoint's precision.
     pub keep: Vec<Pattern>,
     /// Calibration text; empty for the bundled corpus.
-    pub calibration: Vec<PathBuf>,
+    pub calibration: Vec<TextSource>,
     /// Calibration samples, their length and seed.
     pub batches: BatchOptions,
     /// Where the model runs during calibration.
@@ -290,12 +290,11 @@ fn calibration_batches(
         .chat_template()?
         .map(|source| ChatTemplate::new(&source, tokenizer_config.as_ref()))
         .transpose()?;
+    let bundled = [TextSource::default()];
+    let sources = if settings.calibration.is_empty() { &bundled[..] } else { &settings.calibration };
     let mut text = Vec::new();
-    for file in &settings.calibration {
-        text.extend(documents::read(file, template.as_ref())?);
-    }
-    if settings.calibration.is_empty() {
-        text = bundled::documents(template.as_ref())?;
+    for source in sources {
+        text.extend(source.to_calibrate(template.as_ref())?);
     }
     let mut options = settings.batches.clone();
     options.seq_len = options.seq_len.min(config.max_position_embeddings);
