@@ -167,3 +167,6 @@ impl Calibrated {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,92 @@
+//! Rescaling is exact: a rescaled model without rounding is the model it was made from.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use slmc_calibration::TextSource;
+use slmc_checkpoint::Checkpoint;
+use slmc_gguf::container::{GgufFile, Layout, Writer};
+use slmc_model::{CheckpointSource, Device, WeightSource};
+use slmc_quant::mix::{Mix, ModelFacts};
+use slmc_quant::{Method, Plan, PlanRequest};
+
+use super::calibrate;
+use crate::export::{ExportTensor, RowReader, export_tensors, metadata, write_tensors};
+use crate::jobs::evaluate::{EvaluateSettings, Measure, evaluate};
+use crate::model_file::ModelFile;
+use crate::progress::Silent;
+use crate::rescaling::Rescaling;
+
+struct Original {
+    model: ModelFile,
+    checkpoint: Arc<Checkpoint>,
+    source: CheckpointSource,
+    tensors: Vec<ExportTensor>,
+}
+
+impl Original {
+    fn tiny() -> Self {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/tiny");
+        let model = ModelFile::open(&path).unwrap();
+        let ModelFile::Checkpoint(checkpoint) = &model else { panic!("no checkpoint") };
+        let checkpoint = Arc::clone(checkpoint);
+        let source = CheckpointSource::new(Arc::clone(&checkpoint)).unwrap();
+        let (tensors, _) = export_tensors(&checkpoint, source.config()).unwrap();
+        Self { model, checkpoint, source, tensors }
+    }
+
+    fn plan(&self, mix: Mix, method: Method) -> Plan {
+        let config = self.source.config();
+        let model = ModelFacts {
+            architecture: config.arch.gguf_architecture.to_owned(),
+            num_hidden_layers: config.num_hidden_layers,
+            num_attention_heads: config.num_attention_heads,
+            num_key_value_heads: config.num_key_value_heads,
+        };
+        let facts: Vec<_> = self.tensors.iter().map(ExportTensor::facts).collect();
+        Plan::new(&model, &facts, &PlanRequest::new(mix, method)).unwrap()
+    }
+
+    /// Writes the rescaled weights in full precision.
+    fn write(&self, path: PathBuf, rescaling: &Rescaling) -> PathBuf {
+        let plan = self.plan(Mix::F32, Method::Rtn);
+        let config = self.source.config();
+        let vocabulary = self.model.vocabulary(config.vocab_size, None).unwrap();
+        let provenance = crate::export::Provenance { recipe: "{}".into(), calibration_sha256: None };
+        let metadata = metadata("tiny", config, &vocabulary, Mix::F32, &provenance);
+        let planned: Vec<_> = plan.tensors.iter().map(|t| (t.name.clone(), t.shape.clone(), t.ty)).collect();
+        let writer = Writer::create(&path, Layout::new(metadata, planned).unwrap()).unwrap();
+        let reader = RowReader::new(&self.checkpoint, rescaling);
+        write_tensors(&reader, &self.tensors, &plan, &Default::default(), &writer, &Silent).unwrap();
+        writer.finish().unwrap();
+        path
+    }
+}
+
+#[test]
+fn rescaling_alone_changes_weights_but_not_the_model() {
+    let original = Original::tiny();
+    let sequences: Vec<Vec<u32>> =
+        (0..4).map(|s| (0..48).map(|i| (s * 48 + i) * 29 % 2048).collect()).collect();
+    let plan = original.plan(Mix::Q4_0, Method::Awq);
+    let calibrated = calibrate(&original.source, &sequences, &plan, Device::Cpu, &Silent).unwrap();
+    assert!(calibrated.groups.len() >= 2 * original.source.config().num_hidden_layers);
+
+    let directory = tempfile::tempdir().unwrap();
+    let plain = original.write(directory.path().join("plain.gguf"), &Rescaling::default());
+    let rescaled = original.write(directory.path().join("rescaled.gguf"), &calibrated.rescaling);
+    let (a, b) = (GgufFile::open(&plain).unwrap(), GgufFile::open(&rescaled).unwrap());
+    let changed = a.tensors().iter().filter(|t| a.data(t) != b.data(b.tensor(&t.name).unwrap())).count();
+    assert!(changed >= 4 * original.source.config().num_hidden_layers, "{changed} tensors were rescaled");
+
+    let measure = Measure {
+        text: "bundled:english".parse::<TextSource>().unwrap(),
+        n_ctx: 128,
+        max_windows: Some(2),
+        device: Device::Cpu,
+    };
+    let settings = EvaluateSettings { model: rescaled, base: Some(plain), measure };
+    let kl = evaluate(&settings, &Silent).unwrap().evaluation.summary.drift.unwrap().kl_divergence;
+    // What remains is the rounding of keys and values to half precision, which the scales shift.
+    assert!(kl.mean.abs() < 2e-6 && kl.max < 1e-4, "{kl:?}");
+}
