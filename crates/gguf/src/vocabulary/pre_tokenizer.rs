@@ -134,17 +134,22 @@ static TABLE: [PreTokenizer; 12] = [
 ];
 
 impl PreTokenizer {
+    /// Every name that [`named`](Self::named) knows, with what it stands for.
+    pub fn all() -> impl Iterator<Item = (&'static str, &'static Self)> {
+        TABLE.iter().flat_map(|p| p.names().map(move |name| (name, p)))
+    }
+
+    fn names(&self) -> impl Iterator<Item = &'static str> + use<> {
+        std::iter::once(self.name).chain(self.aliases.iter().copied())
+    }
+
     /// The pre-tokenizer of this name or alias, and the name in the spelling of llama.cpp.
     ///
     /// # Errors
     /// The name is not known; the error lists those that are.
     pub fn named(name: &str) -> Result<(&'static str, &'static Self), VocabularyError> {
-        TABLE
-            .iter()
-            .find_map(|p| {
-                let known = std::iter::once(p.name).chain(p.aliases.iter().copied()).find(|n| *n == name)?;
-                Some((known, p))
-            })
+        Self::all()
+            .find(|(known, _)| *known == name)
             .ok_or_else(|| VocabularyError::UnknownPreName { name: name.to_owned(), known: known_names() })
     }
 

@@ -2,6 +2,7 @@
 
 mod blocks;
 mod common;
+mod forward;
 mod gguf_source;
 mod golden_logits;
 #[cfg(feature = "ndarray")]

@@ -1,0 +1,158 @@
+//! Small checkpoints with random weights, of every family and with any tokenizer.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use slmc_checkpoint::{CheckpointPlan, CheckpointWriter, Dtype, ExistingTarget, TensorSpec};
+use slmc_pipeline::jobs::quantize::{Method, Mix, Prepared, QuantizeSettings};
+use slmc_pipeline::progress::Silent;
+
+use crate::forward::noise;
+
+/// Columns of every matrix but `down_proj`; divisible by a super-block.
+const HIDDEN: usize = 256;
+const INTERMEDIATE: usize = 512;
+const LAYERS: usize = 2;
+
+/// A family, or a variant of one that is written differently.
+#[derive(Clone, Copy, Debug)]
+pub enum Family {
+    Llama,
+    /// Llama 3's RoPE scaling, an explicit head size, tied embeddings.
+    Llama3,
+    /// Linear RoPE scaling, biases.
+    LlamaLinear,
+    Mistral,
+    Qwen2,
+    /// Qwen 2 with tied embeddings.
+    Qwen2Tied,
+}
+
+impl Family {
+    pub const ALL: [Self; 6] =
+        [Self::Llama, Self::Llama3, Self::LlamaLinear, Self::Mistral, Self::Qwen2, Self::Qwen2Tied];
+
+    fn config(self, vocab_size: usize) -> Value {
+        let mut config = json!({
+            "model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": vocab_size,
+            "hidden_size": HIDDEN, "intermediate_size": INTERMEDIATE, "num_hidden_layers": LAYERS,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256,
+            "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "hidden_act": "silu", "tie_word_embeddings": false,
+            "torch_dtype": "float32",
+        });
+        let changes = match self {
+            Self::Llama => json!({}),
+            Self::Llama3 => json!({"head_dim": 128, "tie_word_embeddings": true, "rope_scaling": {
+                "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 64}}),
+            Self::LlamaLinear => json!({"attention_bias": true, "mlp_bias": true, "rope_theta": 5000.0,
+                "rope_scaling": {"type": "linear", "factor": 4.0}}),
+            Self::Mistral => json!({"model_type": "mistral", "architectures": ["MistralForCausalLM"],
+                "sliding_window": null, "rope_theta": 1000000.0}),
+            Self::Qwen2 | Self::Qwen2Tied => {
+                json!({"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"],
+                "rope_theta": 1000000.0, "tie_word_embeddings": matches!(self, Self::Qwen2Tied)})
+            }
+        };
+        for (key, value) in changes.as_object().unwrap() {
+            config[key] = value.clone();
+        }
+        config
+    }
+
+    fn has_bias(self, matrix: &str) -> bool {
+        match self {
+            Self::LlamaLinear => true,
+            Self::Qwen2 | Self::Qwen2Tied => matches!(matrix, "q_proj" | "k_proj" | "v_proj"),
+            _ => false,
+        }
+    }
+
+    /// Names and shapes of all tensors.
+    fn tensors(self, config: &Value) -> Vec<(String, Vec<usize>)> {
+        let size = |key: &str| config[key].as_u64().unwrap() as usize;
+        let head_dim =
+            config["head_dim"].as_u64().map_or(HIDDEN / size("num_attention_heads"), |d| d as usize);
+        let (q, kv) = (size("num_attention_heads") * head_dim, size("num_key_value_heads") * head_dim);
+        let mut tensors = vec![
+            ("model.embed_tokens.weight".to_owned(), vec![size("vocab_size"), HIDDEN]),
+            ("model.norm.weight".to_owned(), vec![HIDDEN]),
+        ];
+        if config["tie_word_embeddings"] == false {
+            tensors.push(("lm_head.weight".to_owned(), vec![size("vocab_size"), HIDDEN]));
+        }
+        for layer in 0..LAYERS {
+            for norm in ["input_layernorm", "post_attention_layernorm"] {
+                tensors.push((format!("model.layers.{layer}.{norm}.weight"), vec![HIDDEN]));
+            }
+            for (part, matrix, rows, columns) in [
+                ("self_attn", "q_proj", q, HIDDEN),
+                ("self_attn", "k_proj", kv, HIDDEN),
+                ("self_attn", "v_proj", kv, HIDDEN),
+                ("self_attn", "o_proj", HIDDEN, q),
+                ("mlp", "gate_proj", INTERMEDIATE, HIDDEN),
+                ("mlp", "up_proj", INTERMEDIATE, HIDDEN),
+                ("mlp", "down_proj", HIDDEN, INTERMEDIATE),
+            ] {
+                let name = format!("model.layers.{layer}.{part}.{matrix}");
+                tensors.push((format!("{name}.weight"), vec![rows, columns]));
+                if self.has_bias(matrix) {
+                    tensors.push((format!("{name}.bias"), vec![rows]));
+                }
+            }
+        }
+        tensors
+    }
+
+    /// Writes a checkpoint of this family with random weights and the given tokenizer to `dir`.
+    pub fn write(self, dir: &Path, tokenizer: &Value, tokenizer_config: &Value) {
+        let tokens = tokenizer["model"]["vocab"].as_object().unwrap().len();
+        let added = tokenizer["added_tokens"].as_array().unwrap();
+        let largest = added.iter().filter_map(|t| t["id"].as_u64()).max().unwrap_or(0) as usize;
+        let vocab_size = tokens.max(largest + 1).next_multiple_of(32);
+        let config = self.config(vocab_size);
+        let tensors = self.tensors(&config);
+        let specs = tensors.iter().map(|(name, shape)| TensorSpec {
+            name: name.clone(),
+            dtype: Dtype::F32,
+            shape: shape.clone(),
+        });
+        let plan = CheckpointPlan::new(specs.collect(), u64::MAX).unwrap();
+        let mut writer = CheckpointWriter::create(dir, plan, ExistingTarget::Refuse).unwrap();
+        for (seed, (name, shape)) in tensors.iter().enumerate() {
+            // Large enough for attention to be far from uniform.
+            let (centre, spread) = match shape[..] {
+                [_, columns] => (0.0, 2.0 / (columns as f32).sqrt()),
+                _ if name.ends_with("norm.weight") => (1.0, 0.3),
+                _ => (0.0, 0.3),
+            };
+            let values = noise(shape.iter().product(), seed as u64 + 1);
+            let values: Vec<f32> = values.iter().map(|v| centre + spread * v).collect();
+            writer.write_f32(name, &values).unwrap();
+        }
+        writer.write_config(&config).unwrap();
+        writer.write_json("tokenizer.json", tokenizer).unwrap();
+        writer.write_json("tokenizer_config.json", tokenizer_config).unwrap();
+        writer.finish().unwrap();
+    }
+}
+
+/// Quantizes the checkpoint `model` by rounding to nearest and returns the file.
+pub fn quantize(model: &Path, mix: Mix, pre: Option<&str>) -> PathBuf {
+    let output = model.with_extension(format!("{mix}.gguf"));
+    let settings = QuantizeSettings {
+        model: model.to_owned(),
+        method: Method::Rtn,
+        mix,
+        overrides: Vec::new(),
+        keep: Vec::new(),
+        calibration: Vec::new(),
+        batches: Default::default(),
+        device: slmc_model::Device::Cpu,
+        pre: pre.map(str::to_owned),
+        output: output.clone(),
+        measure: None,
+    };
+    Prepared::new(settings).unwrap().run(&Silent).unwrap();
+    output
+}
