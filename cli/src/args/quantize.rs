@@ -12,8 +12,11 @@ use slmc_pipeline::jobs::quantize::TextSource;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Methods:
-  rtn   round to nearest: scales fitted to the weights alone; fastest, needs no calibration
-  awq   activation-aware rescaling, searched on calibration text, then importance-weighted rounding
+  rtn       round to nearest: scales fitted to the weights alone; fastest, needs no calibration
+  imatrix   round to nearest, each column's error weighed by its inputs' second moment on calibration text
+  awq       activation-aware rescaling, searched on calibration text, then as imatrix
+  gptq      error feedback: what rounding a column loses, the columns behind it make up for
+  awq+gptq  the rescaling of awq, then gptq
 
 Examples:
   slmc quantize --method awq --bits 4
@@ -24,7 +27,7 @@ Examples:
 pub struct Quantize {
     /// Checkpoint directory [default: `model` of slmc.toml]
     pub model: Option<PathBuf>,
-    /// How values are chosen: rtn or awq [default: awq]
+    /// How values are chosen: rtn, imatrix, awq, gptq or awq+gptq [default: awq]
     #[arg(long, value_name = "METHOD")]
     pub method: Option<String>,
     /// Bits a weight, for the natural mix of that size: 2, 3, 4, 5, 6, 8 or 16 [default: 4]

@@ -7,6 +7,7 @@
 pub mod awq;
 mod error;
 pub mod export;
+pub mod gptq;
 pub mod jobs;
 pub mod memory;
 pub mod model_file;

@@ -3,6 +3,10 @@
 //! AWQ finds them; export applies them while it reads. A tensor without an entry is read as it is.
 
 use std::collections::HashMap;
+use std::ops::Range;
+
+use slmc_model::decoder::KvPrecision;
+use slmc_model::{ModelConfig, ModelError, TensorId, Weight, WeightSource};
 
 /// What one tensor is multiplied with. Rows are counted as in the checkpoint.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -35,6 +39,66 @@ impl Rescaling {
     /// What this tensor is multiplied with, if with anything.
     pub fn of(&self, tensor: &str) -> Option<&TensorScales> {
         self.tensors.get(tensor)
+    }
+}
+
+impl TensorScales {
+    /// Multiplies rows `first_row..` of a matrix of `columns`, or for `columns` 1 the values of a vector.
+    pub fn apply(&self, values: &mut [f32], columns: usize, first_row: usize) {
+        for (i, row) in values.chunks_exact_mut(columns).enumerate() {
+            if let Some(columns) = &self.columns {
+                row.iter_mut().zip(columns).for_each(|(v, s)| *v *= s);
+            }
+            if let Some(rows) = &self.rows {
+                let s = rows[first_row + i];
+                row.iter_mut().for_each(|v| *v *= s);
+            }
+        }
+    }
+}
+
+/// The rescaled float model.
+pub struct RescaledSource<'a> {
+    source: &'a dyn WeightSource,
+    rescaling: &'a Rescaling,
+}
+
+impl<'a> RescaledSource<'a> {
+    /// `source` with `rescaling` applied to whatever is read.
+    pub fn new(source: &'a dyn WeightSource, rescaling: &'a Rescaling) -> Self {
+        Self { source, rescaling }
+    }
+
+    fn rescale(&self, id: TensorId, mut weight: Weight, first_row: usize) -> Weight {
+        let name = self.config().arch.gguf_name(id);
+        if let Some(scales) = name.and_then(|name| self.rescaling.of(&name)) {
+            let columns = if weight.shape.len() < 2 { 1 } else { weight.shape[1] };
+            scales.apply(&mut weight.values, columns, first_row);
+        }
+        weight
+    }
+}
+
+impl WeightSource for RescaledSource<'_> {
+    fn config(&self) -> &ModelConfig {
+        self.source.config()
+    }
+
+    fn load(&self, id: TensorId) -> Result<Weight, ModelError> {
+        Ok(self.rescale(id, self.source.load(id)?, 0))
+    }
+
+    fn load_rows(&self, id: TensorId, rows: Range<usize>) -> Result<Weight, ModelError> {
+        let first = rows.start;
+        Ok(self.rescale(id, self.source.load_rows(id, rows)?, first))
+    }
+
+    fn release(&self, id: TensorId) {
+        self.source.release(id);
+    }
+
+    fn kv_precision(&self) -> KvPrecision {
+        self.source.kv_precision()
     }
 }
 

@@ -35,6 +35,14 @@ pub enum QuantError {
         /// What stands there.
         value: f32,
     },
+    /// A Hessian that cannot be factored.
+    #[error("the Hessian of {columns} columns cannot be factored: {reason}")]
+    Hessian {
+        /// d_in.
+        columns: usize,
+        /// Why.
+        reason: &'static str,
+    },
     /// Encoding or decoding failed.
     #[error(transparent)]
     Block(#[from] BlockError),

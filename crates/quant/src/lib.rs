@@ -6,12 +6,14 @@
 //! * [`grid`]: what can be stored, encoded and decoded;
 //! * [`rtn`]: rounding to the grid, in parallel;
 //! * [`loss`]: what the rounding lost, in the weights and in the outputs;
-//! * [`awq`]: activation-aware rescaling of the float model, searched against an output error.
+//! * [`awq`]: activation-aware rescaling of the float model, searched against an output error;
+//! * [`gptq`]: rounding with error feedback under a Hessian.
 //!
 //! Weights are row-major `[d_out, d_in]` everywhere; "columns" is d_in.
 
 pub mod awq;
 mod error;
+pub mod gptq;
 pub mod grid;
 pub mod loss;
 mod method;
@@ -21,6 +23,6 @@ pub mod rtn;
 
 pub use error::QuantError;
 pub use grid::Grid;
-pub use method::{Method, MethodError};
+pub use method::{Method, MethodError, Rounding};
 pub use mix::Mix;
 pub use plan::{Plan, PlanError, PlanRequest, PlannedTensor};

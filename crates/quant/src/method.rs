@@ -5,38 +5,67 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// A way of choosing which grid values to store.
+/// A way of choosing which grid values to store: an exact transform of the float model or none, then a rounding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Method {
     /// Round to nearest: each block's scales are fitted to its weights alone, without calibration.
     Rtn,
+    /// Round to nearest, each column's error weighed by its inputs' second moment.
+    Imatrix,
     /// Activation-aware weight quantization (Lin et al. 2023, arXiv 2306.00978): an exact rescaling of the float model
-    /// that spares the channels with large activations, then rounding.
+    /// that spares the channels with large activations, then rounding as [`Method::Imatrix`].
     Awq,
+    /// Error feedback under the Hessian (Frantar et al. 2022, arXiv 2210.17323).
+    Gptq,
+    /// The rescaling of [`Method::Awq`], then the rounding of [`Method::Gptq`].
+    #[serde(rename = "awq+gptq")]
+    AwqGptq,
+}
+
+/// How values are rounded once the scales of a block are chosen, or while they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rounding {
+    /// To nearest, all errors alike.
+    Plain,
+    /// To nearest, each column's error weighed.
+    Weighted,
+    /// With each column's error fed forward to the columns behind it.
+    Feedback,
 }
 
 impl Method {
-    /// Every method that works today.
-    pub const ALL: [Self; 2] = [Self::Rtn, Self::Awq];
-
-    /// Methods this program is designed for and cannot run yet.
-    const PLANNED: [&str; 3] = ["imatrix", "gptq", "awq+gptq"];
+    /// Every method.
+    pub const ALL: [Self; 5] = [Self::Rtn, Self::Imatrix, Self::Awq, Self::Gptq, Self::AwqGptq];
 
     /// The name that `--method` takes.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Rtn => "rtn",
+            Self::Imatrix => "imatrix",
             Self::Awq => "awq",
+            Self::Gptq => "gptq",
+            Self::AwqGptq => "awq+gptq",
+        }
+    }
+
+    /// Whether the float model is rescaled first.
+    pub const fn rescales(self) -> bool {
+        matches!(self, Self::Awq | Self::AwqGptq)
+    }
+
+    /// How values are rounded.
+    pub const fn rounding(self) -> Rounding {
+        match self {
+            Self::Rtn => Rounding::Plain,
+            Self::Imatrix | Self::Awq => Rounding::Weighted,
+            Self::Gptq | Self::AwqGptq => Rounding::Feedback,
         }
     }
 
     /// Whether the method reads calibration text.
     pub const fn needs_calibration(self) -> bool {
-        match self {
-            Self::Rtn => false,
-            Self::Awq => true,
-        }
+        !matches!(self, Self::Rtn)
     }
 }
 
@@ -46,21 +75,12 @@ impl fmt::Display for Method {
     }
 }
 
-/// The given name is no method that runs.
+/// No method has the given name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MethodError {
-    /// A method of the design that is not there yet.
-    #[error("method `{method}` is not supported yet; available are {}", available())]
-    NotYet {
-        /// The name given.
-        method: String,
-    },
-    /// No method has this name.
-    #[error("unknown method `{method}`; available are {}", available())]
-    Unknown {
-        /// The name given.
-        method: String,
-    },
+#[error("unknown method `{method}`; available are {}", available())]
+pub struct MethodError {
+    /// The name given.
+    method: String,
 }
 
 fn available() -> String {
@@ -71,15 +91,10 @@ impl FromStr for Method {
     type Err = MethodError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if let Some(method) = Self::ALL.into_iter().find(|m| m.name().eq_ignore_ascii_case(text)) {
-            return Ok(method);
-        }
-        let method = text.to_owned();
-        if Self::PLANNED.iter().any(|name| name.eq_ignore_ascii_case(text)) {
-            Err(MethodError::NotYet { method })
-        } else {
-            Err(MethodError::Unknown { method })
-        }
+        Self::ALL
+            .into_iter()
+            .find(|method| method.name().eq_ignore_ascii_case(text))
+            .ok_or_else(|| MethodError { method: text.to_owned() })
     }
 }
 
@@ -92,9 +107,10 @@ mod tests {
         for method in Method::ALL {
             assert_eq!(method.to_string().to_uppercase().parse(), Ok(method));
         }
-        let error = "gptq".parse::<Method>().unwrap_err();
-        assert_eq!(error.to_string(), "method `gptq` is not supported yet; available are rtn, awq");
         let error = "gtpq".parse::<Method>().unwrap_err();
-        assert_eq!(error.to_string(), "unknown method `gtpq`; available are rtn, awq");
+        assert_eq!(
+            error.to_string(),
+            "unknown method `gtpq`; available are rtn, imatrix, awq, gptq, awq+gptq"
+        );
     }
 }

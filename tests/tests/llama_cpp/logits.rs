@@ -1,5 +1,7 @@
 //! llama.cpp's logits of our files are ours.
 
+use std::path::Path;
+
 use slmc_model::{Device, GgufSource, WeightSource};
 use slmc_pipeline::jobs::quantize::Mix;
 
@@ -11,19 +13,32 @@ use crate::tokenizers_to_carry::tiny;
 /// Enough positions for RoPE scaling to matter.
 const TOKENS: usize = 96;
 
-/// Root mean square of the difference between llama.cpp's logits of the file and ours, in parts of the logits' own.
-fn difference(path: &std::path::Path) -> f64 {
+/// How far llama.cpp's logits of a file are from ours.
+struct Difference {
+    /// Of the token at which they are nearest.
+    nearest: f64,
+    /// Over all tokens.
+    overall: f64,
+}
+
+/// Root mean squares, in parts of the logits' own.
+fn difference(path: &Path) -> Difference {
     let source = GgufSource::open(path).unwrap();
-    let vocab = source.config().vocab_size as u32;
-    let tokens: Vec<u32> = (0..TOKENS as u32).map(|i| (i * 7919 + 13) % vocab).collect();
+    let vocab = source.config().vocab_size;
+    let tokens: Vec<u32> = (0..TOKENS).map(|i| ((i * 7919 + 13) % vocab) as u32).collect();
     let device = Device::Cpu.burn().unwrap();
     let ours = forward::logits(&source, &tokens, TOKENS, &device, source.kv_precision());
     let theirs = Engine::load(path).logits(&tokens);
     assert_eq!(ours.len(), theirs.len());
-    let square =
-        |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v) * f64::from(v)).sum::<f64>();
-    let distance = square(&mut ours.iter().zip(&theirs).map(|(a, b)| a - b));
-    (distance / square(&mut theirs.iter().copied())).sqrt()
+    let relative = |ours: &[f32], theirs: &[f32]| {
+        let distance: f64 = ours.iter().zip(theirs).map(|(a, b)| f64::from(a - b).powi(2)).sum();
+        (distance / theirs.iter().map(|b| f64::from(*b).powi(2)).sum::<f64>()).sqrt()
+    };
+    let tokens = ours.chunks_exact(vocab).zip(theirs.chunks_exact(vocab));
+    Difference {
+        nearest: tokens.map(|(ours, theirs)| relative(ours, theirs)).fold(f64::INFINITY, f64::min),
+        overall: relative(&ours, &theirs),
+    }
 }
 
 #[test]
@@ -32,19 +47,25 @@ fn every_family_scores_as_ours() {
     for family in Family::ALL {
         let model = dir.path().join(format!("{family:?}"));
         family.write(&model, &tiny(), &serde_json::json!({}));
-        let difference = difference(&quantize(&model, Mix::F32, None));
-        assert!(difference < 1e-3, "{family:?}: {difference:e}");
+        let found = difference(&quantize(&model, Mix::F32, None));
+        assert!(found.nearest < 1e-5 && found.overall < 1e-3, "{family:?}: {:e}", found.overall);
     }
 }
 
+/// Activations are rounded before they are multiplied with quantized weights, and what differs in the last bit now and then
+/// rounds to the other side, which random weights make much of. Up to the first such token both compute the same.
 #[test]
 fn every_mix_scores_as_ours() {
     let dir = tempfile::tempdir().unwrap();
     let model = dir.path().join("model");
     Family::Qwen2.write(&model, &tiny(), &serde_json::json!({}));
     for mix in Mix::ALL {
-        let difference = difference(&quantize(&model, mix, None));
-        println!("{mix}: {difference:e}");
-        assert!(difference < 5e-3, "{mix}: {difference:e}");
+        let Difference { nearest, overall } = difference(&quantize(&model, mix, None));
+        println!("{mix}: nearest {nearest:.1e}, overall {overall:.1e}");
+        assert!(overall < 4e-2, "{mix}: {overall:e}");
+        // llama.cpp multiplies the minima of these two with sums of activations kept in half precision.
+        if ![Mix::Q4_1, Mix::Q5_1].contains(&mix) {
+            assert!(nearest < 1e-5, "{mix}: {nearest:e}");
+        }
     }
 }

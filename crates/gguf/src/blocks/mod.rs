@@ -24,7 +24,9 @@ mod q6_k;
 mod q8_0;
 
 pub(crate) use format::round_ties_even;
-pub use format::{BlockFormat, FormatVisitor, Importance, Levels, Step, dequantize, quantize, visit_format};
+pub use format::{
+    BlockFormat, FormatVisitor, Importance, Levels, MAX_SUB_BLOCKS, Step, dequantize, quantize, visit_format,
+};
 pub use iq4_nl::Iq4Nl;
 pub use iq4_xs::{Iq4Xs, Iq4XsScales};
 pub use k_scales::{AffineScales, SignedScales};

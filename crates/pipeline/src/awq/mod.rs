@@ -47,7 +47,8 @@ pub struct GroupReport {
     pub found: SearchedGroup,
 }
 
-/// Searches the scales of all blocks on calibration `sequences` (token ids, all of one length).
+/// Searches the scales of all blocks on calibration `sequences` (token ids, all of one length), where the plan's method
+/// rescales, and gathers every input's second moments.
 ///
 /// # Errors
 /// The model cannot be run; a statistic is not finite; the user cancels.
@@ -86,7 +87,7 @@ impl Calibrated {
         for group in scale_groups(layer) {
             let statistics = inputs.statistics(group.kind);
             let mut columns = None;
-            if group.is_applicable(plan) {
+            if plan.method.rescales() && group.is_applicable(plan) {
                 let found = search_group(&group, block, inputs, &heads, context, plan)?;
                 let producer_scales = &found.scales;
                 let expanded = match group.kind {

@@ -57,7 +57,8 @@ impl Original {
         let planned: Vec<_> = plan.tensors.iter().map(|t| (t.name.clone(), t.shape.clone(), t.ty)).collect();
         let writer = Writer::create(&path, Layout::new(metadata, planned).unwrap()).unwrap();
         let reader = RowReader::new(&self.checkpoint, rescaling);
-        write_tensors(&reader, &self.tensors, &plan, &Default::default(), &writer, &Silent).unwrap();
+        write_tensors(&reader, &self.tensors, &plan, &Default::default(), Vec::new(), &writer, &Silent)
+            .unwrap();
         writer.finish().unwrap();
         path
     }

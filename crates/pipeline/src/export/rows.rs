@@ -55,7 +55,9 @@ impl<'a> RowReader<'a> {
         let stored_rows = if vector { 0..columns } else { rows.clone() };
         self.checkpoint.read_rows_f32(hf_name, stored_rows.clone(), values)?;
         self.checkpoint.release_rows(hf_name, stored_rows)?;
-        self.rescale(tensor, rows.start, values);
+        if let Some(scales) = self.rescaling.of(&tensor.name) {
+            scales.apply(values, if vector { 1 } else { columns }, if vector { 0 } else { rows.start });
+        }
         if let Some(heads) = permuted_heads {
             let (heads, row) =
                 if vector { (heads, 1) } else { (rows.len() * heads / tensor.rows(), columns) };
@@ -64,24 +66,5 @@ impl<'a> RowReader<'a> {
             std::mem::swap(values, scratch);
         }
         Ok(())
-    }
-
-    fn rescale(&self, tensor: &ExportTensor, first_row: usize, values: &mut [f32]) {
-        let Some(scales) = self.rescaling.of(&tensor.name) else { return };
-        if tensor.shape.len() < 2 {
-            if let Some(rows) = &scales.rows {
-                values.iter_mut().zip(rows).for_each(|(v, s)| *v *= s);
-            }
-            return;
-        }
-        for (i, row) in values.chunks_exact_mut(tensor.columns()).enumerate() {
-            if let Some(columns) = &scales.columns {
-                row.iter_mut().zip(columns).for_each(|(v, s)| *v *= s);
-            }
-            if let Some(rows) = &scales.rows {
-                let s = rows[first_row + i];
-                row.iter_mut().for_each(|v| *v *= s);
-            }
-        }
     }
 }

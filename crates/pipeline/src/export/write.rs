@@ -46,7 +46,7 @@ struct Squares {
     weight: f64,
 }
 
-/// Writes all tensors as planned. `importance` holds, by GGUF name, the weights of each column's squared error (`[d_in]`);
+/// Writes all tensors as planned but those that `done` reports on; reports on all, in the plan's order. `importance` holds, by GGUF name, the weights of each column's squared error (`[d_in]`);
 /// tensors without an entry are rounded plainly. The bytes do not depend on the number of threads.
 ///
 /// # Errors
@@ -56,11 +56,14 @@ pub fn write_tensors(
     tensors: &[ExportTensor],
     plan: &Plan,
     importance: &HashMap<String, Vec<f32>>,
+    done: Vec<TensorReport>,
     writer: &Writer,
     reporter: &dyn Reporter,
 ) -> Result<Vec<TensorReport>, PipelineError> {
-    let tasks = tasks(reader, tensors);
-    reporter.begin("Writing", plan.total_weights, Unit::Weights);
+    let mut done: HashMap<_, _> = done.into_iter().map(|report| (report.name.clone(), report)).collect();
+    let tasks = tasks(reader, tensors, |name| !done.contains_key(name));
+    let weights = tasks.iter().map(|t| (t.rows.len() * tensors[t.tensor].columns()) as u64).sum();
+    reporter.begin("Writing", weights, Unit::Weights);
     let next = AtomicUsize::new(0);
     let stop = AtomicBool::new(false);
     let results: Vec<Mutex<Squares>> = tasks.iter().map(|_| Mutex::default()).collect();
@@ -96,7 +99,10 @@ pub fn write_tensors(
         sums[task.tensor].error += part.error;
         sums[task.tensor].weight += part.weight;
     }
-    Ok(plan.tensors.iter().zip(sums).map(|(planned, sum)| report(planned, sum)).collect())
+    let written = plan.tensors.iter().zip(sums);
+    Ok(written
+        .map(|(planned, sum)| done.remove(&planned.name).unwrap_or_else(|| report(planned, sum)))
+        .collect())
 }
 
 fn report(planned: &slmc_quant::PlannedTensor, sum: Squares) -> TensorReport {
@@ -109,9 +115,9 @@ fn report(planned: &slmc_quant::PlannedTensor, sum: Squares) -> TensorReport {
     }
 }
 
-fn tasks(reader: &RowReader<'_>, tensors: &[ExportTensor]) -> Vec<Task> {
+fn tasks(reader: &RowReader<'_>, tensors: &[ExportTensor], is_wanted: impl Fn(&str) -> bool) -> Vec<Task> {
     let mut tasks = Vec::new();
-    for (tensor, export) in tensors.iter().enumerate() {
+    for (tensor, export) in tensors.iter().enumerate().filter(|(_, export)| is_wanted(&export.name)) {
         let unit = reader.row_unit(export);
         let step = (TASK_WEIGHTS / (export.columns() * unit).max(1)).max(1) * unit;
         let rows = export.rows();

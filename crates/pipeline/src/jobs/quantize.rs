@@ -11,10 +11,10 @@ use slmc_calibration::{Calibration, ChatTemplate, TokenBatches};
 use slmc_checkpoint::Checkpoint;
 use slmc_gguf::container::{Layout, Writer};
 use slmc_gguf::vocabulary::Vocabulary;
-use slmc_model::{ModelConfig, WeightSource};
+use slmc_model::{ModelConfig, ModelError, WeightSource};
 use slmc_quant::mix::ModelFacts;
 use slmc_quant::plan::{Pattern, TypeOverride};
-use slmc_quant::{Plan, PlanRequest};
+use slmc_quant::{Plan, PlanRequest, Rounding};
 
 pub use slmc_calibration::{BatchOptions, TextSource};
 pub use slmc_model::Device;
@@ -26,9 +26,11 @@ use crate::awq::{self, Calibrated, GroupReport};
 use crate::export::{
     ExportTensor, Provenance, RowReader, TensorReport, export_tensors, metadata, write_tensors,
 };
+use crate::gptq::{self, Rounder};
 use crate::memory::peak_resident_bytes;
 use crate::model_file::ModelFile;
 use crate::progress::Reporter;
+use crate::rescaling::RescaledSource;
 
 /// What to do.
 #[derive(Clone, Debug)]
@@ -187,16 +189,7 @@ impl Prepared {
     pub fn run(self, reporter: &dyn Reporter) -> Result<QuantizeOutcome, PipelineError> {
         let started = Instant::now();
         self.warn(reporter);
-        let calibrated = match &self.batches {
-            Some(batches) => awq::calibrate(
-                self.source.as_ref(),
-                &batches.tokens,
-                &self.plan,
-                self.settings.device,
-                reporter,
-            )?,
-            None => Calibrated::default(),
-        };
+        let calibrated = self.calibrate(reporter)?;
         let bytes = self.output_bytes();
         let tensors = self.write(&calibrated, reporter)?;
         let seconds = started.elapsed().as_secs_f64();
@@ -248,6 +241,18 @@ impl Prepared {
         }
     }
 
+    /// Scales and importances, as far as the method needs any before the first tensor is rounded.
+    fn calibrate(&self, reporter: &dyn Reporter) -> Result<Calibrated, PipelineError> {
+        let method = self.settings.method;
+        match &self.batches {
+            Some(batches) if method.rescales() || method.rounding() == Rounding::Weighted => {
+                let source = self.source.as_ref();
+                awq::calibrate(source, &batches.tokens, &self.plan, self.settings.device, reporter)
+            }
+            _ => Ok(Calibrated::default()),
+        }
+    }
+
     fn write(
         &self,
         calibrated: &Calibrated,
@@ -255,8 +260,18 @@ impl Prepared {
     ) -> Result<Vec<TensorReport>, PipelineError> {
         let writer = Writer::create(&self.settings.output, self.layout.clone())?;
         let reader = RowReader::new(&self.checkpoint, &calibrated.rescaling);
+        let done = match &self.batches {
+            Some(batches) if self.settings.method.rounding() == Rounding::Feedback => {
+                let source = RescaledSource::new(self.source.as_ref(), &calibrated.rescaling);
+                let (config, tensors) = (self.config(), &self.tensors);
+                let rounder = Rounder { config, reader: &reader, tensors, plan: &self.plan, writer: &writer };
+                let device = self.settings.device.burn().map_err(ModelError::from)?;
+                gptq::quantize(&source, &batches.tokens, &device, &rounder, reporter)?
+            }
+            _ => Vec::new(),
+        };
         let importance: &HashMap<_, _> = &calibrated.importance;
-        let reports = write_tensors(&reader, &self.tensors, &self.plan, importance, &writer, reporter)?;
+        let reports = write_tensors(&reader, &self.tensors, &self.plan, importance, done, &writer, reporter)?;
         writer.finish()?;
         Ok(reports)
     }

@@ -1,0 +1,67 @@
+//! GPTQ over a whole model: every block is rounded under the Hessians of its inputs, and the next block sees the outputs of
+//! the rounded one.
+//!
+//! The algorithm itself is in `slmc_quant::gptq`; here is what needs the model. A block's tensors are written when they are
+//! rounded; the embedding and the vectors are left to [`write_tensors`](crate::export::write_tensors).
+
+mod hessians;
+mod rounder;
+
+use slmc_model::{Block, BurnDevice, Head, LinearInput, NoObserver, Role, WeightSource};
+
+use crate::PipelineError;
+use crate::export::TensorReport;
+use crate::progress::Reporter;
+use crate::walker::{HiddenStates, walk};
+use hessians::{BlockHessians, head_hessian};
+
+pub use rounder::Rounder;
+
+/// What is added to the Hessian's diagonal, in parts of its mean (Frantar et al., section 3.3, step 3).
+const DAMPING: f64 = 0.01;
+
+/// The linear layers that share an input.
+const SHARED: [(LinearInput, &[Role]); 4] = [
+    (LinearInput::Attention, &[Role::Query, Role::Key, Role::Value]),
+    (LinearInput::Output, &[Role::Output]),
+    (LinearInput::Mlp, &[Role::Gate, Role::Up]),
+    (LinearInput::Down, &[Role::Down]),
+];
+
+/// Rounds and writes the matrices of all blocks and the head, on calibration `sequences` (token ids, all of one length).
+/// Returns what became of each; the other tensors of the file are still to be written.
+///
+/// # Errors
+/// The model cannot be run; a statistic is not finite; writing fails; the user cancels.
+pub fn quantize(
+    source: &dyn WeightSource,
+    sequences: &[Vec<u32>],
+    device: &BurnDevice,
+    rounder: &Rounder<'_>,
+    reporter: &dyn Reporter,
+) -> Result<Vec<TensorReport>, PipelineError> {
+    let mut reports = Vec::new();
+    let hidden = walk(source, sequences, device, reporter, |layer, block, hidden, context| {
+        let mut hessians = BlockHessians::collect(layer, block, hidden, context)?;
+        for (input, roles) in SHARED {
+            let factor = hessians.factor(input, DAMPING)?;
+            for &role in roles {
+                let (report, values) = rounder.round_linear(layer, role, &factor)?;
+                block.set_weight(role, values)?;
+                reports.push(report);
+            }
+        }
+        run(block, hidden, context)
+    })?;
+    let head = Head::load(source, device)?;
+    let hessian = head_hessian(source, &head, hidden)?;
+    reports.push(rounder.round_head(hessian, DAMPING)?);
+    Ok(reports)
+}
+
+fn run(block: &Block, hidden: &mut HiddenStates, context: &slmc_model::Context) -> Result<(), PipelineError> {
+    for states in hidden.iter_mut() {
+        *states = block.forward(states.clone(), context, &mut NoObserver)?;
+    }
+    Ok(())
+}

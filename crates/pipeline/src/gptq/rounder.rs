@@ -1,0 +1,111 @@
+//! One tensor from the checkpoint through GPTQ into the file.
+
+use slmc_gguf::container::Writer;
+use slmc_model::arch::unpermute_rows;
+use slmc_model::{ModelConfig, Role, TensorId};
+use slmc_quant::gptq::{self, FeedbackFactor};
+use slmc_quant::loss::relative_error;
+use slmc_quant::rtn::dequantize_rows;
+use slmc_quant::{Grid, Plan, PlannedTensor, QuantError};
+
+use crate::PipelineError;
+use crate::export::{ExportTensor, RowReader, TensorReport};
+
+/// Weights that are rounded together.
+const CHUNK_WEIGHTS: usize = 1 << 25;
+
+/// Passes of coordinate descent over the codes.
+const PASSES: usize = 2;
+
+/// Where tensors come from and go to.
+pub struct Rounder<'a> {
+    /// The model.
+    pub config: &'a ModelConfig,
+    /// Reads them.
+    pub reader: &'a RowReader<'a>,
+    /// All tensors of the file.
+    pub tensors: &'a [ExportTensor],
+    /// Their types.
+    pub plan: &'a Plan,
+    /// Takes them.
+    pub writer: &'a Writer,
+}
+
+impl Rounder<'_> {
+    /// Rounds and writes a linear layer; what became of it, and its rounded weights in the checkpoint's order.
+    ///
+    /// # Errors
+    /// Reading, rounding or writing fails.
+    pub fn round_linear(
+        &self,
+        layer: usize,
+        role: Role,
+        factor: &FeedbackFactor,
+    ) -> Result<(TensorReport, Vec<f32>), PipelineError> {
+        let mut rounded = Vec::new();
+        let report = self.round(TensorId::block(layer, role), factor, |values| rounded.extend(values))?;
+        if let Some(heads) = self.config.permuted_heads(role) {
+            let mut ordered = vec![0.0; rounded.len()];
+            unpermute_rows(&rounded, &mut ordered, heads, factor.columns());
+            rounded = ordered;
+        }
+        Ok((report, rounded))
+    }
+
+    /// Rounds and writes the head, or the embedding that is also the head.
+    ///
+    /// # Errors
+    /// The Hessian cannot be factored; reading, rounding or writing fails.
+    pub fn round_head(&self, hessian: Vec<f32>, damping: f64) -> Result<TensorReport, PipelineError> {
+        let factor = FeedbackFactor::new(hessian, self.config.hidden_size, damping)
+            .map_err(|source| PipelineError::Rounding { tensor: "the head".into(), source })?;
+        self.round(self.config.head(), &factor, |_| ())
+    }
+
+    fn round(
+        &self,
+        id: TensorId,
+        factor: &FeedbackFactor,
+        mut keep: impl FnMut(&[f32]),
+    ) -> Result<TensorReport, PipelineError> {
+        let name = self.config.arch.gguf_name(id).expect("an architecture names every tensor it has");
+        let at = self.tensors.iter().position(|t| t.name == name).expect("the model's tensors are exported");
+        let (tensor, planned) = (&self.tensors[at], &self.plan.tensors[at]);
+        let failed = |source: QuantError| PipelineError::Rounding { tensor: name.clone(), source };
+        let columns = tensor.columns();
+        let row_bytes = Grid::row_bytes(planned.ty, columns).ok_or_else(|| {
+            let (grid, block_len) = (planned.ty.to_string(), planned.ty.block_len());
+            failed(QuantError::Columns { grid, block_len, columns })
+        })?;
+        // heads whose rows are interleaved are read whole
+        let unit = self.reader.row_unit(tensor);
+        let step = (CHUNK_WEIGHTS / (columns * unit)).max(1) * unit;
+        let (mut weights, mut scratch, mut bytes, mut rounded) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut error, mut energy) = (0.0, 0.0);
+        for first in (0..tensor.rows()).step_by(step) {
+            let rows = first..tensor.rows().min(first + step);
+            self.reader.read(tensor, rows.clone(), &mut weights, &mut scratch)?;
+            bytes.resize(rows.len() * row_bytes, 0);
+            gptq::quantize(planned.ty, &weights, factor, PASSES, &mut bytes).map_err(failed)?;
+            self.writer.write(&name, (first * row_bytes) as u64, &bytes)?;
+            rounded.resize(weights.len(), 0.0);
+            dequantize_rows(planned.ty, &bytes, columns, &mut rounded).map_err(failed)?;
+            let part: f64 = weights.iter().map(|w| f64::from(*w).powi(2)).sum();
+            error += relative_error(&weights, &rounded).map_err(failed)?.powi(2) * part;
+            energy += part;
+            keep(&rounded);
+        }
+        Ok(report(planned, error, energy))
+    }
+}
+
+fn report(planned: &PlannedTensor, error: f64, energy: f64) -> TensorReport {
+    TensorReport {
+        name: planned.name.clone(),
+        ty: planned.ty,
+        shape: planned.shape.clone(),
+        bytes: planned.bytes,
+        relative_error: if energy > 0.0 { (error / energy).sqrt() } else { 0.0 },
+    }
+}

@@ -1,0 +1,105 @@
+//! H = (U + I) D (U + I)ᵀ, damped until it holds.
+
+use super::cholesky::cholesky;
+use crate::QuantError;
+use crate::error::check_length;
+
+/// What was added to the diagonal.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+pub struct Damping {
+    /// In parts of the diagonal's mean.
+    pub relative: f64,
+    /// How often it was raised before the factorization held.
+    pub raised: u32,
+    /// Columns without any input, whose weights do not matter.
+    pub dead_columns: usize,
+}
+
+/// The factors of a damped Hessian, `[columns, columns]`.
+#[derive(Clone, Debug)]
+pub struct FeedbackFactor {
+    columns: usize,
+    /// The damped Hessian.
+    hessian: Vec<f32>,
+    /// U, row-major; on and below the diagonal zeros.
+    upper: Vec<f32>,
+    /// D.
+    diagonal: Vec<f32>,
+    damping: Damping,
+}
+
+/// Damping is raised tenfold as long as the factorization fails, this often.
+const MOST_RAISES: u32 = 6;
+
+impl FeedbackFactor {
+    /// Factors `hessian` (`[columns, columns]`, symmetric), after adding `damping` times the mean of its diagonal to the
+    /// diagonal. A column without input gets the mean itself, so that its weights are rounded plainly.
+    ///
+    /// # Errors
+    /// A length that does not fit; values that are not finite; a matrix so far from positive definite that no damping helps.
+    pub fn new(mut hessian: Vec<f32>, columns: usize, damping: f64) -> Result<Self, QuantError> {
+        check_length("Hessian", &hessian, columns.saturating_mul(columns))?;
+        if columns == 0 || hessian.iter().any(|h| !h.is_finite()) {
+            return Err(QuantError::Hessian { columns, reason: "it holds NaN or infinity" });
+        }
+        let diagonal: Vec<f32> = (0..columns).map(|k| hessian[k * columns + k]).collect();
+        let dead = diagonal.iter().filter(|d| **d <= 0.0).count();
+        let sum: f64 = diagonal.iter().filter(|d| **d > 0.0).map(|d| f64::from(*d)).sum();
+        let mean = if sum > 0.0 { sum / (columns - dead) as f64 } else { 1.0 };
+        let mut damping = Damping { relative: damping, raised: 0, dead_columns: dead };
+        loop {
+            for (k, d) in diagonal.iter().enumerate() {
+                hessian[k * columns + k] =
+                    if *d > 0.0 { d + (damping.relative * mean) as f32 } else { mean as f32 };
+            }
+            // Reversed in both directions: the lower factor of that is the upper one of H.
+            let mut reversed: Vec<f32> = hessian.iter().rev().copied().collect();
+            if cholesky(&mut reversed, columns) {
+                return Ok(Self::from_reversed(hessian, reversed, columns, damping));
+            }
+            if damping.raised == MOST_RAISES {
+                return Err(QuantError::Hessian { columns, reason: "no damping makes it positive definite" });
+            }
+            damping.relative = (damping.relative * 10.0).max(1e-4);
+            damping.raised += 1;
+        }
+    }
+
+    /// From the lower factor of the reversed matrix, row-major.
+    fn from_reversed(hessian: Vec<f32>, mut factor: Vec<f32>, columns: usize, damping: Damping) -> Self {
+        factor.reverse();
+        let root: Vec<f32> = (0..columns).map(|k| factor[k * columns + k]).collect();
+        for (row, values) in factor.chunks_exact_mut(columns).enumerate() {
+            values[..=row].fill(0.0);
+            for (value, root) in values[row + 1..].iter_mut().zip(&root[row + 1..]) {
+                *value /= root;
+            }
+        }
+        Self { columns, hessian, upper: factor, diagonal: root.iter().map(|r| r * r).collect(), damping }
+    }
+
+    /// Columns.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// The damped H, `[columns, columns]`.
+    pub fn hessian(&self) -> &[f32] {
+        &self.hessian
+    }
+
+    /// U, `[columns, columns]`, row-major, zero on and below the diagonal.
+    pub fn upper(&self) -> &[f32] {
+        &self.upper
+    }
+
+    /// D, `[columns]`: what the squared error of each column against its target costs.
+    pub fn diagonal(&self) -> &[f32] {
+        &self.diagonal
+    }
+
+    /// What was done to the Hessian.
+    pub fn damping(&self) -> Damping {
+        self.damping
+    }
+}

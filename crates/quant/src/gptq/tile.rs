@@ -1,0 +1,87 @@
+//! Some rows of a matrix on their way to a block format: codes and scales, columns first, so that rows lie side by side.
+
+use slmc_gguf::blocks::{BlockFormat, MAX_SUB_BLOCKS};
+
+/// Rows of a tile: the lanes of every vector operation.
+pub const ROWS: usize = 64;
+
+/// Columns that are brought up to date together; a multiple of every block length.
+pub const BLOCK: usize = 256;
+
+/// Values of one column in all rows of a tile.
+pub type Lanes = [f32; ROWS];
+
+/// The steps of one format block in all rows.
+pub struct Steps {
+    pub sizes: [Lanes; MAX_SUB_BLOCKS],
+    pub offsets: [Lanes; MAX_SUB_BLOCKS],
+    pub inverses: [Lanes; MAX_SUB_BLOCKS],
+}
+
+/// The rows' weights, what is stored of them, and the difference.
+pub struct Tile<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize> {
+    /// Rows in use.
+    pub rows: usize,
+    /// W, `[columns]`.
+    pub weights: Vec<Lanes>,
+    /// Codes, `[columns]`.
+    pub codes: Vec<[u8; ROWS]>,
+    /// Scales of every format block, `[columns / N]`.
+    pub scales: Vec<[F::Scales; ROWS]>,
+    /// W − Ŵ, `[columns]`.
+    pub errors: Vec<Lanes>,
+}
+
+impl<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize> Tile<F, N, BYTES> {
+    pub fn new(columns: usize) -> Self {
+        Self {
+            rows: 0,
+            weights: vec![[0.0; ROWS]; columns],
+            codes: vec![[0; ROWS]; columns],
+            scales: vec![[F::Scales::default(); ROWS]; columns / N],
+            errors: vec![[0.0; ROWS]; columns],
+        }
+    }
+
+    /// Takes at most `ROWS` rows.
+    #[inline(always)]
+    pub fn load(&mut self, weights: &[f32]) {
+        let columns = self.weights.len();
+        self.rows = weights.len() / columns;
+        for (r, row) in weights.chunks_exact(columns).enumerate() {
+            for (lanes, w) in self.weights.iter_mut().zip(row) {
+                lanes[r] = *w;
+            }
+        }
+    }
+
+    /// The steps of format block `block`.
+    #[inline(always)]
+    pub fn steps(&self, block: usize) -> Steps {
+        let zero = [[0.0; ROWS]; MAX_SUB_BLOCKS];
+        let mut steps = Steps { sizes: zero, offsets: zero, inverses: zero };
+        for (r, scales) in self.scales[block][..self.rows].iter().enumerate() {
+            for (s, step) in F::steps(scales)[..N / F::SUB_BLOCK].iter().enumerate() {
+                steps.sizes[s][r] = step.size;
+                steps.offsets[s][r] = step.offset;
+                steps.inverses[s][r] = if step.size == 0.0 { 0.0 } else { 1.0 / step.size };
+            }
+        }
+        steps
+    }
+
+    /// Lays the rows out as stored.
+    #[inline(always)]
+    pub fn pack(&self, out: &mut [u8]) {
+        let row_bytes = self.scales.len() * BYTES;
+        let mut codes = [0; N];
+        for (r, row) in out.chunks_exact_mut(row_bytes).enumerate() {
+            for (b, bytes) in row.as_chunks_mut::<BYTES>().0.iter_mut().enumerate() {
+                for (code, lanes) in codes.iter_mut().zip(&self.codes[b * N..]) {
+                    *code = lanes[r];
+                }
+                F::pack(&self.scales[b][r], &codes, bytes);
+            }
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Work on the project that is neither the program nor a test: measuring slmc beside its peers.
+
+mod accuracy;
+mod command;
+mod measure;
+mod quantize;
+mod report;
+mod tools;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Development tasks of slmc.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+enum Xtask {
+    /// Run slmc and llama.cpp's tools on the same work, one after the other, and print both
+    Peers {
+        #[command(flatten)]
+        tools: ToolPaths,
+        #[command(subcommand)]
+        work: Work,
+    },
+}
+
+#[derive(Args)]
+struct ToolPaths {
+    /// Directory with llama-quantize, llama-imatrix and llama-perplexity
+    #[arg(long, env = "LLAMA_CPP_BIN")]
+    llama_cpp: PathBuf,
+    /// The slmc to measure
+    #[arg(long, default_value = "target/release/slmc")]
+    slmc: PathBuf,
+    /// Threads of every program
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+}
+
+#[derive(Subcommand)]
+enum Work {
+    /// Wall time and peak memory of rounding to nearest, from BF16
+    Quantize {
+        /// Checkpoint directory
+        model: PathBuf,
+        /// Mixes
+        #[arg(long, value_delimiter = ',', default_value = "q8_0,q4_0,q6_k,q4_k_m")]
+        types: Vec<String>,
+        /// Times that each pair is run
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+    },
+    /// Tokens a second of measuring perplexity on an F16 file
+    Eval {
+        /// Checkpoint directory
+        model: PathBuf,
+        /// Text to score
+        #[arg(long)]
+        text: PathBuf,
+        /// Windows of 512 tokens
+        #[arg(long, default_value_t = 8)]
+        windows: usize,
+        /// Times that the pair is run
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+    },
+    /// Bytes, perplexity and mean KL divergence of every mix and method, all scored by llama-perplexity
+    Accuracy {
+        /// Checkpoint directory
+        model: PathBuf,
+        /// Text to score
+        #[arg(long)]
+        text: PathBuf,
+        /// Calibration text
+        #[arg(long)]
+        calibration: PathBuf,
+        /// Mixes
+        #[arg(
+            long,
+            value_delimiter = ',',
+            default_value = "q8_0,q6_k,q5_k_m,q4_k_m,q4_0,iq4_xs,q3_k_m,q2_k"
+        )]
+        types: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let Xtask::Peers { tools, work } = Xtask::parse();
+    let tools = tools::Tools { llama_cpp: tools.llama_cpp, slmc: tools.slmc, threads: tools.threads };
+    let done = match work {
+        Work::Quantize { model, types, rounds } => quantize::run(&tools, &model, &types, rounds),
+        Work::Eval { model, text, windows, rounds } => measure::run(&tools, &model, &text, windows, rounds),
+        Work::Accuracy { model, text, calibration, types } => {
+            accuracy::run(&tools, &model, &text, &calibration, &types)
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
