@@ -18,6 +18,7 @@ use settings::Settings;
 use terminal::progress::Terminal;
 
 fn main() -> ExitCode {
+    slmc_pipeline::memory::keep_freed_blocks();
     let cli = Cli::parse();
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,6 +6,9 @@ use crate::command;
 use crate::report::print;
 use crate::tools::{Tools, number};
 
+/// Writes a quantized file.
+type Maker<'a> = &'a dyn Fn() -> Result<command::Finished, String>;
+
 /// What llama-perplexity and `slmc eval` say of one file.
 struct Score {
     perplexity: f64,
@@ -41,7 +44,7 @@ pub fn run(
     let mut rows = Vec::new();
     let mut largest = (0.0f64, 0.0f64);
     for ty in types {
-        let methods: [(&str, &dyn Fn() -> Result<command::Finished, String>); 4] = [
+        let methods: [(&str, Maker<'_>); 4] = [
             ("llama-quantize", &|| tools.llama_quantize(&original, ty, None, &file)),
             ("llama-quantize, imatrix", &|| tools.llama_quantize(&original, ty, Some(&imatrix), &file)),
             ("slmc rtn", &|| tools.slmc_quantize(model, "rtn", ty, None, &file)),

@@ -32,7 +32,8 @@ pub fn run(tools: &Tools, model: &Path, text: &Path, windows: usize, rounds: usi
             &windows.to_string(),
         ]))?;
         let said = [llama.stderr.as_str(), llama.stdout.as_str()].concat();
-        let rate = prompt_rate(&said).ok_or("llama-perplexity printed no prompt eval time")?;
+        let seconds = scoring_seconds(&said).ok_or("llama-perplexity printed no times")?;
+        let rate = (windows * N_CTX) as f64 / seconds;
         their_perplexity = final_estimate(&said).ok_or("llama-perplexity printed no estimate")?;
         our_perplexity = number(&slmc, "/perplexity")?;
         let our_rate = number(&slmc, "/tokens_per_second")?;
@@ -64,10 +65,18 @@ pub fn run(tools: &Tools, model: &Path, text: &Path, windows: usize, rounds: usi
     Ok(())
 }
 
-/// `prompt eval time = 1234.56 ms / 789 tokens ( …, 640.12 tokens per second)`
-fn prompt_rate(said: &str) -> Option<f64> {
-    let line = said.lines().find(|line| line.contains("prompt eval time"))?;
-    line.split_once(" tokens per second")?.0.split_whitespace().last()?.parse().ok()
+/// Seconds from the line that begins the work to the one that ends it: `0.00.095.272 I perplexity: calculating …` and
+/// `0.08.287.874 I Final estimate: …` (minutes, seconds, milliseconds, microseconds).
+fn scoring_seconds(said: &str) -> Option<f64> {
+    let stamp = |label: &str| {
+        // the last one before the label: what is printed without a line's end may stand in between
+        said[..said.find(label)?].split_whitespace().rev().find_map(|word| {
+            let parts: Vec<f64> = word.split('.').map_while(|n| n.parse().ok()).collect();
+            let [minutes, seconds, milliseconds, microseconds] = parts[..] else { return None };
+            Some(60.0 * minutes + seconds + 1e-3 * milliseconds + 1e-6 * microseconds)
+        })
+    };
+    Some(stamp("Final estimate")? - stamp("calculating perplexity")?)
 }
 
 /// `Final estimate: PPL = 51.6219 +/- 0.81469`

@@ -47,8 +47,9 @@ fn every_family_scores_as_ours() {
     for family in Family::ALL {
         let model = dir.path().join(format!("{family:?}"));
         family.write(&model, &tiny(), &serde_json::json!({}));
-        let found = difference(&quantize(&model, Mix::F32, None));
-        assert!(found.nearest < 1e-5 && found.overall < 1e-3, "{family:?}: {:e}", found.overall);
+        // Keys and values alone are rounded, to half precision.
+        let overall = difference(&quantize(&model, Mix::F32, None)).overall;
+        assert!(overall < 1e-3, "{family:?}: {overall:e}");
     }
 }
 
