@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use slmc_pipeline::jobs::evaluate::{EvaluateSettings, Measure};
-use slmc_pipeline::jobs::quantize::{BatchOptions, Device, Method, Mix, QuantizeSettings, TextSource};
+use slmc_pipeline::jobs::quantize::{
+    BatchOptions, Device, Effort, Method, Mix, QuantizeSettings, TextSource,
+};
 
 use crate::args::convert::Convert;
 use crate::args::eval::Eval;
@@ -51,6 +53,7 @@ impl Resolver {
             args.output.clone().unwrap_or_else(|| default_output(&model, &format!("{method}-{mix}")));
         Ok(QuantizeSettings {
             method,
+            effort: parse_or("--effort", args.effort.as_ref().or(file.effort.as_ref()), Effort::default())?,
             mix,
             overrides: parse_all("--tensor-type", &args.tensor_type, &file.tensor_type)?,
             keep: parse_all("--keep", &args.keep, &file.keep)?,
@@ -95,6 +98,7 @@ impl Resolver {
         Ok(QuantizeSettings {
             model,
             method: Method::Rtn,
+            effort: Effort::default(),
             mix,
             overrides: Vec::new(),
             keep: Vec::new(),

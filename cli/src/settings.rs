@@ -29,6 +29,7 @@ pub struct Settings {
 #[serde(deny_unknown_fields)]
 pub struct Quantize {
     pub method: Option<String>,
+    pub effort: Option<String>,
     pub bits: Option<u32>,
     pub r#type: Option<String>,
     #[serde(default)]

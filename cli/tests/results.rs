@@ -68,7 +68,7 @@ fn quantize_reports_what_it_wrote_and_lost() {
 #[test]
 fn the_bytes_do_not_depend_on_the_number_of_threads() {
     let directory = tempfile::tempdir().unwrap();
-    for method in ["rtn", "awq"] {
+    for method in ["rtn", "awq", "gptq"] {
         let file = |threads: &str| {
             let arguments = ["--method", method, "--bits", "4", "--no-eval", "--threads", threads];
             quantize(directory.path(), &format!("{method}-{threads}.gguf"), &arguments).0
@@ -76,6 +76,21 @@ fn the_bytes_do_not_depend_on_the_number_of_threads() {
         let one = file("1");
         assert!(one == file("2") && one == file("3"), "{method}");
     }
+}
+
+#[test]
+fn methods_keep_their_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let model = tiny();
+    let kl = |method: &str| {
+        let model = model.to_str().unwrap();
+        let text = ["--text", "bundled:english", "--calibration", "bundled:english"];
+        let options = ["quantize", model, "--method", method, "--type", "q4_0", "--output", "out.gguf"];
+        let report = json(directory.path(), &[&options[..], &text[..]].concat());
+        number(&report, "/evaluation/kl_divergence/mean")
+    };
+    let (rtn, imatrix, awq, gptq) = (kl("rtn"), kl("imatrix"), kl("awq"), kl("gptq"));
+    assert!(imatrix < rtn && awq < rtn && gptq < 0.8 * imatrix, "{rtn} {imatrix} {awq} {gptq}");
 }
 
 #[test]

@@ -20,6 +20,7 @@ Methods:
 
 Examples:
   slmc quantize --method awq --bits 4
+  slmc quantize MODEL --method gptq --bits 4 --calibration train.txt --effort best
   slmc quantize MODEL --method rtn --type q6_k --output model-q6_k.gguf
   slmc quantize MODEL --bits 4 --tensor-type 'attn_v=q6_k' --keep 'blk\\.0\\.'
   slmc quantize MODEL --bits 4 --calibration chats.jsonl --samples 64
@@ -30,6 +31,9 @@ pub struct Quantize {
     /// How values are chosen: rtn, imatrix, awq, gptq or awq+gptq [default: awq]
     #[arg(long, value_name = "METHOD")]
     pub method: Option<String>,
+    /// How long gptq looks for better values: fast, balanced or best [default: balanced]
+    #[arg(long, value_name = "EFFORT")]
+    pub effort: Option<String>,
     /// Bits a weight, for the natural mix of that size: 2, 3, 4, 5, 6, 8 or 16 [default: 4]
     #[arg(long, value_name = "N", conflicts_with = "r#type")]
     pub bits: Option<u32>,

@@ -23,6 +23,6 @@ pub mod rtn;
 
 pub use error::QuantError;
 pub use grid::Grid;
-pub use method::{Method, MethodError, Rounding};
+pub use method::{Effort, Method, MethodError, Rounding};
 pub use mix::Mix;
 pub use plan::{Plan, PlanError, PlanRequest, PlannedTensor};

@@ -34,6 +34,54 @@ pub enum Rounding {
     Feedback,
 }
 
+/// How long to look for better values than the first ones found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Effort {
+    /// What error feedback finds.
+    Fast,
+    /// Two passes of coordinate descent behind it.
+    #[default]
+    Balanced,
+    /// Six.
+    Best,
+}
+
+impl Effort {
+    /// Every effort, from the least on.
+    pub const ALL: [Self; 3] = [Self::Fast, Self::Balanced, Self::Best];
+
+    /// The name that `--effort` takes.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fast => "fast",
+            Self::Balanced => "balanced",
+            Self::Best => "best",
+        }
+    }
+
+    /// Passes of coordinate descent.
+    pub const fn passes(self) -> usize {
+        match self {
+            Self::Fast => 0,
+            Self::Balanced => 2,
+            Self::Best => 6,
+        }
+    }
+}
+
+impl FromStr for Effort {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = || Self::ALL.map(Self::name).join(", ");
+        Self::ALL
+            .into_iter()
+            .find(|effort| effort.name().eq_ignore_ascii_case(text))
+            .ok_or_else(|| format!("unknown effort; available are {}", known()))
+    }
+}
+
 impl Method {
     /// Every method.
     pub const ALL: [Self; 5] = [Self::Rtn, Self::Imatrix, Self::Awq, Self::Gptq, Self::AwqGptq];

@@ -143,6 +143,7 @@ pub fn quantize(model: &Path, mix: Mix, pre: Option<&str>) -> PathBuf {
     let settings = QuantizeSettings {
         model: model.to_owned(),
         method: Method::Rtn,
+        effort: Default::default(),
         mix,
         overrides: Vec::new(),
         keep: Vec::new(),

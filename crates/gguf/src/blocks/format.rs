@@ -139,6 +139,9 @@ pub trait BlockFormat<const N: usize, const BYTES: usize> {
     /// Multiplies every step of the block, size and offset, by `factor`, as nearly as it can be stored.
     fn stretch(scales: &mut Self::Scales, factor: f32);
 
+    /// Gives sub-block `sub_block` the step nearest to `step` that can be stored without a change to any other.
+    fn set_step(scales: &mut Self::Scales, sub_block: usize, step: Step);
+
     /// The steps of the block's `N / SUB_BLOCK` sub-blocks, in order; the rest is unused.
     fn steps(scales: &Self::Scales) -> [Step; MAX_SUB_BLOCKS];
 

@@ -12,7 +12,7 @@ use super::format::{BlockFormat, Importance, Levels, MAX_SUB_BLOCKS, Step};
 use super::gain::stretched;
 use super::halves::{pack_low, unpack_low};
 use super::iq4_nl::{CODEBOOK, floats};
-use super::k_scales::{read_f16, write_f16};
+use super::k_scales::{nearest_code, read_f16, write_f16};
 use crate::{QK_K, TensorType};
 
 const SEARCH: CodebookSuperBlock = CodebookSuperBlock {
@@ -52,6 +52,13 @@ impl BlockFormat<QK_K, 136> for Iq4Xs {
     #[inline(always)]
     fn stretch(scales: &mut Self::Scales, factor: f32) {
         scales.d = stretched(scales.d, factor);
+    }
+
+    #[inline(always)]
+    fn set_step(scales: &mut Self::Scales, sub_block: usize, step: Step) {
+        if let Some(scale) = nearest_code(step.size, scales.d, -32.0, 31.0) {
+            scales.scales[sub_block] = scale as i8;
+        }
     }
 
     #[inline(always)]

@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use super::format::{MAX_SUB_BLOCKS, Step};
+use super::format::{MAX_SUB_BLOCKS, Step, clamp, round_ties_even};
 use super::gain::stretched;
 
 /// Scales of Q3_K (integers −32..=31) and Q6_K (−128..=127): the step of sub-block i is `d · scales[i]`.
@@ -19,6 +19,14 @@ impl SignedScales {
     #[inline(always)]
     pub(super) fn stretch(&mut self, factor: f32) {
         self.d = stretched(self.d, factor);
+    }
+
+    /// Gives sub-block `i` the nearest step with a code from `lowest` to the integer below −`lowest`.
+    #[inline(always)]
+    pub(super) fn set_step(&mut self, i: usize, step: Step, lowest: f32) {
+        if let Some(scale) = nearest_code(step.size, self.d, lowest, -1.0 - lowest) {
+            self.scales[i] = scale as i8;
+        }
     }
 
     /// The steps of the 16 sub-blocks.
@@ -57,6 +65,17 @@ where
         self.dmin = stretched(self.dmin, factor);
     }
 
+    /// Gives sub-block `i` the nearest step with codes up to `highest`.
+    #[inline(always)]
+    pub(super) fn set_step(&mut self, i: usize, step: Step, highest: f32) {
+        if let Some(scale) = nearest_code(step.size, self.d, 0.0, highest) {
+            self.scales[i] = scale as u8;
+        }
+        if let Some(min) = nearest_code(-step.offset, self.dmin, 0.0, highest) {
+            self.mins[i] = min as u8;
+        }
+    }
+
     /// The steps of the `S` sub-blocks.
     #[inline(always)]
     pub(super) fn steps(&self) -> [Step; MAX_SUB_BLOCKS] {
@@ -67,6 +86,13 @@ where
         }
         steps
     }
+}
+
+/// The integer of `lowest..=highest` whose product with `unit` is nearest to `value`; `None` where the unit is zero.
+#[inline(always)]
+pub(super) fn nearest_code(value: f32, unit: f16, lowest: f32, highest: f32) -> Option<f32> {
+    let code = clamp(value / unit.to_f32(), lowest, highest);
+    code.is_finite().then(|| round_ties_even(code))
 }
 
 /// The f16 stored at `bytes[at..at + 2]`.

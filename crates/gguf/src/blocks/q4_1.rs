@@ -33,6 +33,12 @@ impl MinScale {
         [Step { size: self.d.to_f32(), offset: self.m.to_f32() }; MAX_SUB_BLOCKS]
     }
 
+    /// The nearest to a step.
+    #[inline(always)]
+    pub(super) fn of_step(step: Step) -> Self {
+        Self { d: stretched(f16::ONE, step.size), m: stretched(f16::ONE, step.offset) }
+    }
+
     /// Multiplies the step by `factor`.
     #[inline(always)]
     pub(super) fn stretch(&mut self, factor: f32) {
@@ -113,6 +119,11 @@ impl BlockFormat<32, 20> for Q4_1 {
     #[inline(always)]
     fn stretch(scales: &mut Self::Scales, factor: f32) {
         scales.stretch(factor);
+    }
+
+    #[inline(always)]
+    fn set_step(scales: &mut Self::Scales, _: usize, step: Step) {
+        *scales = MinScale::of_step(step);
     }
 
     #[inline(always)]

@@ -59,6 +59,11 @@ impl BlockFormat<QK_K, 144> for Q4K {
     }
 
     #[inline(always)]
+    fn set_step(scales: &mut Self::Scales, sub_block: usize, step: Step) {
+        scales.set_step(sub_block, step, SEARCH.highest_code);
+    }
+
+    #[inline(always)]
     fn steps(scales: &Self::Scales) -> [Step; MAX_SUB_BLOCKS] {
         scales.steps()
     }

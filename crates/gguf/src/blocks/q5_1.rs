@@ -76,6 +76,11 @@ impl BlockFormat<32, 24> for Q5_1 {
     }
 
     #[inline(always)]
+    fn set_step(scales: &mut Self::Scales, _: usize, step: Step) {
+        *scales = MinScale::of_step(step);
+    }
+
+    #[inline(always)]
     fn steps(scales: &MinScale) -> [Step; MAX_SUB_BLOCKS] {
         scales.steps()
     }

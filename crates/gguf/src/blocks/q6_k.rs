@@ -53,6 +53,11 @@ impl BlockFormat<QK_K, 210> for Q6K {
     }
 
     #[inline(always)]
+    fn set_step(scales: &mut Self::Scales, sub_block: usize, step: Step) {
+        scales.set_step(sub_block, step, SEARCH.lowest_code);
+    }
+
+    #[inline(always)]
     fn steps(scales: &Self::Scales) -> [Step; MAX_SUB_BLOCKS] {
         scales.steps()
     }

@@ -41,6 +41,11 @@ impl BlockFormat<32, 34> for Q8_0 {
     }
 
     #[inline(always)]
+    fn set_step(d: &mut f16, _: usize, step: Step) {
+        *d = stretched(f16::ONE, step.size);
+    }
+
+    #[inline(always)]
     fn steps(d: &f16) -> [Step; MAX_SUB_BLOCKS] {
         [Step::symmetric(d.to_f32()); MAX_SUB_BLOCKS]
     }

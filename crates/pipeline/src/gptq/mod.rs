@@ -17,8 +17,13 @@ use hessians::{BlockHessians, head_hessian};
 
 pub use rounder::Rounder;
 
-/// What is added to the Hessian's diagonal, in parts of its mean (Frantar et al., section 3.3, step 3).
-const DAMPING: f64 = 0.01;
+/// What is added to the Hessian's diagonal, in parts of its median: more than the paper's 0.01 (section 3.3, step 3). Measured
+/// on an 11.5M-parameter Llama and 65 thousand tokens, the KL divergence of Q4_K_M and Q2_K is least between 0.1 and 0.2.
+const DAMPING: f64 = 0.1;
+
+/// The same for the head, whose weights are often the embedding too and then matter in directions that the head's inputs do
+/// not have.
+const HEAD_DAMPING: f64 = 1.0;
 
 /// The linear layers that share an input.
 const SHARED: [(LinearInput, &[Role]); 4] = [
@@ -55,7 +60,7 @@ pub fn quantize(
     })?;
     let head = Head::load(source, device)?;
     let hessian = head_hessian(source, &head, hidden)?;
-    reports.push(rounder.round_head(hessian, DAMPING)?);
+    reports.push(rounder.round_head(hessian, HEAD_DAMPING)?);
     Ok(reports)
 }
 

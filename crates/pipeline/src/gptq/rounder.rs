@@ -6,16 +6,13 @@ use slmc_model::{ModelConfig, Role, TensorId};
 use slmc_quant::gptq::{self, FeedbackFactor};
 use slmc_quant::loss::relative_error;
 use slmc_quant::rtn::dequantize_rows;
-use slmc_quant::{Grid, Plan, PlannedTensor, QuantError};
+use slmc_quant::{Effort, Grid, Plan, PlannedTensor, QuantError};
 
 use crate::PipelineError;
 use crate::export::{ExportTensor, RowReader, TensorReport};
 
 /// Weights that are rounded together.
 const CHUNK_WEIGHTS: usize = 1 << 25;
-
-/// Passes of coordinate descent over the codes.
-const PASSES: usize = 2;
 
 /// Where tensors come from and go to.
 pub struct Rounder<'a> {
@@ -29,6 +26,8 @@ pub struct Rounder<'a> {
     pub plan: &'a Plan,
     /// Takes them.
     pub writer: &'a Writer,
+    /// How long to look for better values.
+    pub effort: Effort,
 }
 
 impl Rounder<'_> {
@@ -87,7 +86,7 @@ impl Rounder<'_> {
             let rows = first..tensor.rows().min(first + step);
             self.reader.read(tensor, rows.clone(), &mut weights, &mut scratch)?;
             bytes.resize(rows.len() * row_bytes, 0);
-            gptq::quantize(planned.ty, &weights, factor, PASSES, &mut bytes).map_err(failed)?;
+            gptq::quantize(planned.ty, &weights, factor, self.effort.passes(), &mut bytes).map_err(failed)?;
             self.writer.write(&name, (first * row_bytes) as u64, &bytes)?;
             rounded.resize(weights.len(), 0.0);
             dequantize_rows(planned.ty, &bytes, columns, &mut rounded).map_err(failed)?;

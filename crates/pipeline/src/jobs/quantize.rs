@@ -18,7 +18,7 @@ use slmc_quant::{Plan, PlanRequest, Rounding};
 
 pub use slmc_calibration::{BatchOptions, TextSource};
 pub use slmc_model::Device;
-pub use slmc_quant::{Method, Mix};
+pub use slmc_quant::{Effort, Method, Mix};
 
 use super::evaluate::{EvaluateOutcome, EvaluateSettings, Measure, evaluate};
 use crate::PipelineError;
@@ -39,6 +39,8 @@ pub struct QuantizeSettings {
     pub model: PathBuf,
     /// How values are chosen.
     pub method: Method,
+    /// How long to look for better values than the first ones found.
+    pub effort: Effort,
     /// Which types.
     pub mix: Mix,
     /// Types of single tensors.
@@ -264,7 +266,8 @@ impl Prepared {
             Some(batches) if self.settings.method.rounding() == Rounding::Feedback => {
                 let source = RescaledSource::new(self.source.as_ref(), &calibrated.rescaling);
                 let (config, tensors) = (self.config(), &self.tensors);
-                let rounder = Rounder { config, reader: &reader, tensors, plan: &self.plan, writer: &writer };
+                let (plan, effort) = (&self.plan, self.settings.effort);
+                let rounder = Rounder { config, reader: &reader, tensors, plan, writer: &writer, effort };
                 let device = self.settings.device.burn().map_err(ModelError::from)?;
                 gptq::quantize(&source, &batches.tokens, &device, &rounder, reporter)?
             }
@@ -325,6 +328,9 @@ fn provenance(settings: &QuantizeSettings, batches: Option<&TokenBatches>) -> Pr
     }
     if !settings.keep.is_empty() {
         recipe["keep"] = settings.keep.iter().map(ToString::to_string).collect();
+    }
+    if settings.method.rounding() == Rounding::Feedback {
+        recipe["effort"] = json!(settings.effort);
     }
     if batches.is_some() {
         recipe["samples"] = settings.batches.samples.into();

@@ -2,10 +2,11 @@
 //!
 //! The feedback pass is greedy: a column cannot know what those behind it will lose. Here, with E = W − Ŵ and G = E H, the
 //! best value in place of ŵ_k, all others as they are, is ŵ_k + G_k / H_kk; the level next to it never raises
-//! tr(E H Eᵀ). After each pass over the codes every format block's steps are stretched by the factor that lowers it most.
+//! tr(E H Eᵀ). After the codes of a block come its steps: for the codes as they are, every sub-block's size and offset by
+//! least squares, as near as they can be stored, and then the factor by which all of them are best stretched.
 //! Compare Behdin et al., "QuantEase", arXiv 2309.01885, which descends from plain rounding under fixed scales.
 
-use slmc_gguf::blocks::BlockFormat;
+use slmc_gguf::blocks::{BlockFormat, Step};
 
 use super::product::accumulate;
 use super::tile::{BLOCK, Lanes, ROWS, Tile};
@@ -43,6 +44,9 @@ impl Descent {
                     self.choose_codes(tile, hessian, block, first, width);
                 }
                 for block in first / N..(first + width) / N {
+                    for sub_block in 0..N / F::SUB_BLOCK {
+                        self.refit_step(tile, hessian, block, sub_block, first, width);
+                    }
                     self.stretch(tile, hessian, block, first, width);
                 }
                 let (before, rest) = self.gradient.split_at_mut(first);
@@ -86,6 +90,86 @@ impl Descent {
             if change.iter().any(|c| *c != 0.0) {
                 self.add(row, column, &change, first, width);
             }
+        }
+    }
+
+    /// Chooses the step of one sub-block again, for the codes as they are.
+    #[inline(always)]
+    fn refit_step<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize>(
+        &mut self,
+        tile: &mut Tile<F, N, BYTES>,
+        hessian: &[f32],
+        block: usize,
+        sub_block: usize,
+        first: usize,
+        width: usize,
+    ) {
+        let columns = tile.weights.len();
+        let begin = block * N + sub_block * F::SUB_BLOCK;
+        let members = begin..begin + F::SUB_BLOCK;
+        // q, H q and H 1 within the sub-block
+        let mut levels = [[0.0; ROWS]; N];
+        for (level, codes) in levels.iter_mut().zip(&tile.codes[members.clone()]) {
+            for r in 0..ROWS {
+                level[r] = F::LEVELS.level(codes[r]);
+            }
+        }
+        let levels = &levels[..F::SUB_BLOCK];
+        let products = &mut self.products[..F::SUB_BLOCK];
+        products.fill([0.0; ROWS]);
+        accumulate(products, hessian, columns, begin, begin, levels);
+        let (mut slope_size, mut slope_offset) = ([0.0f32; ROWS], [0.0f32; ROWS]);
+        let (mut size_size, mut size_offset, mut offset_offset) = ([0.0f32; ROWS], [0.0f32; ROWS], 0.0f32);
+        for (k, column) in members.clone().enumerate() {
+            let ones: f32 = hessian[column * columns..][members.clone()].iter().sum();
+            offset_offset += ones;
+            for r in 0..ROWS {
+                let gradient = self.gradient[column][r];
+                slope_size[r] += gradient * levels[k][r];
+                slope_offset[r] += gradient;
+                size_size[r] += products[k][r] * levels[k][r];
+                size_offset[r] += ones * levels[k][r];
+            }
+        }
+        let (mut by_size, mut by_offset) = ([0.0f32; ROWS], [0.0f32; ROWS]);
+        for r in 0..tile.rows {
+            let scales = &mut tile.scales[block][r];
+            let old = F::steps(scales)[sub_block];
+            let determinant = size_size[r] * offset_offset - size_offset[r] * size_offset[r];
+            // A format without offsets says so by −0.0.
+            let has_offset = old.offset.to_bits() != (-0.0f32).to_bits();
+            let (size, offset) = if has_offset && determinant > 1e-4 * size_size[r] * offset_offset {
+                (
+                    (slope_size[r] * offset_offset - slope_offset[r] * size_offset[r]) / determinant,
+                    (slope_offset[r] * size_size[r] - slope_size[r] * size_offset[r]) / determinant,
+                )
+            } else {
+                (slope_size[r] / size_size[r], 0.0)
+            };
+            if !(size.is_finite() && offset.is_finite()) {
+                continue;
+            }
+            let before = *scales;
+            F::set_step(scales, sub_block, Step { size: old.size + size, offset: old.offset + offset });
+            let new = F::steps(scales)[sub_block];
+            let (size, offset) = (new.size - old.size, new.offset - old.offset);
+            let gain = 2.0 * (slope_size[r] * size + slope_offset[r] * offset)
+                - size_size[r] * size * size
+                - 2.0 * size_offset[r] * size * offset
+                - offset_offset * offset * offset;
+            if gain > 0.0 {
+                (by_size[r], by_offset[r]) = (size, offset);
+            } else {
+                *scales = before;
+            }
+        }
+        for (k, column) in members.enumerate() {
+            let mut change = [0.0; ROWS];
+            for r in 0..ROWS {
+                change[r] = -(by_size[r] * levels[k][r] + by_offset[r]);
+                tile.errors[column][r] += change[r];
+            }
+            self.add(&hessian[column * columns..][..columns], column, &change, first, width);
         }
     }
 

@@ -7,7 +7,7 @@ use crate::error::check_length;
 /// What was added to the diagonal.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct Damping {
-    /// In parts of the diagonal's mean.
+    /// In parts of the diagonal's median.
     pub relative: f64,
     /// How often it was raised before the factorization held.
     pub raised: u32,
@@ -32,8 +32,9 @@ pub struct FeedbackFactor {
 const MOST_RAISES: u32 = 6;
 
 impl FeedbackFactor {
-    /// Factors `hessian` (`[columns, columns]`, symmetric), after adding `damping` times the mean of its diagonal to the
-    /// diagonal. A column without input gets the mean itself, so that its weights are rounded plainly.
+    /// Factors `hessian` (`[columns, columns]`, symmetric), after adding `damping` times the median of its diagonal to the
+    /// diagonal. The paper adds parts of the mean, which a few columns with enormous inputs can make larger than everything
+    /// that the others have. A column without input gets the median itself, so that its weights are rounded plainly.
     ///
     /// # Errors
     /// A length that does not fit; values that are not finite; a matrix so far from positive definite that no damping helps.
@@ -43,14 +44,15 @@ impl FeedbackFactor {
             return Err(QuantError::Hessian { columns, reason: "it holds NaN or infinity" });
         }
         let diagonal: Vec<f32> = (0..columns).map(|k| hessian[k * columns + k]).collect();
-        let dead = diagonal.iter().filter(|d| **d <= 0.0).count();
-        let sum: f64 = diagonal.iter().filter(|d| **d > 0.0).map(|d| f64::from(*d)).sum();
-        let mean = if sum > 0.0 { sum / (columns - dead) as f64 } else { 1.0 };
+        let mut positive: Vec<f32> = diagonal.iter().copied().filter(|d| *d > 0.0).collect();
+        positive.sort_unstable_by(f32::total_cmp);
+        let dead = columns - positive.len();
+        let median = positive.get(positive.len() / 2).copied().unwrap_or(1.0);
         let mut damping = Damping { relative: damping, raised: 0, dead_columns: dead };
         loop {
             for (k, d) in diagonal.iter().enumerate() {
                 hessian[k * columns + k] =
-                    if *d > 0.0 { d + (damping.relative * mean) as f32 } else { mean as f32 };
+                    if *d > 0.0 { d + damping.relative as f32 * median } else { median };
             }
             // Reversed in both directions: the lower factor of that is the upper one of H.
             let mut reversed: Vec<f32> = hessian.iter().rev().copied().collect();
