@@ -89,8 +89,8 @@ fn methods_keep_their_order() {
         let report = json(directory.path(), &[&options[..], &text[..]].concat());
         number(&report, "/evaluation/kl_divergence/mean")
     };
-    let (rtn, imatrix, awq, gptq) = (kl("rtn"), kl("imatrix"), kl("awq"), kl("gptq"));
-    assert!(imatrix < rtn && awq < rtn && gptq < 0.8 * imatrix, "{rtn} {imatrix} {awq} {gptq}");
+    let (rtn, awq, gptq) = (kl("rtn"), kl("awq"), kl("gptq"));
+    assert!(awq < rtn && gptq < 0.5 * rtn, "rtn {rtn}, awq {awq}, gptq {gptq}");
 }
 
 #[test]
