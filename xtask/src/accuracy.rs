@@ -96,7 +96,7 @@ fn score(tools: &Tools, file: &Path, logits: &Path) -> Result<Score, String> {
         let line = said.lines().find(|line| line.contains(label))?;
         line.split_once(':')?.1.split_whitespace().next()?.parse::<f64>().ok()
     };
-    let all = (value("Mean PPL(Q)  "), value("Mean    KLD"), value("Same top p"));
+    let all = (value("Mean PPL(Q)  "), value("Mean    KLD"), value("Same top p:"));
     let (Some(perplexity), Some(kl), Some(top1)) = all else {
         return Err("llama-perplexity printed no statistics".into());
     };
