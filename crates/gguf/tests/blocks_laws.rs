@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use slmc_gguf::TensorType;
-use slmc_gguf::blocks::{BlockError, BlockFormat, FormatVisitor, decode, encode, visit_format};
+use slmc_gguf::blocks::{BlockError, BlockFormat, FormatVisitor, Step, decode, encode, visit_format};
 
 const COLUMNS: usize = 256;
 
@@ -159,6 +159,49 @@ fn packing_is_the_inverse_of_unpacking() {
         }
     }
     assert!(visit_format(TensorType::F16, Repack(&[0, 0])).is_none());
+}
+
+/// Steps of a stored block; then with every step set to itself, to twice itself, and stretched by two.
+struct Steps<'a>(&'a [u8]);
+
+impl FormatVisitor for Steps<'_> {
+    type Output = [Vec<(f32, f32)>; 4];
+    fn visit<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize>(self) -> Self::Output {
+        let scales = F::unpack(self.0.try_into().unwrap(), &mut [0; N]);
+        let sub_blocks = N / F::SUB_BLOCK;
+        let steps = |scales: &F::Scales| -> Vec<_> {
+            F::steps(scales)[..sub_blocks].iter().map(|step| (step.size, step.offset)).collect()
+        };
+        let set = |factor: f32| {
+            let mut changed = scales;
+            for i in 0..sub_blocks {
+                let Step { size, offset } = F::steps(&scales)[i];
+                F::set_step(&mut changed, i, Step { size: factor * size, offset: factor * offset });
+            }
+            changed
+        };
+        let mut stretched = scales;
+        F::stretch(&mut stretched, 2.0);
+        [steps(&scales), steps(&set(1.0)), steps(&set(0.5)), steps(&stretched)]
+    }
+}
+
+#[test]
+fn steps_are_set_and_stretched() {
+    let row: Vec<f32> = (0..COLUMNS).map(|i| ((i * 37 % 101) as f32 - 50.0) * 0.013).collect();
+    for ty in TensorType::ALL.into_iter().filter(|ty| ty.is_quantized()) {
+        let bytes = encoded(ty, &row, None);
+        let [old, same, halved, stretched] = visit_format(ty, Steps(&bytes[..ty.block_bytes()])).unwrap();
+        assert_eq!(same, old, "{ty}");
+        for ((old, halved), stretched) in old.iter().zip(&halved).zip(&stretched) {
+            let near = |found: f32, expected: f32, unit: f32| (found - expected).abs() <= unit + 1e-6;
+            // integer steps are no finer than a fifteenth of the largest, and round to half of that
+            assert!(near(halved.0, 0.5 * old.0, 0.04), "{ty}: {} to {}", old.0, halved.0);
+            assert!(near(halved.1, 0.5 * old.1, 0.04), "{ty}: {} to {}", old.1, halved.1);
+            assert!(near(stretched.0, 2.0 * old.0, 1e-3 * old.0.abs()), "{ty}");
+            assert!(near(stretched.1, 2.0 * old.1, 1e-3 * old.1.abs()), "{ty}");
+        }
+    }
 }
 
 #[test]
