@@ -1,5 +1,6 @@
 //! `slmc quantize`
 
+use comfy_table::CellAlignment;
 use serde_json::json;
 use slmc_pipeline::jobs::quantize::{Prepared, QuantizeOutcome};
 
@@ -37,7 +38,11 @@ fn print_plan(prepared: &Prepared, json: bool) -> Result<(), Failure> {
         .tensors
         .iter()
         .map(|t| [t.name.clone(), t.ty.to_string(), shape(&t.shape), bytes(t.bytes), t.explanation()]);
-    println!("{}", table(["tensor", "type", "shape", "size", "why"], rows));
+    let mut table = table(["tensor", "type", "shape", "size", "why"], rows);
+    if let Some(why) = table.column_mut(4) {
+        why.set_cell_alignment(CellAlignment::Left);
+    }
+    println!("{table}");
     println!(
         "{} {}: {} tensors, {:.3} bits per weight, file of {} ({} bytes) from {}",
         plan.method,
