@@ -88,19 +88,23 @@ fn perplexity(tools: &Tools, model: &Path) -> std::process::Command {
     command
 }
 
+/// llama-perplexity's lines now and then run into each other; then it is asked again.
 fn score(tools: &Tools, file: &Path, logits: &Path) -> Result<Score, String> {
-    let said =
-        command::run(perplexity(tools, file).arg("--kl-divergence-base").arg(logits).arg("--kl-divergence"))?;
-    let said = [said.stdout.as_str(), said.stderr.as_str()].concat();
-    let value = |label: &str| {
-        let line = said.lines().find(|line| line.contains(label))?;
-        line.split_once(':')?.1.split_whitespace().next()?.parse::<f64>().ok()
-    };
-    let all = (value("Mean PPL(Q)  "), value("Mean    KLD"), value("Same top p:"));
-    let (Some(perplexity), Some(kl), Some(top1)) = all else {
-        return Err("llama-perplexity printed no statistics".into());
-    };
-    Ok(Score { perplexity, kl, top1 })
+    for _ in 0..3 {
+        let said = command::run(
+            perplexity(tools, file).arg("--kl-divergence-base").arg(logits).arg("--kl-divergence"),
+        )?;
+        let said = [said.stdout.as_str(), said.stderr.as_str()].concat();
+        let value = |label: &str| {
+            let line = said.lines().find(|line| line.contains(label))?;
+            line.split_once(':')?.1.split_whitespace().next()?.parse::<f64>().ok()
+        };
+        let all = (value("Mean PPL(Q)  "), value("Mean    KLD"), value("Same top p:"));
+        if let (Some(perplexity), Some(kl), Some(top1)) = all {
+            return Ok(Score { perplexity, kl, top1 });
+        }
+    }
+    Err("llama-perplexity printed no statistics".into())
 }
 
 fn own_score(tools: &Tools, file: &Path, base: &Path, text: &Path) -> Result<Score, String> {
