@@ -19,6 +19,7 @@ pub mod loss;
 mod method;
 pub mod mix;
 pub mod plan;
+mod product;
 pub mod rtn;
 
 pub use error::QuantError;

@@ -3,8 +3,9 @@
 //! Right-looking and blocked (Golub and Van Loan, "Matrix Computations", 4th edition, algorithm 4.2.4): almost all work is in
 //! the products that update what is behind a block, and each of those is computed by one thread.
 
-use gemm::Parallelism;
 use rayon::prelude::*;
+
+use crate::product::{Onto, View, product};
 
 /// Columns factored at a time.
 const BLOCK: usize = 128;
@@ -31,7 +32,9 @@ pub(super) fn cholesky(matrix: &mut [f32], n: usize) -> bool {
             let count = rows.len() / n;
             let begin = task * TASK_ROWS;
             // columns up to the diagonal of the last of these rows
-            subtract_product(rows, n, first + width, count, begin + count, &panel, begin, width);
+            let own = View::new(&panel[begin * width..], count, width, width);
+            let others = View::new(&panel, begin + count, width, width).transposed();
+            product(&mut rows[first + width..], n, Onto::Itself, -1.0, own, others);
         });
     }
     true
@@ -68,47 +71,6 @@ fn solve(lower: &[f64], row: &mut [f32]) {
         x[j] = (f64::from(row[j]) - products) / lower[j * width + j];
     }
     row.iter_mut().zip(x).for_each(|(row, x)| *row = x as f32);
-}
-
-/// rows\[.., column..column + columns\] −= P\[begin..\] P\[..columns\]ᵀ with P = `panel`, `[.., width]`.
-#[allow(clippy::too_many_arguments)] // one product, spelled out
-fn subtract_product(
-    rows: &mut [f32],
-    n: usize,
-    column: usize,
-    count: usize,
-    columns: usize,
-    panel: &[f32],
-    begin: usize,
-    width: usize,
-) {
-    assert!(rows.len() == count * n && column + columns <= n);
-    assert!(panel.len() >= (begin + count) * width && panel.len() >= columns * width);
-    // SAFETY: dst element (i, j) is rows[i · n + column + j], lhs (i, k) panel[(begin + i) · width + k], rhs (k, j)
-    // panel[j · width + k], all inside by the assertions; `rows` is borrowed alone.
-    unsafe {
-        gemm::gemm(
-            count,
-            columns,
-            width,
-            rows.as_mut_ptr().add(column),
-            1,
-            n as isize,
-            true,
-            panel.as_ptr().add(begin * width),
-            1,
-            width as isize,
-            panel.as_ptr(),
-            width as isize,
-            1,
-            1.0,
-            -1.0,
-            false,
-            false,
-            false,
-            Parallelism::None,
-        );
-    }
 }
 
 #[cfg(test)]

@@ -8,8 +8,7 @@
 
 use slmc_gguf::blocks::{BlockFormat, Step};
 
-use super::product::accumulate;
-use super::tile::{BLOCK, Lanes, ROWS, Tile};
+use super::tile::{BLOCK, Lanes, ROWS, Tile, accumulate};
 
 /// Working space: G = E H of all columns, and what a block's values changed by.
 pub struct Descent {
@@ -40,15 +39,7 @@ impl Descent {
             for first in (0..columns).step_by(BLOCK) {
                 let width = BLOCK.min(columns - first);
                 self.change[..width].fill([0.0; ROWS]);
-                for block in first / N..(first + width) / N {
-                    self.choose_codes(tile, hessian, block, first, width);
-                }
-                for block in first / N..(first + width) / N {
-                    for sub_block in 0..N / F::SUB_BLOCK {
-                        self.refit_step(tile, hessian, block, sub_block, first, width);
-                    }
-                    self.stretch(tile, hessian, block, first, width);
-                }
+                Window { descent: &mut *self, tile: &mut *tile, hessian, first, width }.improve();
                 let (before, rest) = self.gradient.split_at_mut(first);
                 let change = &self.change[..width];
                 accumulate(before, hessian, columns, first, 0, change);
@@ -56,28 +47,52 @@ impl Descent {
             }
         }
     }
+}
 
-    /// Chooses the codes of one format block again; keeps G right within the columns from `first`.
+/// The columns of a tile that are at work: G is kept right within them.
+struct Window<'a, F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize> {
+    descent: &'a mut Descent,
+    tile: &'a mut Tile<F, N, BYTES>,
+    hessian: &'a [f32],
+    first: usize,
+    width: usize,
+}
+
+impl<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize> Window<'_, F, N, BYTES> {
+    /// All codes, then all steps.
     #[inline(always)]
-    fn choose_codes<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize>(
-        &mut self,
-        tile: &mut Tile<F, N, BYTES>,
-        hessian: &[f32],
-        block: usize,
-        first: usize,
-        width: usize,
-    ) {
-        let columns = tile.weights.len();
-        let steps = tile.steps(block);
+    fn improve(&mut self) {
+        let blocks = self.first / N..(self.first + self.width) / N;
+        for block in blocks.clone() {
+            self.choose_codes(block);
+        }
+        for block in blocks {
+            for sub_block in 0..N / F::SUB_BLOCK {
+                self.refit_step(block, sub_block);
+            }
+            self.stretch(block);
+        }
+    }
+
+    /// The row of H that belongs to a column.
+    #[inline(always)]
+    fn hessian_row(&self, column: usize) -> &[f32] {
+        let columns = self.tile.weights.len();
+        &self.hessian[column * columns..][..columns]
+    }
+
+    /// Chooses the codes of one format block again.
+    #[inline(always)]
+    fn choose_codes(&mut self, block: usize) {
+        let steps = self.tile.steps(block);
         for k in 0..N {
             let column = block * N + k;
             let s = k / F::SUB_BLOCK;
             let (size, offset, inverse) = (&steps.sizes[s], &steps.offsets[s], &steps.inverses[s]);
-            let row = &hessian[column * columns..][..columns];
-            let curvature = 1.0 / row[column];
-            let gradient = &self.gradient[column];
+            let curvature = 1.0 / self.hessian_row(column)[column];
+            let gradient = &self.descent.gradient[column];
             let (weight, error, codes) =
-                (&tile.weights[column], &mut tile.errors[column], &mut tile.codes[column]);
+                (&self.tile.weights[column], &mut self.tile.errors[column], &mut self.tile.codes[column]);
             let mut change = [0.0; ROWS];
             for r in 0..ROWS {
                 let value = weight[r] - error[r] + gradient[r] * curvature;
@@ -88,52 +103,43 @@ impl Descent {
                 codes[r] = code;
             }
             if change.iter().any(|c| *c != 0.0) {
-                self.add(row, column, &change, first, width);
+                self.add(column, &change);
             }
         }
     }
 
     /// Chooses the step of one sub-block again, for the codes as they are.
     #[inline(always)]
-    fn refit_step<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize>(
-        &mut self,
-        tile: &mut Tile<F, N, BYTES>,
-        hessian: &[f32],
-        block: usize,
-        sub_block: usize,
-        first: usize,
-        width: usize,
-    ) {
-        let columns = tile.weights.len();
+    fn refit_step(&mut self, block: usize, sub_block: usize) {
         let begin = block * N + sub_block * F::SUB_BLOCK;
         let members = begin..begin + F::SUB_BLOCK;
         // q, H q and H 1 within the sub-block
         let mut levels = [[0.0; ROWS]; N];
-        for (level, codes) in levels.iter_mut().zip(&tile.codes[members.clone()]) {
+        for (level, codes) in levels.iter_mut().zip(&self.tile.codes[members.clone()]) {
             for r in 0..ROWS {
                 level[r] = F::LEVELS.level(codes[r]);
             }
         }
         let levels = &levels[..F::SUB_BLOCK];
-        let products = &mut self.products[..F::SUB_BLOCK];
+        let products = &mut self.descent.products[..F::SUB_BLOCK];
         products.fill([0.0; ROWS]);
-        accumulate(products, hessian, columns, begin, begin, levels);
+        accumulate(products, self.hessian, self.tile.weights.len(), begin, begin, levels);
         let (mut slope_size, mut slope_offset) = ([0.0f32; ROWS], [0.0f32; ROWS]);
         let (mut size_size, mut size_offset, mut offset_offset) = ([0.0f32; ROWS], [0.0f32; ROWS], 0.0f32);
         for (k, column) in members.clone().enumerate() {
-            let ones: f32 = hessian[column * columns..][members.clone()].iter().sum();
+            let ones: f32 = self.hessian_row(column)[members.clone()].iter().sum();
             offset_offset += ones;
             for r in 0..ROWS {
-                let gradient = self.gradient[column][r];
+                let gradient = self.descent.gradient[column][r];
                 slope_size[r] += gradient * levels[k][r];
                 slope_offset[r] += gradient;
-                size_size[r] += products[k][r] * levels[k][r];
+                size_size[r] += self.descent.products[k][r] * levels[k][r];
                 size_offset[r] += ones * levels[k][r];
             }
         }
         let (mut by_size, mut by_offset) = ([0.0f32; ROWS], [0.0f32; ROWS]);
-        for r in 0..tile.rows {
-            let scales = &mut tile.scales[block][r];
+        for r in 0..self.tile.rows {
+            let scales = &mut self.tile.scales[block][r];
             let old = F::steps(scales)[sub_block];
             let determinant = size_size[r] * offset_offset - size_offset[r] * size_offset[r];
             // A format without offsets says so by −0.0.
@@ -167,73 +173,68 @@ impl Descent {
             let mut change = [0.0; ROWS];
             for r in 0..ROWS {
                 change[r] = -(by_size[r] * levels[k][r] + by_offset[r]);
-                tile.errors[column][r] += change[r];
+                self.tile.errors[column][r] += change[r];
             }
-            self.add(&hessian[column * columns..][..columns], column, &change, first, width);
+            self.add(column, &change);
         }
     }
 
     /// Stretches the steps of one format block.
     #[inline(always)]
-    fn stretch<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize>(
-        &mut self,
-        tile: &mut Tile<F, N, BYTES>,
-        hessian: &[f32],
-        block: usize,
-        first: usize,
-        width: usize,
-    ) {
-        let columns = tile.weights.len();
+    fn stretch(&mut self, block: usize) {
         let begin = block * N;
         let mut values = [[0.0; ROWS]; N];
         for (k, value) in values.iter_mut().enumerate() {
             for r in 0..ROWS {
-                value[r] = tile.weights[begin + k][r] - tile.errors[begin + k][r];
+                value[r] = self.tile.weights[begin + k][r] - self.tile.errors[begin + k][r];
             }
         }
         // H ŵ inside the block
-        self.products[..N].fill([0.0; ROWS]);
-        accumulate(&mut self.products[..N], hessian, columns, begin, begin, &values);
+        self.descent.products[..N].fill([0.0; ROWS]);
+        let products = &mut self.descent.products[..N];
+        accumulate(products, self.hessian, self.tile.weights.len(), begin, begin, &values);
         let (mut slope, mut curvature) = ([0.0f32; ROWS], [0.0f32; ROWS]);
         for k in 0..N {
             for r in 0..ROWS {
-                slope[r] += self.gradient[begin + k][r] * values[k][r];
-                curvature[r] += self.products[k][r] * values[k][r];
+                slope[r] += self.descent.gradient[begin + k][r] * values[k][r];
+                curvature[r] += self.descent.products[k][r] * values[k][r];
             }
         }
-        for r in 0..tile.rows {
+        for r in 0..self.tile.rows {
             let factor = 1.0 + slope[r] / curvature[r];
             if factor.is_finite() && factor > 0.5 && factor < 2.0 {
-                F::stretch(&mut tile.scales[block][r], factor);
+                F::stretch(&mut self.tile.scales[block][r], factor);
             }
         }
-        let steps = tile.steps(block);
+        let steps = self.tile.steps(block);
         for k in 0..N {
             let column = begin + k;
             let s = k / F::SUB_BLOCK;
             let (size, offset) = (&steps.sizes[s], &steps.offsets[s]);
             let (weight, error, codes) =
-                (&tile.weights[column], &mut tile.errors[column], &tile.codes[column]);
+                (&self.tile.weights[column], &mut self.tile.errors[column], &self.tile.codes[column]);
             let mut change = [0.0; ROWS];
-            for r in 0..tile.rows {
+            for r in 0..self.tile.rows {
                 let new = weight[r] - (size[r] * F::LEVELS.level(codes[r]) + offset[r]);
                 change[r] = new - error[r];
                 error[r] = new;
             }
-            self.add(&hessian[column * columns..][..columns], column, &change, first, width);
+            self.add(column, &change);
         }
     }
 
-    /// Notes that a column's error changed, here and in G of the columns from `first`.
+    /// Notes that a column's error changed, here and in G of the window.
     #[inline(always)]
-    fn add(&mut self, row: &[f32], column: usize, change: &Lanes, first: usize, width: usize) {
-        let gradients = self.gradient[first..first + width].iter_mut();
-        for (gradient, h) in gradients.zip(&row[first..first + width]) {
+    fn add(&mut self, column: usize, change: &Lanes) {
+        let members = self.first..self.first + self.width;
+        let columns = self.tile.weights.len();
+        let row = &self.hessian[column * columns..][..columns];
+        for (gradient, h) in self.descent.gradient[members.clone()].iter_mut().zip(&row[members]) {
             for r in 0..ROWS {
                 gradient[r] += change[r] * h;
             }
         }
-        for (sum, c) in self.change[column - first].iter_mut().zip(change) {
+        for (sum, c) in self.descent.change[column - self.first].iter_mut().zip(change) {
             *sum += c;
         }
     }

@@ -3,8 +3,7 @@
 use slmc_gguf::blocks::{BlockFormat, Importance};
 
 use super::FeedbackFactor;
-use super::product::accumulate;
-use super::tile::{BLOCK, Lanes, ROWS, Tile};
+use super::tile::{BLOCK, Lanes, ROWS, Tile, accumulate};
 
 /// Columns inside which errors are fed forward one column at a time; divides every block length.
 const STEP: usize = 32;

@@ -14,7 +14,6 @@ mod cholesky;
 mod descent;
 mod factor;
 mod feedback;
-mod product;
 mod round;
 mod tile;
 

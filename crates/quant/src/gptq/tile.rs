@@ -2,6 +2,8 @@
 
 use slmc_gguf::blocks::{BlockFormat, MAX_SUB_BLOCKS};
 
+use crate::product::{Onto, View, product};
+
 /// Rows of a tile: the lanes of every vector operation.
 pub const ROWS: usize = 64;
 
@@ -84,4 +86,26 @@ impl<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize> Tile<F, N, BY
             }
         }
     }
+}
+
+/// targets\[i\] += Σ_j M\[source + j, column + i\] · values\[j\], where M is `[n, n]`, row-major; on the calling thread.
+///
+/// # Panics
+/// If the rows and columns named are not those of M.
+pub fn accumulate(
+    targets: &mut [Lanes],
+    matrix: &[f32],
+    n: usize,
+    source: usize,
+    column: usize,
+    values: &[Lanes],
+) {
+    let (m, k) = (targets.len(), values.len());
+    if m == 0 || k == 0 {
+        return;
+    }
+    assert!(source + k <= n && column + m <= n);
+    let coefficients = View::new(&matrix[source * n + column..], k, m, n).transposed();
+    let values = View::new(values.as_flattened(), k, ROWS, ROWS);
+    product(targets.as_flattened_mut(), ROWS, Onto::Itself, 1.0, coefficients, values);
 }

@@ -1,12 +1,10 @@
 //! What rounding loses: in the weights, and in the outputs of the linear map they stand for.
 
-mod product;
-
 use rayon::prelude::*;
 
 use crate::QuantError;
 use crate::error::{check_length, count_rows};
-use product::multiply_transposed;
+use crate::product::{Onto, View, product};
 
 /// Rows that one task multiplies: enough to spread the packing of the other factor, few enough to keep buffers small.
 const TASK_ROWS: usize = 128;
@@ -154,4 +152,10 @@ pub fn relative_output_error(
 
 fn ratio_of_norms(error: f64, energy: f64) -> f64 {
     if error == 0.0 { 0.0 } else { (error / energy).sqrt() }
+}
+
+/// out = A Bᵀ: `a` is `[m, k]`, `b` `[n, k]`, `out` `[m, n]`.
+fn multiply_transposed(a: &[f32], b: &[f32], k: usize, out: &mut [f32]) {
+    let (m, n) = (a.len() / k, b.len() / k);
+    product(out, n, Onto::Zero, 1.0, View::new(a, m, k, k), View::new(b, n, k, k).transposed());
 }
