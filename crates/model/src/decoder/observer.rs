@@ -1,6 +1,7 @@
 //! Looking at what goes into linear layers.
 
 use std::error::Error;
+use std::fmt;
 
 /// The inputs of a block's linear layers. Layers that share their input are seen once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -18,6 +19,23 @@ pub enum LinearInput {
 impl LinearInput {
     /// Every input, in the order a block computes them.
     pub const ALL: [LinearInput; 4] = [Self::Attention, Self::Output, Self::Mlp, Self::Down];
+
+    /// Its position in [`LinearInput::ALL`].
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl fmt::Display for LinearInput {
+    /// The layers it goes into.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Attention => "query, key and value",
+            Self::Output => "attention output",
+            Self::Mlp => "gate and up",
+            Self::Down => "down",
+        })
+    }
 }
 
 /// Sees the inputs of a block's linear layers while it runs.

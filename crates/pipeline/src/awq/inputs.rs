@@ -94,12 +94,13 @@ impl BlockInputs {
 }
 
 fn position(group: GroupKind) -> usize {
-    match group {
-        GroupKind::AttentionInput => 0,
-        GroupKind::AttentionOutput => 1,
-        GroupKind::FeedForwardInput => 2,
-        GroupKind::FeedForwardDown => 3,
-    }
+    let input = match group {
+        GroupKind::AttentionInput => LinearInput::Attention,
+        GroupKind::AttentionOutput => LinearInput::Output,
+        GroupKind::FeedForwardInput => LinearInput::Mlp,
+        GroupKind::FeedForwardDown => LinearInput::Down,
+    };
+    input.index()
 }
 
 struct Observer {
@@ -116,15 +117,10 @@ impl LinearObserver for Observer {
         x: &[f32],
         d_in: usize,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let (position, what) = match input {
-            LinearInput::Attention => (0, "query, key and value"),
-            LinearInput::Output => (1, "attention output"),
-            LinearInput::Mlp => (2, "gate and up"),
-            LinearInput::Down => (3, "down"),
-        };
+        let position = input.index();
         let layer = self.layer;
         self.collectors[position]
-            .get_or_insert_with(|| Collector::new(d_in, &format!("block {layer}, {what}")))
+            .get_or_insert_with(|| Collector::new(d_in, &format!("block {layer}, {input}")))
             .add(x)?;
         if self.keep {
             self.samples[position].extend_from_slice(x);

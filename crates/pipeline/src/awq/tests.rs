@@ -7,12 +7,12 @@ use slmc_calibration::TextSource;
 use slmc_checkpoint::Checkpoint;
 use slmc_gguf::container::{GgufFile, Layout, Writer};
 use slmc_model::{CheckpointSource, Device, WeightSource};
-use slmc_quant::mix::{Mix, ModelFacts};
-use slmc_quant::{Method, Plan, PlanRequest};
+use slmc_quant::{Method, Mix, Plan, PlanRequest};
 
 use super::calibrate;
 use crate::export::{ExportTensor, RowReader, export_tensors, metadata, write_tensors};
 use crate::jobs::evaluate::{EvaluateSettings, Measure, evaluate};
+use crate::jobs::quantize::model_facts;
 use crate::model_file::ModelFile;
 use crate::progress::Silent;
 use crate::rescaling::Rescaling;
@@ -36,15 +36,8 @@ impl Original {
     }
 
     fn plan(&self, mix: Mix, method: Method) -> Plan {
-        let config = self.source.config();
-        let model = ModelFacts {
-            architecture: config.arch.gguf_architecture.to_owned(),
-            num_hidden_layers: config.num_hidden_layers,
-            num_attention_heads: config.num_attention_heads,
-            num_key_value_heads: config.num_key_value_heads,
-        };
         let facts: Vec<_> = self.tensors.iter().map(ExportTensor::facts).collect();
-        Plan::new(&model, &facts, &PlanRequest::new(mix, method)).unwrap()
+        Plan::new(&model_facts(self.source.config()), &facts, &PlanRequest::new(mix, method)).unwrap()
     }
 
     /// Writes the rescaled weights in full precision.

@@ -46,8 +46,8 @@ struct Squares {
     weight: f64,
 }
 
-/// Writes all tensors as planned but those that `done` reports on; reports on all, in the plan's order. `importance` holds, by GGUF name, the weights of each column's squared error (`[d_in]`);
-/// tensors without an entry are rounded plainly. The bytes do not depend on the number of threads.
+/// Writes all tensors as planned but those that `done` reports on; reports on all, in the plan's order. `importance` holds, by
+/// GGUF name, the weights of each column's squared error (`[d_in]`); tensors without an entry are rounded plainly. The bytes do not depend on the number of threads.
 ///
 /// # Errors
 /// Reading, rounding or writing fails; the user cancels.

@@ -36,26 +36,14 @@ impl BlockHessians {
     /// # Errors
     /// The Hessian cannot be factored.
     pub fn factor(&mut self, input: LinearInput, damping: f64) -> Result<FeedbackFactor, PipelineError> {
-        let moment = self.moments[position(input)].take().expect("every block observes its four inputs");
+        let moment = self.moments[input.index()].take().expect("every block observes its four inputs");
         let (columns, hessian) = (moment.d_in(), moment.hessian());
         drop(moment);
-        FeedbackFactor::new(hessian, columns, damping)
-            .map_err(|source| PipelineError::Rounding { tensor: describe(self.layer, input), source })
+        FeedbackFactor::new(hessian, columns, damping).map_err(|source| PipelineError::Rounding {
+            tensor: format!("block {}, {input}", self.layer),
+            source,
+        })
     }
-}
-
-fn position(input: LinearInput) -> usize {
-    LinearInput::ALL.iter().position(|i| *i == input).expect("all are listed")
-}
-
-fn describe(layer: usize, input: LinearInput) -> String {
-    let what = match input {
-        LinearInput::Attention => "query, key and value",
-        LinearInput::Output => "attention output",
-        LinearInput::Mlp => "gate and up",
-        LinearInput::Down => "down",
-    };
-    format!("block {layer}, {what}")
 }
 
 impl LinearObserver for BlockHessians {
@@ -66,8 +54,8 @@ impl LinearObserver for BlockHessians {
         d_in: usize,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let layer = self.layer;
-        self.moments[position(input)]
-            .get_or_insert_with(|| SecondMoment::new(describe(layer, input), d_in))
+        self.moments[input.index()]
+            .get_or_insert_with(|| SecondMoment::new(format!("block {layer}, {input}"), d_in))
             .add(x)?;
         Ok(())
     }

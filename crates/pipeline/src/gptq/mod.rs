@@ -50,6 +50,14 @@ pub fn quantize(
         let mut hessians = BlockHessians::collect(layer, block, hidden, context)?;
         for (input, roles) in SHARED {
             let factor = hessians.factor(input, DAMPING)?;
+            let damping = factor.damping();
+            if damping.raised > 0 {
+                reporter.warn(&format!(
+                    "block {layer}, {input}: the Hessian could be factored only with {} of its diagonal's median added; more \
+                     calibration text would help",
+                    damping.relative
+                ));
+            }
             for &role in roles {
                 let (report, values) = rounder.round_linear(layer, role, &factor)?;
                 block.set_weight(role, values)?;

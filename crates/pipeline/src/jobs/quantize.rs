@@ -286,7 +286,7 @@ fn summary(names: &[String]) -> String {
     if names.len() > SHOWN { format!("{shown}, …") } else { shown }
 }
 
-fn model_facts(config: &ModelConfig) -> ModelFacts {
+pub(crate) fn model_facts(config: &ModelConfig) -> ModelFacts {
     ModelFacts {
         architecture: config.arch.gguf_architecture.to_owned(),
         num_hidden_layers: config.num_hidden_layers,
