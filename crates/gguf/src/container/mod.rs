@@ -29,6 +29,7 @@ pub use layout::Layout;
 pub use metadata::{FromValue, Metadata, MetadataError};
 pub use parse::Header;
 pub use reader::GgufFile;
+pub(crate) use reader::map_file;
 pub use tensor_info::TensorInfo;
 pub use value::{Array, Strings, Value, ValueType};
 pub use writer::Writer;

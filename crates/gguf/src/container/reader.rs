@@ -29,14 +29,7 @@ impl GgufFile {
     /// The file cannot be opened or mapped, or is no sound GGUF.
     pub fn open(path: &Path) -> Result<Self, ContainerError> {
         let path = path.to_owned();
-        let open = |error| ContainerError::Open { path: path.clone(), error };
-        let file = File::open(&path).map_err(open)?;
-        if !file.metadata().map_err(open)?.is_file() {
-            return Err(ContainerError::NotAFile { path });
-        }
-        // SAFETY: the map is read-only, and every access is bounds-checked against its length. A file changed by others
-        // meanwhile can show torn data, which the readers of the bytes must stand anyway.
-        let map = unsafe { Mmap::map(&file) }.map_err(open)?;
+        let map = map_file(&path)?;
         let header =
             Header::parse(&map).map_err(|error| ContainerError::Malformed { path: path.clone(), error })?;
         let index = header.tensors.iter().enumerate().map(|(at, t)| (t.name.clone(), at)).collect();
@@ -115,4 +108,19 @@ impl GgufFile {
     fn span(&self, tensor: &TensorInfo) -> (usize, usize) {
         ((self.header.data_offset + tensor.offset) as usize, tensor.byte_len())
     }
+}
+
+/// A regular file as bytes in memory, read as they are used.
+///
+/// # Errors
+/// It cannot be opened or mapped, or is no regular file.
+pub(crate) fn map_file(path: &Path) -> Result<Mmap, ContainerError> {
+    let open = |error| ContainerError::Open { path: path.to_owned(), error };
+    let file = File::open(path).map_err(open)?;
+    if !file.metadata().map_err(open)?.is_file() {
+        return Err(ContainerError::NotAFile { path: path.to_owned() });
+    }
+    // SAFETY: the map is read-only, and every access is bounds-checked against its length. A file changed by others
+    // meanwhile can show torn data, which the readers of the bytes must stand anyway.
+    unsafe { Mmap::map(&file) }.map_err(open)
 }
