@@ -45,6 +45,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Inspect(args) => commands::inspect::run(args, &resolver, json),
         Command::Convert(args) => commands::convert::run(args, &resolver, &terminal, json),
         Command::Quantize(args) => commands::quantize::run(args, &resolver, &terminal, json),
+        Command::Imatrix(args) => commands::imatrix::run(args, &resolver, &terminal, json),
         Command::Eval(args) => commands::eval::run(args, &resolver, &terminal, json),
     }
 }

@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use slmc_pipeline::jobs::evaluate::{EvaluateSettings, Measure};
+use slmc_pipeline::jobs::imatrix::ImatrixSettings;
 use slmc_pipeline::jobs::quantize::{
     BatchOptions, Device, Effort, Method, Mix, QuantizeSettings, TextSource,
 };
 
 use crate::args::convert::Convert;
 use crate::args::eval::Eval;
+use crate::args::imatrix::Imatrix;
 use crate::args::quantize::Quantize;
 use crate::failure::Failure;
 use crate::settings::{FILE_NAME, Settings};
@@ -41,9 +43,12 @@ impl Resolver {
 
     pub fn quantize(&self, args: &Quantize) -> Result<QuantizeSettings, Failure> {
         let file = &self.settings.quantize;
-        let calibration = &self.settings.calibration;
         let model = self.model(args.model.as_deref())?;
-        let method = parse_or("--method", args.method.as_ref().or(file.method.as_ref()), Method::Awq)?;
+        // an importance matrix on the command line beats the method in the file: others could not use it
+        let method = match (&args.method, &args.imatrix) {
+            (None, Some(_)) => Method::Imatrix,
+            (typed, _) => parse_or("--method", typed.as_ref().or(file.method.as_ref()), Method::Awq)?,
+        };
         let mix = mix(args, &self.settings)?;
         let measure = match args.no_eval {
             true => None,
@@ -57,23 +62,9 @@ impl Resolver {
             mix,
             overrides: parse_all("--tensor-type", &args.tensor_type, &file.tensor_type)?,
             keep: parse_all("--keep", &args.keep, &file.keep)?,
-            calibration: if args.calibration.is_empty() {
-                calibration.files.clone()
-            } else {
-                args.calibration.clone()
-            },
-            batches: BatchOptions {
-                samples: args
-                    .samples
-                    .or(calibration.samples)
-                    .map_or(BatchOptions::default().samples, |n| n as usize),
-                seq_len: args
-                    .seq_len
-                    .or(calibration.seq_len)
-                    .map_or(BatchOptions::default().seq_len, |n| n as usize),
-                seed: args.seed.or(calibration.seed).unwrap_or_default(),
-                ..BatchOptions::default()
-            },
+            imatrix: args.imatrix.clone(),
+            calibration: self.calibration(&args.calibration),
+            batches: self.batches(args.samples, args.seq_len, args.seed),
             device: self.device(args.device.as_deref())?,
             pre: args.pre.clone().or_else(|| file.pre.clone()),
             output,
@@ -102,6 +93,7 @@ impl Resolver {
             mix,
             overrides: Vec::new(),
             keep: Vec::new(),
+            imatrix: None,
             calibration: Vec::new(),
             batches: BatchOptions::default(),
             device: Device::Cpu,
@@ -118,6 +110,36 @@ impl Resolver {
             base: args.base.clone(),
             measure: self.measure(args.text.as_ref(), args.n_ctx, args.windows, device)?,
         })
+    }
+
+    pub fn imatrix(&self, args: &Imatrix) -> Result<ImatrixSettings, Failure> {
+        let model = self.model(args.model.as_deref())?;
+        let output = args.output.clone().unwrap_or_else(|| {
+            let named = if model.is_dir() { model.clone() } else { model.with_extension("") };
+            in_working_directory(&named, ".imatrix.gguf")
+        });
+        Ok(ImatrixSettings {
+            calibration: self.calibration(&args.calibration),
+            batches: self.batches(args.samples, args.seq_len, args.seed),
+            all: args.all,
+            device: self.device(args.device.as_deref())?,
+            output,
+            model,
+        })
+    }
+
+    fn calibration(&self, typed: &[TextSource]) -> Vec<TextSource> {
+        if typed.is_empty() { self.settings.calibration.files.clone() } else { typed.to_vec() }
+    }
+
+    fn batches(&self, samples: Option<u32>, seq_len: Option<u32>, seed: Option<u64>) -> BatchOptions {
+        let (file, default) = (&self.settings.calibration, BatchOptions::default());
+        BatchOptions {
+            samples: samples.or(file.samples).map_or(default.samples, |n| n as usize),
+            seq_len: seq_len.or(file.seq_len).map_or(default.seq_len, |n| n as usize),
+            seed: seed.or(file.seed).unwrap_or_default(),
+            ..default
+        }
     }
 
     fn measure(
@@ -156,9 +178,14 @@ fn mix(args: &Quantize, settings: &Settings) -> Result<Mix, Failure> {
 
 /// `NAME-SUFFIX.gguf` in the working directory.
 fn default_output(model: &Path, suffix: &str) -> PathBuf {
+    in_working_directory(model, &format!("-{suffix}.gguf"))
+}
+
+/// The model's name and `ending`, in the working directory.
+fn in_working_directory(model: &Path, ending: &str) -> PathBuf {
     let model = model.canonicalize().unwrap_or_else(|_| model.to_path_buf());
     let name = model.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy());
-    PathBuf::from(format!("{name}-{suffix}.gguf"))
+    PathBuf::from(format!("{name}{ending}"))
 }
 
 fn parse<T: FromStr<Err: Display>>(option: &str, value: &str) -> Result<T, Failure> {

@@ -2,6 +2,7 @@
 
 pub mod convert;
 pub mod eval;
+pub mod imatrix;
 pub mod inspect;
 pub mod quantize;
 
@@ -25,6 +26,7 @@ Examples:
   slmc quantize --method awq --bits 4           the model of slmc.toml to a 4-bit GGUF file
   slmc quantize MODEL --type q5_k_m --dry-run   every tensor's type and the exact file size, nothing written
   slmc convert MODEL --dtype f16                an unquantized GGUF file
+  slmc imatrix MODEL --calibration t.txt        an importance matrix, for llama-quantize and slmc quantize
   slmc eval out.gguf --base MODEL --text t.txt  perplexity, and KL divergence from the original
 
 Settings that stay the same can stand in slmc.toml in the working directory; flags win over it.
@@ -59,5 +61,6 @@ pub enum Command {
     Inspect(inspect::Inspect),
     Convert(convert::Convert),
     Quantize(quantize::Quantize),
+    Imatrix(imatrix::Imatrix),
     Eval(eval::Eval),
 }

@@ -24,11 +24,12 @@ Examples:
   slmc quantize MODEL --method rtn --type q6_k --output model-q6_k.gguf
   slmc quantize MODEL --bits 4 --tensor-type 'attn_v=q6_k' --keep 'blk\\.0\\.'
   slmc quantize MODEL --bits 4 --calibration chats.jsonl --samples 64
+  slmc quantize MODEL --bits 4 --imatrix model.imatrix.gguf
   slmc quantize MODEL --type q3_k_m --dry-run")]
 pub struct Quantize {
     /// Checkpoint directory [default: `model` of slmc.toml]
     pub model: Option<PathBuf>,
-    /// How values are chosen: rtn, imatrix, awq, gptq or awq+gptq [default: awq]
+    /// How values are chosen: rtn, imatrix, awq, gptq or awq+gptq [default: awq; imatrix with --imatrix]
     #[arg(long, value_name = "METHOD")]
     pub method: Option<String>,
     /// How long gptq looks for better values: fast, balanced or best [default: balanced]
@@ -50,6 +51,10 @@ pub struct Quantize {
     /// (bundled:english,korean,code,mathematics,dialogue); repeatable [default: bundled]
     #[arg(long, value_name = "FILE")]
     pub calibration: Vec<TextSource>,
+    /// Importance matrix to take instead of calibrating: a file of `slmc imatrix` or llama-imatrix (GGUF or .dat); makes
+    /// imatrix the default method
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["calibration", "samples", "seq_len", "seed"])]
+    pub imatrix: Option<PathBuf>,
     /// Calibration samples [default: 128]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub samples: Option<u32>,

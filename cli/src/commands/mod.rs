@@ -2,6 +2,7 @@
 
 pub mod convert;
 pub mod eval;
+pub mod imatrix;
 pub mod inspect;
 pub mod quantize;
 
@@ -18,10 +19,10 @@ fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A job's error as a failure of the command: a wrong pattern is wrong usage, everything else is failed work.
+/// A job's error as a failure of the command: a wrong pattern, or options that do not go together, are wrong usage, everything else is failed work.
 fn failure(error: PipelineError) -> Failure {
     let mut failure = Failure::from_error(&error);
-    if matches!(error, PipelineError::Plan(_)) {
+    if matches!(error, PipelineError::Plan(_) | PipelineError::ImatrixMethod { .. }) {
         failure.code = 2;
     }
     failure

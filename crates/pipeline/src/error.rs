@@ -37,6 +37,40 @@ pub enum PipelineError {
         /// What is wrong with it.
         source: slmc_gguf::vocabulary::VocabularyError,
     },
+    /// An importance matrix cannot be read or written.
+    #[error(transparent)]
+    Imatrix(#[from] slmc_gguf::imatrix::ImatrixError),
+    /// An importance matrix does not fit the model.
+    #[error(
+        "{path}, tensor {tensor}: found {found}, expected {expected}; make an importance matrix of this very model (slmc imatrix), \
+         or leave the tensor unquantized (--keep)"
+    )]
+    Importance {
+        /// The importance matrix.
+        path: PathBuf,
+        /// GGUF name.
+        tensor: String,
+        /// What the file has for it.
+        found: String,
+        /// What it should have.
+        expected: String,
+    },
+    /// Sums of squares that an importance matrix cannot hold.
+    #[error("inputs of tensor {tensor}: {source}")]
+    ImportanceEntry {
+        /// GGUF name.
+        tensor: String,
+        /// Why.
+        source: slmc_gguf::imatrix::EntryError,
+    },
+    /// The method cannot work from an importance matrix.
+    #[error("--imatrix with method {method}: {reason}; leave out --imatrix, or use method imatrix")]
+    ImatrixMethod {
+        /// The method.
+        method: slmc_quant::Method,
+        /// Why not.
+        reason: &'static str,
+    },
     /// The model cannot be loaded or run.
     #[error(transparent)]
     Model(#[from] slmc_model::ModelError),

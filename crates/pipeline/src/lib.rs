@@ -5,12 +5,15 @@
 //! methods leave only vectors behind ([`rescaling`]), so transforming and rounding compose.
 
 pub mod awq;
+pub mod batches;
 mod error;
 pub mod export;
 pub mod gptq;
+pub mod imatrix;
 pub mod jobs;
 pub mod memory;
 pub mod model_file;
+pub mod moments;
 pub mod progress;
 pub mod rescaling;
 pub mod walker;

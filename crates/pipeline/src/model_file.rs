@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use slmc_calibration::Tokenizer;
+use slmc_calibration::{ChatTemplate, Tokenizer};
 use slmc_checkpoint::Checkpoint;
 use slmc_gguf::container::GgufFile;
 use slmc_gguf::vocabulary::Vocabulary;
@@ -97,6 +97,27 @@ impl ModelFile {
                 Tokenizer::from_json(&json, file.path())?
             }
         })
+    }
+
+    /// The chat template with the special tokens it names, where the model has one.
+    ///
+    /// # Errors
+    /// A tokenizer configuration or vocabulary that cannot be read; a template that is broken.
+    pub fn chat_template(&self, vocab_size: usize) -> Result<Option<ChatTemplate>, PipelineError> {
+        let (source, tokens) = match self {
+            Self::Checkpoint(checkpoint) => (checkpoint.chat_template()?, checkpoint.tokenizer_config()?),
+            Self::Gguf(_) => {
+                let vocabulary = self.vocabulary(vocab_size, None)?;
+                let text = |id: Option<u32>| vocabulary.tokens().get(id? as usize);
+                let ids = vocabulary.special();
+                let tokens = serde_json::json!({
+                    "bos_token": text(ids.bos), "eos_token": text(ids.eos),
+                    "unk_token": text(ids.unk), "pad_token": text(ids.pad),
+                });
+                (vocabulary.chat_templates().default.clone(), Some(tokens))
+            }
+        };
+        Ok(source.map(|source| ChatTemplate::new(&source, tokens.as_ref())).transpose()?)
     }
 
     /// Where it is.

@@ -147,6 +147,7 @@ pub fn quantize(model: &Path, mix: Mix, pre: Option<&str>) -> PathBuf {
         mix,
         overrides: Vec::new(),
         keep: Vec::new(),
+        imatrix: None,
         calibration: Vec::new(),
         batches: Default::default(),
         device: slmc_model::Device::Cpu,

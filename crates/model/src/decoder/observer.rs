@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::fmt;
 
+use crate::arch::Role;
+
 /// The inputs of a block's linear layers. Layers that share their input are seen once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum LinearInput {
@@ -23,6 +25,16 @@ impl LinearInput {
     /// Its position in [`LinearInput::ALL`].
     pub const fn index(self) -> usize {
         self as usize
+    }
+
+    /// The linear layers that it goes into.
+    pub const fn roles(self) -> &'static [Role] {
+        match self {
+            Self::Attention => &[Role::Query, Role::Key, Role::Value],
+            Self::Output => &[Role::Output],
+            Self::Mlp => &[Role::Gate, Role::Up],
+            Self::Down => &[Role::Down],
+        }
     }
 }
 

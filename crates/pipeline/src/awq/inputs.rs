@@ -5,6 +5,7 @@ use slmc_model::{Block, Context, LinearInput, LinearObserver};
 use slmc_quant::awq::GroupKind;
 
 use crate::PipelineError;
+use crate::moments::BlockMoments;
 use crate::walker::HiddenStates;
 
 /// Tokens on which candidates are compared. The first sequences are taken: the seed has shuffled them.
@@ -19,28 +20,9 @@ pub struct ColumnStatistics {
     pub second_moments: Vec<f32>,
 }
 
-/// Gathers [`ColumnStatistics`], in f64.
-pub struct Collector {
-    moments: ColumnMoments,
-}
-
-impl Collector {
-    /// For inputs of `d_in` columns; `name` is what an error calls them.
-    pub fn new(d_in: usize, name: &str) -> Self {
-        Self { moments: ColumnMoments::new(name, d_in) }
-    }
-
-    /// Adds inputs `[tokens, d_in]`.
-    ///
-    /// # Errors
-    /// NaN or infinity among them.
-    pub fn add(&mut self, x: &[f32]) -> Result<(), PipelineError> {
-        Ok(self.moments.add(x)?)
-    }
-
-    /// The means.
-    pub fn finish(&self) -> ColumnStatistics {
-        ColumnStatistics { mean_abs: self.moments.mean_abs(), second_moments: self.moments.second_moments() }
+impl From<ColumnMoments> for ColumnStatistics {
+    fn from(moments: ColumnMoments) -> Self {
+        Self { mean_abs: moments.mean_abs(), second_moments: moments.second_moments() }
     }
 }
 
@@ -66,7 +48,7 @@ impl BlockInputs {
         context: &Context,
     ) -> Result<Self, PipelineError> {
         let mut observer =
-            Observer { layer, collectors: Default::default(), samples: Default::default(), keep: false };
+            Observer { moments: BlockMoments::new(layer), samples: Default::default(), keep: false };
         let (mut sequences, mut seq_len) = (0, 0);
         for states in hidden.iter_mut() {
             let [batch, length, _] = states.dims();
@@ -77,8 +59,7 @@ impl BlockInputs {
             }
             *states = block.forward(states.clone(), context, &mut observer)?;
         }
-        let statistics =
-            observer.collectors.map(|c| c.expect("every block observes its four inputs").finish());
+        let statistics = observer.moments.finish().map(ColumnStatistics::from);
         Ok(Self { statistics, samples: observer.samples, sequences, seq_len })
     }
 
@@ -104,8 +85,7 @@ fn position(group: GroupKind) -> usize {
 }
 
 struct Observer {
-    layer: usize,
-    collectors: [Option<Collector>; 4],
+    moments: BlockMoments,
     samples: [Vec<f32>; 4],
     keep: bool,
 }
@@ -117,13 +97,9 @@ impl LinearObserver for Observer {
         x: &[f32],
         d_in: usize,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let position = input.index();
-        let layer = self.layer;
-        self.collectors[position]
-            .get_or_insert_with(|| Collector::new(d_in, &format!("block {layer}, {input}")))
-            .add(x)?;
+        self.moments.observe(input, x, d_in)?;
         if self.keep {
-            self.samples[position].extend_from_slice(x);
+            self.samples[input.index()].extend_from_slice(x);
         }
         Ok(())
     }

@@ -11,11 +11,12 @@ mod objective;
 use std::collections::HashMap;
 
 use serde::Serialize;
-use slmc_model::{Block, Context, Device, Head, HostView, ModelError, Role, WeightSource};
+use slmc_model::{Block, Context, Device, Head, ModelError, Role, WeightSource};
 use slmc_quant::Plan;
 use slmc_quant::awq::{GroupKind, GroupedHeads, Producer, ScaleGroup, scale_groups, scaled_second_moments};
 
 use crate::PipelineError;
+use crate::moments::head_moments;
 use crate::progress::Reporter;
 use crate::rescaling::Rescaling;
 use crate::walker::{HiddenStates, walk};
@@ -155,15 +156,9 @@ impl Calibrated {
         head: &Head,
         hidden: HiddenStates,
     ) -> Result<(), PipelineError> {
-        let mut collector = inputs::Collector::new(source.config().hidden_size, "the head");
-        for states in hidden {
-            let [sequences, seq_len, width] = states.dims();
-            let normalized = head.normalize(&states.reshape([sequences * seq_len, width]));
-            collector.add(&HostView::of(&normalized))?;
-        }
         let config = source.config();
         if let Some(name) = config.arch.gguf_name(config.head()) {
-            self.importance.insert(name, collector.finish().second_moments);
+            self.importance.insert(name, head_moments(head, hidden)?.second_moments());
         }
         Ok(())
     }

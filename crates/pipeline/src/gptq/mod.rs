@@ -7,7 +7,7 @@
 mod hessians;
 mod rounder;
 
-use slmc_model::{Block, BurnDevice, Head, LinearInput, NoObserver, Role, WeightSource};
+use slmc_model::{Block, BurnDevice, Head, LinearInput, NoObserver, WeightSource};
 
 use crate::PipelineError;
 use crate::export::TensorReport;
@@ -25,14 +25,6 @@ const DAMPING: f64 = 0.1;
 /// not have.
 const HEAD_DAMPING: f64 = 1.0;
 
-/// The linear layers that share an input.
-const SHARED: [(LinearInput, &[Role]); 4] = [
-    (LinearInput::Attention, &[Role::Query, Role::Key, Role::Value]),
-    (LinearInput::Output, &[Role::Output]),
-    (LinearInput::Mlp, &[Role::Gate, Role::Up]),
-    (LinearInput::Down, &[Role::Down]),
-];
-
 /// Rounds and writes the matrices of all blocks and the head, on calibration `sequences` (token ids, all of one length).
 /// Returns what became of each; the other tensors of the file are still to be written.
 ///
@@ -48,7 +40,7 @@ pub fn quantize(
     let mut reports = Vec::new();
     let hidden = walk(source, sequences, device, reporter, |layer, block, hidden, context| {
         let mut hessians = BlockHessians::collect(layer, block, hidden, context)?;
-        for (input, roles) in SHARED {
+        for input in LinearInput::ALL {
             let factor = hessians.factor(input, DAMPING)?;
             let damping = factor.damping();
             if damping.raised > 0 {
@@ -58,7 +50,7 @@ pub fn quantize(
                     damping.relative
                 ));
             }
-            for &role in roles {
+            for &role in input.roles() {
                 let (report, values) = rounder.round_linear(layer, role, &factor)?;
                 block.set_weight(role, values)?;
                 reports.push(report);

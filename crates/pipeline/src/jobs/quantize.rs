@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 use serde_json::json;
-use slmc_calibration::{Calibration, ChatTemplate, TokenBatches};
+use slmc_calibration::TokenBatches;
 use slmc_checkpoint::Checkpoint;
 use slmc_gguf::container::{Layout, Writer};
 use slmc_gguf::vocabulary::Vocabulary;
@@ -23,10 +23,12 @@ pub use slmc_quant::{Effort, Method, Mix};
 use super::evaluate::{EvaluateOutcome, EvaluateSettings, Measure, evaluate};
 use crate::PipelineError;
 use crate::awq::{self, Calibrated, GroupReport};
+use crate::batches::{calibration_batches, warn_of_missing};
 use crate::export::{
     ExportTensor, Provenance, RowReader, TensorReport, export_tensors, metadata, write_tensors,
 };
 use crate::gptq::{self, Rounder};
+use crate::imatrix::{self, ImportanceFile};
 use crate::memory::peak_resident_bytes;
 use crate::model_file::ModelFile;
 use crate::progress::Reporter;
@@ -47,6 +49,8 @@ pub struct QuantizeSettings {
     pub overrides: Vec<TypeOverride>,
     /// Tensors kept in the checkpoint's precision.
     pub keep: Vec<Pattern>,
+    /// An importance matrix to take instead of calibrating; [`Method::Imatrix`] alone can use one.
+    pub imatrix: Option<PathBuf>,
     /// Calibration text; empty for the bundled corpus.
     pub calibration: Vec<TextSource>,
     /// Calibration samples, their length and seed.
@@ -70,6 +74,8 @@ pub struct Prepared {
     vocabulary: Vocabulary,
     name: String,
     batches: Option<TokenBatches>,
+    imatrix: Option<ImportanceFile>,
+    calibration_sha256: Option<String>,
     layout: Layout,
     /// The plan.
     pub plan: Plan,
@@ -137,12 +143,19 @@ impl Prepared {
             ..PlanRequest::new(settings.mix, settings.method)
         };
         let plan = Plan::new(&model_facts(&config), &facts, &request)?;
-        let batches = match settings.method.needs_calibration() {
-            true => Some(calibration_batches(&settings, &model, &config, &checkpoint)?),
+        let imatrix = match &settings.imatrix {
+            Some(path) => {
+                check_takes_imatrix(settings.method)?;
+                Some(ImportanceFile::open(path, &config, &plan)?)
+            }
+            None => None,
+        };
+        let batches = match settings.method.needs_calibration() && imatrix.is_none() {
+            true => Some(calibration_batches(&model, &config, &settings.calibration, &settings.batches)?),
             false => None,
         };
         let name = model.name();
-        let provenance = provenance(&settings, batches.as_ref());
+        let provenance = provenance(&settings, batches.as_ref(), imatrix.as_ref());
         let metadata = metadata(&name, &config, &vocabulary, settings.mix, &provenance);
         let planned: Vec<_> = plan.tensors.iter().map(|t| (t.name.clone(), t.shape.clone(), t.ty)).collect();
         let layout = Layout::new(metadata, planned)
@@ -156,6 +169,8 @@ impl Prepared {
             vocabulary,
             name,
             batches,
+            imatrix,
+            calibration_sha256: provenance.calibration_sha256,
             layout,
             plan,
             left_out,
@@ -216,7 +231,7 @@ impl Prepared {
             bits_per_weight: self.plan.bits_per_weight,
             seconds,
             peak_memory_bytes,
-            calibration_sha256: self.batches.map(|b| b.hash),
+            calibration_sha256: self.calibration_sha256,
             tensors,
             groups: calibrated.groups,
             evaluation,
@@ -235,21 +250,30 @@ impl Prepared {
         for note in self.vocabulary.notes() {
             reporter.warn(&note.to_string());
         }
-        if let Some(batches) = self.batches.as_ref().filter(|b| b.missing() > 0) {
+        if let Some(batches) = &self.batches {
+            warn_of_missing(batches, reporter);
+        }
+        if let Some(tensor) = self.imatrix.as_ref().and_then(|file| file.plain_head.as_ref()) {
             reporter.warn(&format!(
-                "the calibration text has {} tokens, enough for {} samples of {}; {} were asked for",
-                batches.text_tokens, batches.available, batches.seq_len, batches.requested,
+                "the importance matrix has no entry for {tensor}, which is rounded plainly; slmc imatrix writes one"
             ));
         }
     }
 
     /// Scales and importances, as far as the method needs any before the first tensor is rounded.
     fn calibrate(&self, reporter: &dyn Reporter) -> Result<Calibrated, PipelineError> {
-        let method = self.settings.method;
+        let (method, source, device) = (self.settings.method, self.source.as_ref(), self.settings.device);
+        if let Some(file) = &self.imatrix {
+            return Ok(Calibrated { importance: file.importance.clone(), ..Calibrated::default() });
+        }
         match &self.batches {
-            Some(batches) if method.rescales() || method.rounding() == Rounding::Weighted => {
-                let source = self.source.as_ref();
-                awq::calibrate(source, &batches.tokens, &self.plan, self.settings.device, reporter)
+            Some(batches) if method.rescales() => {
+                awq::calibrate(source, &batches.tokens, &self.plan, device, reporter)
+            }
+            Some(batches) if method.rounding() == Rounding::Weighted => {
+                // the same numbers as through a file
+                let entries = imatrix::gather(source, &batches.tokens, device, reporter)?;
+                Ok(Calibrated { importance: imatrix::importance(&entries), ..Calibrated::default() })
             }
             _ => Ok(Calibrated::default()),
         }
@@ -295,33 +319,26 @@ pub(crate) fn model_facts(config: &ModelConfig) -> ModelFacts {
     }
 }
 
-fn calibration_batches(
-    settings: &QuantizeSettings,
-    model: &ModelFile,
-    config: &ModelConfig,
-    checkpoint: &Checkpoint,
-) -> Result<TokenBatches, PipelineError> {
-    let tokenizer = model.tokenizer(config.vocab_size)?;
-    tokenizer.check_vocab_size(config.vocab_size)?;
-    let tokenizer_config = checkpoint.tokenizer_config()?;
-    let template = checkpoint
-        .chat_template()?
-        .map(|source| ChatTemplate::new(&source, tokenizer_config.as_ref()))
-        .transpose()?;
-    let bundled = [TextSource::default()];
-    let sources = if settings.calibration.is_empty() { &bundled[..] } else { &settings.calibration };
-    let mut text = Vec::new();
-    for source in sources {
-        text.extend(source.to_calibrate(template.as_ref())?);
-    }
-    let mut options = settings.batches.clone();
-    options.seq_len = options.seq_len.min(config.max_position_embeddings);
-    options.bos = tokenizer.bos();
-    Ok(Calibration::build(&text, &tokenizer, &options)?)
+/// Whether an importance matrix is all that the method needs to know of the activations.
+fn check_takes_imatrix(method: Method) -> Result<(), PipelineError> {
+    let reason = match method {
+        Method::Imatrix => return Ok(()),
+        Method::Rtn => "it weighs no errors, so the file would change nothing",
+        Method::Awq => "it searches its scales on the activations themselves, which the file does not hold",
+        Method::Gptq => {
+            "it needs the whole matrix of the inputs' second moments, of which the file holds the diagonal"
+        }
+        Method::AwqGptq => "it needs the activations themselves, which the file does not hold",
+    };
+    Err(PipelineError::ImatrixMethod { method, reason })
 }
 
 /// The recipe that goes into the file: what a user would type again. Paths and thread counts stay out.
-fn provenance(settings: &QuantizeSettings, batches: Option<&TokenBatches>) -> Provenance {
+fn provenance(
+    settings: &QuantizeSettings,
+    batches: Option<&TokenBatches>,
+    imatrix: Option<&ImportanceFile>,
+) -> Provenance {
     let mut recipe = json!({ "method": settings.method, "mix": settings.mix });
     if !settings.overrides.is_empty() {
         recipe["tensor_type"] = settings.overrides.iter().map(ToString::to_string).collect();
@@ -337,5 +354,9 @@ fn provenance(settings: &QuantizeSettings, batches: Option<&TokenBatches>) -> Pr
         recipe["seq_len"] = settings.batches.seq_len.into();
         recipe["seed"] = settings.batches.seed.into();
     }
-    Provenance { recipe: recipe.to_string(), calibration_sha256: batches.map(|b| b.hash.clone()) }
+    if let Some(file) = imatrix {
+        recipe["imatrix"] = file.provenance();
+    }
+    let calibration_sha256 = batches.map(|b| b.hash.clone()).or_else(|| imatrix?.calibration_sha256.clone());
+    Provenance { recipe: recipe.to_string(), calibration_sha256 }
 }
