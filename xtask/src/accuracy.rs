@@ -25,28 +25,22 @@ pub fn run(
 ) -> Result<(), String> {
     let work = tempfile::tempdir().map_err(|error| error.to_string())?;
     let path = |name: &str| work.path().join(name);
-    let (original, logits, imatrix, file) =
-        (path("f16.gguf"), path("logits"), path("imatrix.gguf"), path("out.gguf"));
+    let (original, logits, file) = (path("f16.gguf"), path("logits"), path("out.gguf"));
+    let (imatrix, own_imatrix) = (path("llama.imatrix.gguf"), path("slmc.imatrix.gguf"));
     tools.convert(model, "f16", &original)?;
-    let threads = tools.threads.to_string();
     command::run(perplexity(tools, &original).arg("-f").arg(text).arg("--kl-divergence-base").arg(&logits))?;
-    command::run(
-        tools
-            .llama("llama-imatrix")
-            .arg("-m")
-            .arg(&original)
-            .arg("-f")
-            .arg(calibration)
-            .args(["-c", "512", "--chunks", "128", "-t", &threads, "-o"])
-            .arg(&imatrix),
-    )?;
+    tools.llama_imatrix(&original, calibration, 128, &imatrix)?;
+    tools.slmc_imatrix(&original, calibration, 128, &own_imatrix)?;
 
     let mut rows = Vec::new();
     let mut largest = (0.0f64, 0.0f64);
     for ty in types {
-        let methods: [(&str, Maker<'_>); 5] = [
+        let methods: [(&str, Maker<'_>); 6] = [
             ("llama-quantize", &|| tools.llama_quantize(&original, ty, None, &file)),
             ("llama-quantize, imatrix", &|| tools.llama_quantize(&original, ty, Some(&imatrix), &file)),
+            ("llama-quantize, slmc imatrix", &|| {
+                tools.llama_quantize(&original, ty, Some(&own_imatrix), &file)
+            }),
             ("slmc rtn", &|| tools.slmc_quantize(model, "rtn", ty, None, &file)),
             ("slmc awq", &|| tools.slmc_quantize(model, "awq", ty, Some(calibration), &file)),
             ("slmc gptq", &|| tools.slmc_quantize(model, "gptq", ty, Some(calibration), &file)),

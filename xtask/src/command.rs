@@ -11,6 +11,8 @@ pub struct Finished {
     /// Standard error.
     pub stderr: String,
     pub wall: Duration,
+    /// Processor time of all threads, in the program and in the system.
+    pub cpu: Duration,
     /// Largest resident memory, mapped pages included.
     pub peak_bytes: u64,
 }
@@ -32,14 +34,14 @@ pub fn run(command: &mut Command) -> Result<Finished, String> {
     let reader = std::thread::spawn(move || read(&mut stderr));
     let stdout = read(&mut stdout);
     let stderr = reader.join().map_err(|_| "a reader of standard error failed".to_owned())?;
-    let (succeeded, peak_bytes) = wait(child.id())?;
+    let (succeeded, peak_bytes, cpu) = wait(child.id())?;
     let wall = started.elapsed();
     if !succeeded {
         let said = stderr.lines().rev().take(10).collect::<Vec<_>>();
         let said = said.into_iter().rev().collect::<Vec<_>>().join("\n");
         return Err(format!("{name} failed:\n{said}"));
     }
-    Ok(Finished { stdout, stderr, wall, peak_bytes })
+    Ok(Finished { stdout, stderr, wall, cpu, peak_bytes })
 }
 
 fn read(from: &mut Option<impl Read>) -> String {
@@ -51,8 +53,8 @@ fn read(from: &mut Option<impl Read>) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Waits for the process; whether it succeeded, and its largest resident set in bytes.
-fn wait(process: u32) -> Result<(bool, u64), String> {
+/// Waits for the process; whether it succeeded, its largest resident set in bytes, its processor time.
+fn wait(process: u32) -> Result<(bool, u64, Duration), String> {
     let mut status = 0;
     // SAFETY: all-zero bytes are a valid rusage.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
@@ -62,5 +64,9 @@ fn wait(process: u32) -> Result<(bool, u64), String> {
         return Err(format!("wait4: {}", std::io::Error::last_os_error()));
     }
     let succeeded = libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0;
-    Ok((succeeded, usage.ru_maxrss as u64 * 1024)) // kilobytes on Linux
+    let duration = |time: libc::timeval| {
+        Duration::from_secs(time.tv_sec as u64) + Duration::from_micros(time.tv_usec as u64)
+    };
+    let cpu = duration(usage.ru_utime) + duration(usage.ru_stime);
+    Ok((succeeded, usage.ru_maxrss as u64 * 1024, cpu)) // kilobytes on Linux
 }

@@ -2,6 +2,7 @@
 
 mod accuracy;
 mod command;
+mod imatrix;
 mod measure;
 mod quantize;
 mod report;
@@ -65,6 +66,20 @@ enum Work {
         #[arg(long, default_value_t = 3)]
         rounds: usize,
     },
+    /// Tokens a second of an importance matrix, on an F16 file
+    Imatrix {
+        /// Checkpoint directory
+        model: PathBuf,
+        /// Calibration text
+        #[arg(long)]
+        calibration: PathBuf,
+        /// Chunks of 512 tokens
+        #[arg(long, default_value_t = 8)]
+        chunks: usize,
+        /// Times that the pair is run
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+    },
     /// Bytes, perplexity and mean KL divergence of every mix and method, all scored by llama-perplexity
     Accuracy {
         /// Checkpoint directory
@@ -91,6 +106,9 @@ fn main() -> ExitCode {
     let done = match work {
         Work::Quantize { model, types, rounds } => quantize::run(&tools, &model, &types, rounds),
         Work::Eval { model, text, windows, rounds } => measure::run(&tools, &model, &text, windows, rounds),
+        Work::Imatrix { model, calibration, chunks, rounds } => {
+            imatrix::run(&tools, &model, &calibration, chunks, rounds)
+        }
         Work::Accuracy { model, text, calibration, types } => {
             accuracy::run(&tools, &model, &text, &calibration, &types)
         }

@@ -46,6 +46,31 @@ impl Tools {
         run(&mut command)
     }
 
+    pub fn llama_imatrix(
+        &self,
+        gguf: &Path,
+        calibration: &Path,
+        chunks: usize,
+        output: &Path,
+    ) -> Result<Finished, String> {
+        let mut command = self.llama("llama-imatrix");
+        command.arg("-m").arg(gguf).arg("-f").arg(calibration).arg("-o").arg(output);
+        let (chunks, threads) = (chunks.to_string(), self.threads.to_string());
+        run(command.args(["-c", "512", "--chunks", &chunks, "-t", &threads]))
+    }
+
+    pub fn slmc_imatrix(
+        &self,
+        model: &Path,
+        calibration: &Path,
+        samples: usize,
+        output: &Path,
+    ) -> Result<Finished, String> {
+        let mut command = self.slmc("imatrix");
+        command.arg(model).arg("--calibration").arg(calibration).arg("--output").arg(output);
+        run(command.args(["--samples", &samples.to_string(), "--seq-len", "512"]))
+    }
+
     pub fn llama_quantize(
         &self,
         gguf: &Path,
