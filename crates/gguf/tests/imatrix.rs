@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use proptest::prelude::*;
 use slmc_gguf::TensorType;
 use slmc_gguf::container::{FormatError, GgufFile, Layout, Metadata, MetadataError, Strings, Writer};
 use slmc_gguf::imatrix::{Entry, EntryError, ImatrixError, ImatrixFormatError, ImportanceMatrix};
@@ -247,4 +248,38 @@ fn legacy_numbers_that_cannot_be_are_refused() {
     assert_eq!(ImportanceMatrix::parse(&file).unwrap_err(), ImatrixFormatError::NotUtf8 { index: 0 });
     let text = ImportanceMatrix::parse(b"Once there was a model.").unwrap_err().to_string();
     assert!(text.contains("no GGUF file"), "{text}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// Whatever becomes of a sound file's bytes, what is read has finite weights, and no more of them than the file has room for.
+    #[test]
+    fn changed_bytes_are_refused_or_read_within_the_file(
+        is_legacy: bool,
+        cut in 0usize..10,
+        changes in prop::collection::vec((any::<usize>(), any::<u8>()), 1..6),
+    ) {
+        let mut file = match is_legacy {
+            true => legacy(&[("w", 7, &[14.0, 7.0]), ("weight", 7, &[1.0; 9])]),
+            false => small_container().to_vec(),
+        };
+        for (at, byte) in changes {
+            let at = at % file.len();
+            file[at] = byte;
+        }
+        file.truncate(file.len().saturating_sub(cut));
+        if let Ok(matrix) = ImportanceMatrix::parse(&file) {
+            for entry in matrix.entries.values() {
+                prop_assert!(4 * entry.sums().len() <= file.len());
+                prop_assert!(entry.importance().is_none_or(|all| all.iter().all(|w| w.is_finite() && *w >= 0.0)));
+            }
+        }
+    }
+}
+
+/// Made once: the disk is slower than what is tested.
+fn small_container() -> &'static [u8] {
+    static FILE: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
+    FILE.get_or_init(|| container(&[("w.in_sum2", &[1.0, 2.0]), ("w.counts", &[3.0])], |_| ()))
 }

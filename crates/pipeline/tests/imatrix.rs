@@ -68,7 +68,7 @@ fn the_sums_are_llama_imatrix_s() {
             assert_eq!(ours.counts(), theirs.counts(), "{name}");
             for (column, (a, b)) in ours.sums().iter().zip(theirs.sums()).enumerate() {
                 assert!(
-                    (a / b - 1.0).abs() < 0.01,
+                    (a / b - 1.0).abs() < 0.001,
                     "{}: {name}, column {column}: {a}, llama-imatrix {b}",
                     path.display()
                 );
