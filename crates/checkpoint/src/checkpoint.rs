@@ -11,6 +11,7 @@ use crate::convert;
 use crate::header::TensorEntry;
 use crate::index::{INDEX_FILE, IndexError, ShardIndex};
 use crate::json_file::{read_json, read_text};
+use crate::packed::{PackedTensor, find_packed};
 use crate::shard::Shard;
 use crate::{CheckpointError, Dtype};
 
@@ -63,6 +64,7 @@ pub struct Checkpoint {
     shards: Vec<Shard>,
     tensors: Vec<TensorInfo>,
     by_name: HashMap<String, usize>,
+    packed: HashMap<String, PackedTensor>,
 }
 
 impl Checkpoint {
@@ -81,11 +83,22 @@ impl Checkpoint {
         let config_path = dir.join("config.json");
         let config_json = read_json(&config_path)?
             .ok_or_else(|| CheckpointError::MissingFile { dir: dir.to_path_buf(), file: "config.json" })?;
-        let (shards, index) = open_shards(dir)?;
         let config = Config::from_json(&config_json)
             .map_err(|source| CheckpointError::Config { path: config_path, source })?;
+        let (shards, index) = open_shards(dir)?;
         let (tensors, by_name) = list_tensors(dir, &shards, index.as_ref())?;
-        Ok(Self { dir: dir.to_path_buf(), config, config_json, shards, tensors, by_name })
+        let packed = match config.quantization {
+            None => HashMap::new(),
+            Some(scheme) => {
+                let bytes = |info: &TensorInfo| {
+                    shards[info.shard].bytes(&shards[info.shard].header().tensors[info.entry])
+                };
+                find_packed(scheme, &tensors, &by_name, bytes).map_err(|(tensor, source)| {
+                    CheckpointError::Packed { dir: dir.to_path_buf(), tensor, source }
+                })?
+            }
+        };
+        Ok(Self { dir: dir.to_path_buf(), config, config_json, shards, tensors, by_name, packed })
     }
 
     /// The checkpoint's directory.
@@ -113,46 +126,65 @@ impl Checkpoint {
         self.by_name.get(name).map(|&n| &self.tensors[n])
     }
 
+    /// The weight with this name, where it is stored as packed integers. Its parts are tensors of their own.
+    pub fn packed(&self, name: &str) -> Option<&PackedTensor> {
+        self.packed.get(name)
+    }
+
+    /// The dimensions of a tensor or of a packed weight, outermost first.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        let packed = || self.packed(name).map(|packed| packed.shape.as_slice());
+        self.tensor(name).map(|info| info.shape.as_slice()).or_else(packed)
+    }
+
     /// Paths of the weight files, sorted by name.
     pub fn weight_files(&self) -> impl ExactSizeIterator<Item = &Path> {
         self.shards.iter().map(Shard::path)
     }
 
-    /// The file that holds a tensor.
+    /// The file that holds a tensor, or the codes of a packed weight.
     pub fn file_of(&self, name: &str) -> Result<&Path, CheckpointError> {
+        let name = self.packed(name).map_or(name, |packed| &packed.packed);
         Ok(self.find(name)?.1.path())
     }
 
     /// Reads a whole tensor into `out`, which is resized to its number of elements.
     ///
     /// # Errors
-    /// No such tensor; NaN or infinity in it.
+    /// No such tensor; NaN or infinity in it; integers.
     pub fn read_f32(&self, name: &str, out: &mut Vec<f32>) -> Result<(), CheckpointError> {
+        if let Some(packed) = self.packed(name) {
+            out.resize(packed.shape.iter().product(), 0.0);
+            return self.decode(name, packed, 0..packed.shape[0], out);
+        }
         let (info, shard, entry) = self.find(name)?;
         out.resize(info.elements(), 0.0);
         self.convert(info, shard, shard.bytes(entry), 0, out)
     }
 
-    /// Reads rows of a tensor: `out` is `[rows.len(), row_elements]`.
+    /// Reads rows of a tensor, or of a packed weight: `out` is `[rows.len(), row_elements]`.
     ///
     /// # Errors
-    /// No such tensor; rows it does not have; an `out` of another size; NaN or infinity in these rows.
+    /// No such tensor; rows it does not have; an `out` of another size; NaN or infinity in these rows; integers.
     pub fn read_rows_f32(
         &self,
         name: &str,
         rows: Range<usize>,
         out: &mut [f32],
     ) -> Result<(), CheckpointError> {
+        let check_length = |expected| match out.len() {
+            found if found == expected => Ok(()),
+            found => Err(CheckpointError::OutputLength { tensor: name.to_owned(), expected, found }),
+        };
+        if let Some(packed) = self.packed(name) {
+            let (info, shard, _) = self.find(&packed.packed)?;
+            byte_range(info, shard, &rows)?;
+            check_length(rows.len() * packed.shape[1])?;
+            return self.decode(name, packed, rows, out);
+        }
         let (info, shard, entry) = self.find(name)?;
         let bytes = byte_range(info, shard, &rows)?;
-        let expected = rows.len() * info.row_elements();
-        if out.len() != expected {
-            return Err(CheckpointError::OutputLength {
-                tensor: name.to_owned(),
-                expected,
-                found: out.len(),
-            });
-        }
+        check_length(rows.len() * info.row_elements())?;
         let first = rows.start * info.row_elements();
         self.convert(info, shard, &shard.bytes(entry)[bytes], first, out)
     }
@@ -165,6 +197,7 @@ impl Checkpoint {
 
     /// Stops counting a tensor's pages as resident memory; reading it again is allowed, and maps them again.
     pub fn release(&self, name: &str) -> Result<(), CheckpointError> {
+        let name = self.packed(name).map_or(name, |packed| &packed.packed);
         let (_, shard, entry) = self.find(name)?;
         shard.release(entry, 0..entry.end - entry.begin);
         Ok(())
@@ -193,6 +226,25 @@ impl Checkpoint {
         Ok((info, shard, &shard.header().tensors[info.entry]))
     }
 
+    fn decode(
+        &self,
+        name: &str,
+        packed: &PackedTensor,
+        rows: Range<usize>,
+        out: &mut [f32],
+    ) -> Result<(), CheckpointError> {
+        let zero_point = packed.zero_point.as_deref().map(|zero| self.bytes(zero)).transpose()?;
+        let first = rows.start * packed.shape[1];
+        packed.decode(rows, self.bytes(&packed.packed)?, self.bytes(&packed.scale)?, zero_point, out).map_err(
+            |found| CheckpointError::NonFinite {
+                path: self.dir.clone(),
+                tensor: name.to_owned(),
+                index: first + found.index,
+                value: found.value,
+            },
+        )
+    }
+
     fn convert(
         &self,
         info: &TensorInfo,
@@ -201,6 +253,9 @@ impl Checkpoint {
         first: usize,
         out: &mut [f32],
     ) -> Result<(), CheckpointError> {
+        if !info.dtype.is_float() {
+            return Err(CheckpointError::NotFloat { tensor: info.name.clone(), found: info.dtype });
+        }
         convert::to_f32(info.dtype, bytes, out).map_err(|found| CheckpointError::NonFinite {
             path: shard.path().to_path_buf(),
             tensor: info.name.clone(),

@@ -11,17 +11,30 @@ pub enum Dtype {
     BF16,
     /// IEEE 754 binary32.
     F32,
+    /// Signed 32-bit integers: packed codes, see [`crate::packed`].
+    I32,
+    /// Signed 64-bit integers: shapes.
+    I64,
 }
 
 impl Dtype {
     /// Every type that can be read and written.
-    pub const ALL: [Dtype; 3] = [Dtype::F16, Dtype::BF16, Dtype::F32];
+    pub const ALL: [Dtype; 5] = [Dtype::F16, Dtype::BF16, Dtype::F32, Dtype::I32, Dtype::I64];
+
+    /// The types that weights are stored in as they are.
+    pub const FLOATS: [Dtype; 3] = [Dtype::F16, Dtype::BF16, Dtype::F32];
+
+    /// Whether it is one of [`Dtype::FLOATS`].
+    pub const fn is_float(self) -> bool {
+        matches!(self, Dtype::F16 | Dtype::BF16 | Dtype::F32)
+    }
 
     /// Bytes of one element.
     pub const fn bytes(self) -> usize {
         match self {
             Dtype::F16 | Dtype::BF16 => 2,
-            Dtype::F32 => 4,
+            Dtype::F32 | Dtype::I32 => 4,
+            Dtype::I64 => 8,
         }
     }
 
@@ -31,6 +44,8 @@ impl Dtype {
             Dtype::F16 => "F16",
             Dtype::BF16 => "BF16",
             Dtype::F32 => "F32",
+            Dtype::I32 => "I32",
+            Dtype::I64 => "I64",
         }
     }
 
@@ -40,6 +55,8 @@ impl Dtype {
             Dtype::F16 => "float16",
             Dtype::BF16 => "bfloat16",
             Dtype::F32 => "float32",
+            Dtype::I32 => "int32",
+            Dtype::I64 => "int64",
         }
     }
 
@@ -48,9 +65,9 @@ impl Dtype {
         Self::ALL.into_iter().find(|d| d.name() == name)
     }
 
-    /// The type with this `config.json` spelling, if slmc reads it.
+    /// The type of weights with this `config.json` spelling, if slmc reads it.
     pub fn from_torch_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|d| d.torch_name() == name)
+        Self::FLOATS.into_iter().find(|d| d.torch_name() == name)
     }
 }
 

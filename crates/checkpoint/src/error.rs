@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::Dtype;
 use crate::config::ConfigError;
 use crate::header::HeaderError;
 use crate::index::IndexError;
+use crate::packed::PackedError;
 
 /// A checkpoint that cannot be opened, or a tensor that cannot be read from it.
 #[derive(Debug, Error)]
@@ -107,6 +109,24 @@ pub enum CheckpointError {
         dir: PathBuf,
         /// The tensor.
         tensor: String,
+    },
+    /// A tensor of integers was to be read as weights.
+    #[error("tensor {tensor} holds {found} elements, which are no weights; expected F16, BF16 or F32")]
+    NotFloat {
+        /// The tensor.
+        tensor: String,
+        /// Its dtype.
+        found: Dtype,
+    },
+    /// The parts of a packed weight do not fit each other.
+    #[error("{dir}: packed weight {tensor}: {source}")]
+    Packed {
+        /// The checkpoint directory.
+        dir: PathBuf,
+        /// The weight.
+        tensor: String,
+        /// What is wrong with it.
+        source: PackedError,
     },
     /// Rows were asked for that the tensor does not have.
     #[error("{path}: rows {start}..{end} of tensor {tensor}, which has {found} rows")]

@@ -63,7 +63,7 @@ pub enum HeaderError {
     Duplicate { tensor: String },
     #[error("tensor {tensor}: its header entry is malformed: {reason}")]
     Entry { tensor: String, reason: String },
-    #[error("tensor {tensor} has dtype {found}; expected F16, BF16 or F32")]
+    #[error("tensor {tensor} has dtype {found}; expected F16, BF16, F32, I32 or I64")]
     UnsupportedDtype { tensor: String, found: String },
     #[error("tensor {tensor} has shape {shape:?}, whose size overflows")]
     ShapeOverflow { tensor: String, shape: Vec<u64> },

@@ -3,7 +3,7 @@
 //! [`Checkpoint::open`] maps `model.safetensors` (or the shards that `model.safetensors.index.json` names),
 //! checks every header before anything is allocated or indexed by it, and parses `config.json` into a typed
 //! [`Config`]. Tensors are read one at a time as f32; a NaN or an infinity is an error naming the tensor.
-//! [`CheckpointWriter`] writes the same layout, whole or not at all.
+//! [`CheckpointWriter`] writes the same layout, whole or not at all. Weights may be [`packed`] integers.
 //!
 //! A checkpoint is untrusted input. The rules for safetensors follow the format's description in the
 //! safetensors repository (`README.md`, "Format") and its reference reader `safetensors/src/tensor.rs`.
@@ -16,6 +16,7 @@ mod error;
 mod header;
 mod index;
 mod json_file;
+pub mod packed;
 mod shard;
 mod side_files;
 pub mod writer;

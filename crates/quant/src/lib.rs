@@ -4,6 +4,7 @@
 //! * [`mix`]: the GGUF mixes and the type each of them gives a tensor, as llama-quantize chooses;
 //! * [`plan`]: every tensor with its type, exact bytes and the reason, before any weight is read;
 //! * [`grid`]: what can be stored, encoded and decoded;
+//! * [`int`]: grids of small integers in groups, beside GGUF's block formats;
 //! * [`rtn`]: rounding to the grid, in parallel;
 //! * [`loss`]: what the rounding lost, in the weights and in the outputs;
 //! * [`awq`]: activation-aware rescaling of the float model, searched against an output error;
@@ -15,6 +16,7 @@ pub mod awq;
 mod error;
 pub mod gptq;
 pub mod grid;
+pub mod int;
 pub mod loss;
 mod method;
 pub mod mix;
@@ -24,6 +26,7 @@ pub mod rtn;
 
 pub use error::QuantError;
 pub use grid::Grid;
+pub use int::{IntGrid, IntScheme};
 pub use method::{Effort, Method, MethodError, Rounding};
 pub use mix::Mix;
 pub use plan::{Plan, PlanError, PlanRequest, PlannedTensor};

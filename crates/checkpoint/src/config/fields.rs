@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::{ConfigError, MAX_DIMENSION};
 
 /// An object of `config.json`. Null counts as absent, as in transformers.
-pub(super) struct Fields<'a> {
+pub(crate) struct Fields<'a> {
     object: &'a Map<String, Value>,
     prefix: String,
     model_type: &'a str,

@@ -11,7 +11,9 @@ pub use attention::LayerType;
 pub use rope::RopeScaling;
 
 use crate::Dtype;
-use fields::Fields;
+pub(crate) use fields::Fields;
+
+use crate::packed::{PackScheme, read_config};
 
 /// What can be wrong with a field of `config.json`.
 #[derive(Debug, Error, PartialEq)]
@@ -119,6 +121,8 @@ pub struct Config {
     pub pad_token_id: Option<u32>,
     /// The type the weights were saved in (`dtype`, formerly `torch_dtype`), if it is one slmc knows.
     pub dtype: Option<Dtype>,
+    /// How the linear layers' weights are packed, where they are quantized.
+    pub quantization: Option<PackScheme>,
 }
 
 /// No dimension of an honest model reaches this; products of three of them still fit a u64.
@@ -193,6 +197,7 @@ impl Config {
                 .optional_string("dtype")?
                 .or(fields.optional_string("torch_dtype")?)
                 .and_then(|name| Dtype::from_torch_name(&name)),
+            quantization: read_config(&fields)?,
             model_type,
         })
     }

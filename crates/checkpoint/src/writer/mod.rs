@@ -43,6 +43,8 @@ pub enum WriteError {
     OutOfRange { tensor: String, first: usize, found: usize, expected: usize },
     #[error("tensor {tensor}: values {first} and on are written twice")]
     WrittenTwice { tensor: String, first: usize },
+    #[error("tensor {tensor} is planned as {found}, which holds no weights")]
+    NotFloat { tensor: String, found: crate::Dtype },
     #[error("tensor {tensor}: {value} at index {index} is not finite, or not in its dtype")]
     NonFinite { tensor: String, index: usize, value: f32 },
     #[error("tensor {tensor} is incomplete: {found} of {expected} bytes written")]
@@ -110,6 +112,9 @@ impl CheckpointWriter {
     pub fn write_values_f32(&mut self, name: &str, first: usize, values: &[f32]) -> Result<(), WriteError> {
         let n = self.planned(name)?;
         let dtype = self.plan.placements[n].spec.dtype;
+        if !dtype.is_float() {
+            return Err(WriteError::NotFloat { tensor: name.to_owned(), found: dtype });
+        }
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut result = Ok(());
         for (chunk, values) in values.chunks(CHUNK).enumerate() {
@@ -128,6 +133,22 @@ impl CheckpointWriter {
         }
         self.buffer = buffer;
         result
+    }
+
+    /// Writes a part of a tensor, from flat index `first` on, from bytes that are already in its dtype,
+    /// little-endian, in any order of parts; each element once.
+    ///
+    /// # Errors
+    /// A tensor that is not planned; no whole elements; elements beyond its end or written before.
+    pub fn write_elements(&mut self, name: &str, first: usize, bytes: &[u8]) -> Result<(), WriteError> {
+        let n = self.planned(name)?;
+        let placement = &self.plan.placements[n];
+        let size = placement.spec.dtype.bytes();
+        if !bytes.len().is_multiple_of(size) {
+            let (found, expected) = (bytes.len() as u64, bytes.len().next_multiple_of(size) as u64);
+            return Err(WriteError::Incomplete { tensor: name.to_owned(), found, expected });
+        }
+        self.write_part(n, first, bytes)
     }
 
     /// Writes a whole tensor from bytes that are already in its dtype, little-endian. They are taken as they

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use slmc_checkpoint::{Checkpoint, TensorInfo};
+use slmc_checkpoint::Checkpoint;
 use slmc_gguf::activation::ActivationFormat;
 
 use super::{Weight, WeightSource, in_parallel};
@@ -48,23 +48,22 @@ impl CheckpointSource {
         &self.checkpoint
     }
 
-    fn find(&self, id: TensorId) -> Result<&TensorInfo, ModelError> {
+    /// The tensor's name and shape.
+    fn find(&self, id: TensorId) -> Result<(String, Vec<usize>), ModelError> {
         let name = self.config.arch.hf_name(id).ok_or(ModelError::NoSuchTensor { id })?;
-        let info = self.checkpoint.tensor(&name).ok_or_else(|| ModelError::MissingTensor {
-            path: self.checkpoint.dir().to_path_buf(),
-            tensor: name,
-            id,
-        })?;
-        let expected = self.config.shape(id.role);
-        if info.shape != expected {
-            return Err(ModelError::Shape {
-                path: self.checkpoint.file_of(&info.name)?.to_path_buf(),
-                tensor: info.name.clone(),
-                expected,
-                found: info.shape.clone(),
+        let Some(found) = self.checkpoint.shape(&name) else {
+            return Err(ModelError::MissingTensor {
+                path: self.checkpoint.dir().to_path_buf(),
+                tensor: name,
+                id,
             });
+        };
+        let (found, expected) = (found.to_vec(), self.config.shape(id.role));
+        if found != expected {
+            let path = self.checkpoint.file_of(&name)?.to_path_buf();
+            return Err(ModelError::Shape { path, tensor: name, expected, found });
         }
-        Ok(info)
+        Ok((name, found))
     }
 }
 
@@ -74,22 +73,21 @@ impl WeightSource for CheckpointSource {
     }
 
     fn load(&self, id: TensorId) -> Result<Weight, ModelError> {
-        let shape = self.find(id)?.shape.clone();
+        let (_, shape) = self.find(id)?;
         let weight = self.load_rows(id, 0..shape[0])?;
         self.release(id);
         Ok(Weight { shape, ..weight })
     }
 
     fn load_rows(&self, id: TensorId, rows: Range<usize>) -> Result<Weight, ModelError> {
-        let info = self.find(id)?;
-        if rows.start > rows.end || rows.end > info.shape[0] {
-            return Err(ModelError::Rows { id, rows, found: info.shape[0] });
+        let (name, mut shape) = self.find(id)?;
+        if rows.start > rows.end || rows.end > shape[0] {
+            return Err(ModelError::Rows { id, rows, found: shape[0] });
         }
-        let columns = info.row_elements();
+        let columns = shape[1..].iter().product();
         let values = in_parallel(rows.clone(), columns, |rows, out| {
-            Ok(self.checkpoint.read_rows_f32(&info.name, rows, out)?)
+            Ok(self.checkpoint.read_rows_f32(&name, rows, out)?)
         })?;
-        let mut shape = info.shape.clone();
         shape[0] = rows.len();
         Ok(Weight { values, shape, activation: ActivationFormat::F32 })
     }

@@ -1,6 +1,6 @@
 //! Which tensors the GGUF file gets, and where their rows come from.
 
-use slmc_checkpoint::{Checkpoint, Dtype};
+use slmc_checkpoint::{Checkpoint, CheckpointError, Dtype};
 use slmc_gguf::TensorType;
 use slmc_model::{ModelConfig, Role, RopeScaling, rope::rope_factors};
 use slmc_quant::mix::TensorFacts;
@@ -86,6 +86,9 @@ pub fn export_tensors(
             Dtype::F16 => TensorType::F16,
             Dtype::BF16 => TensorType::BF16,
             Dtype::F32 => TensorType::F32,
+            found @ (Dtype::I32 | Dtype::I64) => {
+                return Err(CheckpointError::NotFloat { tensor: hf_name, found }.into());
+            }
         };
         used.insert(hf_name.clone());
         let origin = Origin::Stored { hf_name, permuted_heads: config.permuted_heads(id.role) };

@@ -14,8 +14,10 @@ mod cholesky;
 mod descent;
 mod factor;
 mod feedback;
+mod integer;
 mod round;
-mod tile;
+pub(crate) mod tile;
 
 pub use factor::{Damping, FeedbackFactor};
+pub use integer::{IntOptions, Order, damping_of_mean, quantize_int};
 pub use round::quantize;
