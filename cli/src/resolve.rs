@@ -6,8 +6,9 @@ use std::str::FromStr;
 
 use slmc_pipeline::jobs::evaluate::{EvaluateSettings, Measure};
 use slmc_pipeline::jobs::imatrix::ImatrixSettings;
+use slmc_pipeline::jobs::pack::{GroupSize, IntScheme, PackSettings};
 use slmc_pipeline::jobs::quantize::{
-    BatchOptions, Device, Effort, Method, Mix, QuantizeSettings, TextSource,
+    BatchOptions, Device, Effort, Method, Mix, QuantizeSettings, Rounding, TextSource,
 };
 
 use crate::args::convert::Convert;
@@ -55,7 +56,7 @@ impl Resolver {
             false => Some(self.measure(args.text.as_ref(), None, None, args.device.as_deref())?),
         };
         let output =
-            args.output.clone().unwrap_or_else(|| default_output(&model, &format!("{method}-{mix}")));
+            args.output.clone().unwrap_or_else(|| default_output(&model, &format!("{method}-{mix}.gguf")));
         Ok(QuantizeSettings {
             method,
             effort: parse_or("--effort", args.effort.as_ref().or(file.effort.as_ref()), Effort::default())?,
@@ -67,6 +68,56 @@ impl Resolver {
             batches: self.batches(args.samples, args.seq_len, args.seed),
             device: self.device(args.device.as_deref())?,
             pre: args.pre.clone().or_else(|| file.pre.clone()),
+            output,
+            measure,
+            model,
+        })
+    }
+
+    /// `--group-size`: integers in groups instead of GGUF's block formats.
+    pub fn pack(&self, args: &Quantize, group_size: &str) -> Result<PackSettings, Failure> {
+        for (typed, option) in
+            [(args.r#type.is_some(), "--type"), (!args.tensor_type.is_empty(), "--tensor-type")]
+        {
+            if typed {
+                return Err(Failure::usage(format!("{option} and --group-size exclude each other")).help(
+                    "Types such as q4_k_m are GGUF's, and bring their own blocks and scales; integers in groups are stored \
+                     in safetensors, all linear layers alike. Leave one of the two out.",
+                ));
+            }
+        }
+        if args.imatrix.is_some() {
+            return Err(Failure::usage("--imatrix and --group-size exclude each other").help(
+                "Importance matrices are llama.cpp's, for GGUF files; integers in groups are calibrated on text: \
+                 --method imatrix --calibration FILE weighs errors by the same moments.",
+            ));
+        }
+        let file = &self.settings.quantize;
+        let model = self.model(args.model.as_deref())?;
+        let method = parse_or("--method", args.method.as_ref().or(file.method.as_ref()), Method::Awq)?;
+        if args.act_order && method.rounding() != Rounding::Feedback {
+            return Err(Failure::usage(format!("--act-order means nothing to {method}")).help(
+                "The order of columns matters where errors are fed forward: --method gptq or awq+gptq.",
+            ));
+        }
+        let group: GroupSize = parse("--group-size", group_size)?;
+        let bits = args.bits.or(file.bits).unwrap_or(DEFAULT_BITS);
+        let scheme = IntScheme::new(bits, group, !args.asymmetric).map_err(Failure::usage)?;
+        let measure = match args.no_eval {
+            true => None,
+            false => Some(self.measure(args.text.as_ref(), None, None, args.device.as_deref())?),
+        };
+        let output =
+            args.output.clone().unwrap_or_else(|| default_output(&model, &format!("{method}-{scheme}")));
+        Ok(PackSettings {
+            method,
+            effort: parse_or("--effort", args.effort.as_ref().or(file.effort.as_ref()), Effort::default())?,
+            scheme,
+            act_order: args.act_order,
+            keep: parse_all("--keep", &args.keep, &file.keep)?,
+            calibration: self.calibration(&args.calibration),
+            batches: self.batches(args.samples, args.seq_len, args.seed),
+            device: self.device(args.device.as_deref())?,
             output,
             measure,
             model,
@@ -85,7 +136,8 @@ impl Resolver {
                     .help("`slmc quantize` writes the quantized types"));
             }
         };
-        let output = args.output.clone().unwrap_or_else(|| default_output(&model, mix.name()));
+        let output =
+            args.output.clone().unwrap_or_else(|| default_output(&model, &format!("{}.gguf", mix.name())));
         Ok(QuantizeSettings {
             model,
             method: Method::Rtn,
@@ -176,9 +228,9 @@ fn mix(args: &Quantize, settings: &Settings) -> Result<Mix, Failure> {
     }
 }
 
-/// `NAME-SUFFIX.gguf` in the working directory.
+/// `NAME-SUFFIX` in the working directory.
 fn default_output(model: &Path, suffix: &str) -> PathBuf {
-    in_working_directory(model, &format!("-{suffix}.gguf"))
+    in_working_directory(model, &format!("-{suffix}"))
 }
 
 /// The model's name and `ending`, in the working directory.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use slmc_pipeline::jobs::quantize::TextSource;
 
-/// Quantize a checkpoint to a GGUF file that llama.cpp and Ollama run
+/// Quantize a checkpoint to a GGUF file that llama.cpp and Ollama run, or to packed integers that vLLM and transformers load
 ///
 /// Reads a Hugging Face checkpoint (F16, BF16 or F32 safetensors) tensor by tensor, calibrates where the method asks for it,
 /// writes the file whole or not at all, and measures perplexity and KL divergence before and after.
@@ -25,7 +25,11 @@ Examples:
   slmc quantize MODEL --bits 4 --tensor-type 'attn_v=q6_k' --keep 'blk\\.0\\.'
   slmc quantize MODEL --bits 4 --calibration chats.jsonl --samples 64
   slmc quantize MODEL --bits 4 --imatrix model.imatrix.gguf
-  slmc quantize MODEL --type q3_k_m --dry-run")]
+  slmc quantize MODEL --type q3_k_m --dry-run
+  slmc quantize MODEL --method gptq --bits 4 --group-size 128 --output model-w4a16
+
+With --group-size the output is a checkpoint directory in compressed-tensors' pack-quantized layout: the linear layers of the
+blocks become integers of 2, 3, 4 or 8 bits, everything else stays as it is.")]
 pub struct Quantize {
     /// Checkpoint directory [default: `model` of slmc.toml]
     pub model: Option<PathBuf>,
@@ -41,6 +45,15 @@ pub struct Quantize {
     /// GGUF mix, for example q4_k_m, q5_k_s, iq4_xs, q8_0
     #[arg(long, value_name = "MIX")]
     pub r#type: Option<String>,
+    /// Write packed integers instead of GGUF: columns that share a scale, 32, 64, 128 or channel (a whole row)
+    #[arg(long, value_name = "N")]
+    pub group_size: Option<String>,
+    /// Give every group of integers a zero point of its own
+    #[arg(long, requires = "group_size")]
+    pub asymmetric: bool,
+    /// Let gptq round columns with large activations first
+    #[arg(long, requires = "group_size")]
+    pub act_order: bool,
     /// Store tensors whose GGUF name matches the regular expression as TYPE (repeatable; the first match wins)
     #[arg(long, value_name = "REGEX=TYPE")]
     pub tensor_type: Vec<String>,
@@ -67,8 +80,8 @@ pub struct Quantize {
     /// Where the model runs: cpu, ndarray or wgpu [default: cpu]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
-    /// File to write [default: MODEL-METHOD-MIX.gguf in the working directory]
-    #[arg(long, short, value_name = "FILE")]
+    /// File to write, with --group-size a directory [default: MODEL-METHOD-MIX.gguf in the working directory]
+    #[arg(long, short, value_name = "PATH")]
     pub output: Option<PathBuf>,
     /// Name of the pre-tokenizer (tokenizer.ggml.pre), where it is not recognized by itself
     #[arg(long, value_name = "NAME")]

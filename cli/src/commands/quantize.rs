@@ -2,6 +2,7 @@
 
 use comfy_table::CellAlignment;
 use serde_json::json;
+use slmc_pipeline::jobs::pack::PreparedPack;
 use slmc_pipeline::jobs::quantize::{Prepared, QuantizeOutcome};
 
 use super::{failure, print_json};
@@ -13,11 +14,19 @@ use crate::terminal::progress::Terminal;
 use crate::terminal::table::table;
 
 pub fn run(args: &Quantize, resolver: &Resolver, terminal: &Terminal, json: bool) -> Result<(), Failure> {
-    let prepared = Prepared::new(resolver.quantize(args)?).map_err(failure)?;
-    if args.dry_run {
-        return print_plan(&prepared, json);
-    }
-    let outcome = prepared.run(terminal).map_err(failure)?;
+    let outcome = if let Some(group_size) = &args.group_size {
+        let prepared = PreparedPack::new(resolver.pack(args, group_size)?).map_err(failure)?;
+        if args.dry_run {
+            return print_pack_plan(&prepared, json);
+        }
+        prepared.run(terminal).map_err(failure)?
+    } else {
+        let prepared = Prepared::new(resolver.quantize(args)?).map_err(failure)?;
+        if args.dry_run {
+            return print_plan(&prepared, json);
+        }
+        prepared.run(terminal).map_err(failure)?
+    };
     if json {
         return print_json(&outcome);
     }
@@ -38,11 +47,7 @@ fn print_plan(prepared: &Prepared, json: bool) -> Result<(), Failure> {
         .tensors
         .iter()
         .map(|t| [t.name.clone(), t.ty.to_string(), shape(&t.shape), bytes(t.bytes), t.explanation()]);
-    let mut table = table(["tensor", "type", "shape", "size", "why"], rows);
-    if let Some(why) = table.column_mut(4) {
-        why.set_cell_alignment(CellAlignment::Left);
-    }
-    println!("{table}");
+    print_tensors(rows);
     println!(
         "{} {}: {} tensors, {:.3} bits per weight, file of {} ({} bytes) from {}",
         plan.method,
@@ -58,6 +63,39 @@ fn print_plan(prepared: &Prepared, json: bool) -> Result<(), Failure> {
         println!("Shapes that do not fit the mix cost {fallback:.3} bits per weight.");
     }
     Ok(())
+}
+
+fn print_pack_plan(prepared: &PreparedPack, json: bool) -> Result<(), Failure> {
+    let plan = &prepared.plan;
+    if json {
+        return print_json(&json!({
+            "output_bytes": prepared.output_bytes(),
+            "source_bytes": prepared.source_bytes,
+            "plan": plan,
+        }));
+    }
+    print_tensors(plan.tensors.iter().map(|t| {
+        [t.hf_name.clone(), t.ty.to_string(), shape(&t.shape), bytes(t.bytes), t.reason.to_string()]
+    }));
+    println!(
+        "{} {}: {} tensors, {:.3} bits per weight, weight files of {} ({} bytes) from {}",
+        plan.method,
+        plan.scheme,
+        plan.tensors.len(),
+        plan.bits_per_weight,
+        bytes(prepared.output_bytes()),
+        prepared.output_bytes(),
+        bytes(prepared.source_bytes),
+    );
+    Ok(())
+}
+
+fn print_tensors(rows: impl Iterator<Item = [String; 5]>) {
+    let mut table = table(["tensor", "type", "shape", "size", "why"], rows);
+    if let Some(why) = table.column_mut(4) {
+        why.set_cell_alignment(CellAlignment::Left);
+    }
+    println!("{table}");
 }
 
 fn print_outcome(outcome: &QuantizeOutcome) {

@@ -18,6 +18,9 @@ pub enum PipelineError {
     /// Reading or writing a checkpoint failed.
     #[error(transparent)]
     Checkpoint(#[from] slmc_checkpoint::CheckpointError),
+    /// Writing a checkpoint failed.
+    #[error(transparent)]
+    WriteCheckpoint(#[from] slmc_checkpoint::WriteError),
     /// Reading or writing a GGUF file failed.
     #[error(transparent)]
     Container(#[from] slmc_gguf::container::ContainerError),

@@ -14,6 +14,7 @@ pub mod jobs;
 pub mod memory;
 pub mod model_file;
 pub mod moments;
+pub mod packing;
 pub mod progress;
 pub mod rescaling;
 pub mod walker;

@@ -29,4 +29,4 @@ pub use grid::Grid;
 pub use int::{IntGrid, IntScheme};
 pub use method::{Effort, Method, MethodError, Rounding};
 pub use mix::Mix;
-pub use plan::{Plan, PlanError, PlanRequest, PlannedTensor};
+pub use plan::{IntPlan, Plan, PlanError, PlanRequest, PlannedTensor};

@@ -12,8 +12,9 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 use slmc_model::{Block, Context, Device, Head, ModelError, Role, WeightSource};
-use slmc_quant::Plan;
-use slmc_quant::awq::{GroupKind, GroupedHeads, Producer, ScaleGroup, scale_groups, scaled_second_moments};
+use slmc_quant::awq::{
+    GridPlan, GroupKind, GroupedHeads, Producer, ScaleGroup, scale_groups, scaled_second_moments,
+};
 
 use crate::PipelineError;
 use crate::moments::head_moments;
@@ -53,10 +54,10 @@ pub struct GroupReport {
 ///
 /// # Errors
 /// The model cannot be run; a statistic is not finite; the user cancels.
-pub fn calibrate(
+pub fn calibrate<P: GridPlan>(
     source: &dyn WeightSource,
     sequences: &[Vec<u32>],
-    plan: &Plan,
+    plan: &P,
     device: Device,
     reporter: &dyn Reporter,
 ) -> Result<Calibrated, PipelineError> {
@@ -72,13 +73,13 @@ pub fn calibrate(
 }
 
 impl Calibrated {
-    fn search_block(
+    fn search_block<P: GridPlan>(
         &mut self,
         source: &dyn WeightSource,
         block: &mut Block,
         inputs: &BlockInputs,
         context: &Context,
-        plan: &Plan,
+        plan: &P,
     ) -> Result<(), PipelineError> {
         let config = source.config();
         let layer = block.layer();
@@ -88,7 +89,7 @@ impl Calibrated {
         for group in scale_groups(layer) {
             let statistics = inputs.statistics(group.kind);
             let mut columns = None;
-            if plan.method.rescales() && group.is_applicable(plan) {
+            if plan.rescales() && group.is_applicable(plan) {
                 let found = search_group(&group, block, inputs, &heads, context, plan)?;
                 let producer_scales = &found.scales;
                 let expanded = match group.kind {

@@ -3,11 +3,11 @@
 use serde::Serialize;
 use slmc_model::{Block, Context, HostView, NoObserver, Role, Tensor, host};
 use slmc_quant::awq::{
-    Candidate, GroupKind, GroupedHeads, ScaleGroup, SearchError, SearchOptions, round_scaled, search,
-    weight_mean_abs,
+    Candidate, GridPlan, GroupKind, GroupedHeads, ScaleGroup, SearchError, SearchOptions, round_scaled,
+    search, weight_mean_abs,
 };
 use slmc_quant::loss::{InputStatistics, output_error};
-use slmc_quant::{Plan, QuantError};
+use slmc_quant::{Grid, QuantError};
 
 use super::inputs::BlockInputs;
 use crate::PipelineError;
@@ -42,13 +42,13 @@ impl SearchedGroup {
 ///
 /// # Errors
 /// The block cannot be run; scales or outputs are not finite.
-pub fn search_group(
+pub fn search_group<P: GridPlan>(
     group: &ScaleGroup,
     block: &mut Block,
     inputs: &BlockInputs,
     heads: &GroupedHeads,
     context: &Context,
-    plan: &Plan,
+    plan: &P,
 ) -> Result<SearchedGroup, PipelineError> {
     let statistics = inputs.statistics(group.kind);
     let failed = |source| PipelineError::Rounding { tensor: group.consumers[0].clone(), source };
@@ -84,30 +84,30 @@ pub fn search_group(
 }
 
 /// The part of a block whose output error is measured, with its consumers' float weights.
-struct Module<'a> {
+struct Module<'a, G> {
     kind: GroupKind,
     block: &'a mut Block,
     inputs: &'a BlockInputs,
     context: &'a Context,
-    consumers: Vec<Consumer>,
+    consumers: Vec<Consumer<G>>,
     /// The float output on the samples; empty where the error is that of the matrix itself.
     reference: Vec<f32>,
 }
 
-struct Consumer {
+struct Consumer<G> {
     role: Role,
     name: String,
-    ty: slmc_gguf::TensorType,
+    grid: G,
     weights: Vec<f32>,
 }
 
-impl<'a> Module<'a> {
+impl<'a, G: Grid> Module<'a, G> {
     fn new(
         group: &ScaleGroup,
         block: &'a mut Block,
         inputs: &'a BlockInputs,
         context: &'a Context,
-        plan: &Plan,
+        plan: &impl GridPlan<Grid = G>,
     ) -> Result<Self, PipelineError> {
         let roles: &[Role] = match group.kind {
             GroupKind::AttentionInput => &[Role::Query, Role::Key, Role::Value],
@@ -117,12 +117,12 @@ impl<'a> Module<'a> {
         };
         let mut consumers = Vec::new();
         for (&role, name) in roles.iter().zip(&group.consumers) {
-            let planned = plan.tensor(name).ok_or_else(|| PipelineError::Search {
+            let grid = plan.grid(name).ok_or_else(|| PipelineError::Search {
                 tensor: name.clone(),
                 reason: "the plan has no such tensor".into(),
             })?;
             let weights = block.weight(role)?;
-            consumers.push(Consumer { role, name: name.clone(), ty: planned.ty, weights });
+            consumers.push(Consumer { role, name: name.clone(), grid, weights });
         }
         let mut module = Self { kind: group.kind, block, inputs, context, consumers, reference: Vec::new() };
         if module.runs_the_block() {
@@ -143,7 +143,7 @@ impl<'a> Module<'a> {
             let failed =
                 |source: QuantError| PipelineError::Rounding { tensor: consumer.name.clone(), source };
             rounded.resize(consumer.weights.len(), 0.0);
-            round_scaled(consumer.ty, &consumer.weights, scales, Some(moments), &mut rounded)
+            round_scaled(consumer.grid, &consumer.weights, scales, Some(moments), &mut rounded)
                 .map_err(failed)?;
             if !self.runs_the_block() {
                 let samples = InputStatistics::Samples(self.inputs.samples(self.kind));

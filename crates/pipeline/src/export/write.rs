@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use serde::Serialize;
 use slmc_gguf::TensorType;
 use slmc_gguf::container::Writer;
+use slmc_quant::plan::StoredType;
 use slmc_quant::{Grid, Plan};
 
 use super::{ExportTensor, RowReader};
@@ -20,11 +21,11 @@ const TASK_WEIGHTS: usize = 256 * 1024;
 /// What became of one tensor.
 #[derive(Clone, Debug, Serialize)]
 pub struct TensorReport {
-    /// GGUF name.
+    /// Its name in the file.
     pub name: String,
-    /// The type stored.
-    #[serde(rename = "type", serialize_with = "slmc_quant::plan::type_name::serialize")]
-    pub ty: TensorType,
+    /// How its values are stored.
+    #[serde(rename = "type")]
+    pub ty: StoredType,
     /// Dimensions, outermost first.
     pub shape: Vec<usize>,
     /// Bytes of its data.
@@ -108,7 +109,7 @@ pub fn write_tensors(
 fn report(planned: &slmc_quant::PlannedTensor, sum: Squares) -> TensorReport {
     TensorReport {
         name: planned.name.clone(),
-        ty: planned.ty,
+        ty: planned.ty.into(),
         shape: planned.shape.clone(),
         bytes: planned.bytes,
         relative_error: if sum.weight > 0.0 { (sum.error / sum.weight).sqrt() } else { 0.0 },

@@ -15,7 +15,7 @@ use crate::progress::Reporter;
 use crate::walker::{HiddenStates, walk};
 use hessians::{BlockHessians, head_hessian};
 
-pub use rounder::Rounder;
+pub use rounder::{RoundTensors, Rounder};
 
 /// What is added to the Hessian's diagonal, in parts of its median: more than the paper's 0.01 (section 3.3, step 3). Measured
 /// on an 11.5M-parameter Llama and 65 thousand tokens, the KL divergence of Q4_K_M and Q2_K is least between 0.1 and 0.2.
@@ -34,7 +34,7 @@ pub fn quantize(
     source: &dyn WeightSource,
     sequences: &[Vec<u32>],
     device: &BurnDevice,
-    rounder: &Rounder<'_>,
+    rounder: &dyn RoundTensors,
     reporter: &dyn Reporter,
 ) -> Result<Vec<TensorReport>, PipelineError> {
     let mut reports = Vec::new();
@@ -58,9 +58,11 @@ pub fn quantize(
         }
         run(block, hidden, context)
     })?;
-    let head = Head::load(source, device)?;
-    let hessian = head_hessian(source, &head, hidden)?;
-    reports.push(rounder.round_head(hessian, HEAD_DAMPING)?);
+    if rounder.rounds_head() {
+        let head = Head::load(source, device)?;
+        let hessian = head_hessian(source, &head, hidden)?;
+        reports.push(rounder.round_head(hessian, HEAD_DAMPING)?);
+    }
     Ok(reports)
 }
 

@@ -11,10 +11,33 @@ use slmc_quant::{Effort, Grid, Plan, PlannedTensor, QuantError};
 use crate::PipelineError;
 use crate::export::{ExportTensor, RowReader, TensorReport};
 
+/// Takes a model's matrices when their turn comes: rounds them and writes them, to whatever grid and container.
+pub trait RoundTensors {
+    /// Rounds and writes a linear layer; what became of it, and its rounded weights in the checkpoint's order.
+    ///
+    /// # Errors
+    /// Reading, rounding or writing fails.
+    fn round_linear(
+        &self,
+        layer: usize,
+        role: Role,
+        factor: &FeedbackFactor,
+    ) -> Result<(TensorReport, Vec<f32>), PipelineError>;
+
+    /// Whether the head is rounded too, so that its Hessian is wanted.
+    fn rounds_head(&self) -> bool;
+
+    /// Rounds and writes the head, or the embedding that is also the head.
+    ///
+    /// # Errors
+    /// The Hessian cannot be factored; reading, rounding or writing fails.
+    fn round_head(&self, hessian: Vec<f32>, damping: f64) -> Result<TensorReport, PipelineError>;
+}
+
 /// Weights that are rounded together.
 const CHUNK_WEIGHTS: usize = 1 << 25;
 
-/// Where tensors come from and go to.
+/// Where the tensors of a GGUF file come from and go to.
 pub struct Rounder<'a> {
     /// The model.
     pub config: &'a ModelConfig,
@@ -30,12 +53,8 @@ pub struct Rounder<'a> {
     pub effort: Effort,
 }
 
-impl Rounder<'_> {
-    /// Rounds and writes a linear layer; what became of it, and its rounded weights in the checkpoint's order.
-    ///
-    /// # Errors
-    /// Reading, rounding or writing fails.
-    pub fn round_linear(
+impl RoundTensors for Rounder<'_> {
+    fn round_linear(
         &self,
         layer: usize,
         role: Role,
@@ -51,16 +70,18 @@ impl Rounder<'_> {
         Ok((report, rounded))
     }
 
-    /// Rounds and writes the head, or the embedding that is also the head.
-    ///
-    /// # Errors
-    /// The Hessian cannot be factored; reading, rounding or writing fails.
-    pub fn round_head(&self, hessian: Vec<f32>, damping: f64) -> Result<TensorReport, PipelineError> {
+    fn rounds_head(&self) -> bool {
+        true
+    }
+
+    fn round_head(&self, hessian: Vec<f32>, damping: f64) -> Result<TensorReport, PipelineError> {
         let factor = FeedbackFactor::new(hessian, self.config.hidden_size, damping)
             .map_err(|source| PipelineError::Rounding { tensor: "the head".into(), source })?;
         self.round(self.config.head(), &factor, |_| ())
     }
+}
 
+impl Rounder<'_> {
     fn round(
         &self,
         id: TensorId,
@@ -102,7 +123,7 @@ impl Rounder<'_> {
 fn report(planned: &PlannedTensor, error: f64, energy: f64) -> TensorReport {
     TensorReport {
         name: planned.name.clone(),
-        ty: planned.ty,
+        ty: planned.ty.into(),
         shape: planned.shape.clone(),
         bytes: planned.bytes,
         relative_error: if energy > 0.0 { (error / energy).sqrt() } else { 0.0 },

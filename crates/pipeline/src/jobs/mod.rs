@@ -3,4 +3,5 @@
 pub mod evaluate;
 pub mod imatrix;
 pub mod inspect;
+pub mod pack;
 pub mod quantize;

@@ -14,11 +14,11 @@ use slmc_gguf::vocabulary::Vocabulary;
 use slmc_model::{ModelConfig, ModelError, WeightSource};
 use slmc_quant::mix::ModelFacts;
 use slmc_quant::plan::{Pattern, TypeOverride};
-use slmc_quant::{Plan, PlanRequest, Rounding};
+use slmc_quant::{IntScheme, Plan, PlanRequest};
 
 pub use slmc_calibration::{BatchOptions, TextSource};
 pub use slmc_model::Device;
-pub use slmc_quant::{Effort, Method, Mix};
+pub use slmc_quant::{Effort, Method, Mix, Rounding};
 
 use super::evaluate::{EvaluateOutcome, EvaluateSettings, Measure, evaluate};
 use crate::PipelineError;
@@ -85,16 +85,27 @@ pub struct Prepared {
     pub source_bytes: u64,
 }
 
+/// Which types the tensors of an output have.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Types {
+    /// Those of a GGUF mix.
+    Mix(Mix),
+    /// One integer grid for all linear layers.
+    Grid(IntScheme),
+}
+
 /// What came out.
 #[derive(Debug, Serialize)]
 pub struct QuantizeOutcome {
-    /// The file written.
+    /// The file or directory written.
     pub output: PathBuf,
     /// The method.
     pub method: Method,
-    /// The mix.
-    pub mix: Mix,
-    /// Bytes of the file.
+    /// Which types its tensors have.
+    #[serde(flatten)]
+    pub types: Types,
+    /// Bytes of the weight files.
     pub bytes: u64,
     /// Bytes of the checkpoint's weight files.
     pub source_bytes: u64,
@@ -132,6 +143,7 @@ impl Prepared {
             });
         };
         let checkpoint = Arc::clone(checkpoint);
+        refuse_quantized(&checkpoint)?;
         let source = model.source()?;
         let config = source.config().clone();
         let vocabulary = model.vocabulary(config.vocab_size, settings.pre.as_deref())?;
@@ -225,7 +237,7 @@ impl Prepared {
         Ok(QuantizeOutcome {
             output: self.settings.output,
             method: self.settings.method,
-            mix: self.settings.mix,
+            types: Types::Mix(self.settings.mix),
             bytes,
             source_bytes: self.source_bytes,
             bits_per_weight: self.plan.bits_per_weight,
@@ -304,7 +316,18 @@ impl Prepared {
     }
 }
 
-fn summary(names: &[String]) -> String {
+/// An error where the checkpoint is an output of this job already.
+pub(super) fn refuse_quantized(checkpoint: &Checkpoint) -> Result<(), PipelineError> {
+    if checkpoint.config().quantization.is_none() {
+        return Ok(());
+    }
+    Err(PipelineError::NoModel {
+        path: checkpoint.dir().to_path_buf(),
+        reason: "its weights are quantized already; give the checkpoint they were made from".into(),
+    })
+}
+
+pub(super) fn summary(names: &[String]) -> String {
     const SHOWN: usize = 3;
     let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
     if names.len() > SHOWN { format!("{shown}, …") } else { shown }

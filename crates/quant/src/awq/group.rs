@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::QuantError;
 use crate::error::check_length;
 use crate::plan::{Plan, Reason};
+use crate::{Grid, QuantError};
 
 /// The four places of a decoder block where scales can be folded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -83,15 +83,53 @@ pub fn scale_groups(layer: usize) -> [ScaleGroup; 4] {
 impl ScaleGroup {
     /// Whether scaling this group can gain something and harms nothing: a consumer is rounded to a quantized type, and
     /// none of the matrices is kept (`--keep`) — scaled weights would no longer be those of the source.
-    pub fn is_applicable(&self, plan: &Plan) -> bool {
-        let kept = |name: &str| plan.tensor(name).is_some_and(|t| matches!(t.reason, Reason::Kept { .. }));
+    pub fn is_applicable<P: GridPlan>(&self, plan: &P) -> bool {
+        let kept = |name: &str| plan.is_kept(name);
         let producer_kept = match &self.producer {
             Producer::Norm { .. } => false,
             Producer::Rows { weight, .. } => kept(weight),
         };
         !producer_kept
             && !self.consumers.iter().any(|name| kept(name))
-            && self.consumers.iter().any(|name| plan.tensor(name).is_some_and(|t| t.ty.is_quantized()))
+            && self.consumers.iter().any(|name| plan.is_quantized(name))
+    }
+}
+
+/// What rescaling asks of a plan. Names are GGUF names.
+pub trait GridPlan {
+    /// What matrices are rounded to.
+    type Grid: Grid;
+
+    /// Whether the float model is rescaled first.
+    fn rescales(&self) -> bool;
+
+    /// The grid of a matrix that [`ScaleGroup::is_applicable`] lets through; `None` if the plan has no such tensor.
+    fn grid(&self, name: &str) -> Option<Self::Grid>;
+
+    /// Whether the tensor is kept by the user's wish.
+    fn is_kept(&self, name: &str) -> bool;
+
+    /// Whether the tensor loses precision.
+    fn is_quantized(&self, name: &str) -> bool;
+}
+
+impl GridPlan for Plan {
+    type Grid = slmc_gguf::TensorType;
+
+    fn rescales(&self) -> bool {
+        self.method.rescales()
+    }
+
+    fn grid(&self, name: &str) -> Option<Self::Grid> {
+        self.tensor(name).map(|t| t.ty)
+    }
+
+    fn is_kept(&self, name: &str) -> bool {
+        self.tensor(name).is_some_and(|t| matches!(t.reason, Reason::Kept { .. }))
+    }
+
+    fn is_quantized(&self, name: &str) -> bool {
+        self.tensor(name).is_some_and(|t| t.ty.is_quantized())
     }
 }
 

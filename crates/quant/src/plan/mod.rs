@@ -1,8 +1,10 @@
 //! The typed plan: every tensor with its type, its exact bytes and the reason, before any weight is read.
 
 mod build;
+mod integer;
 mod pattern;
 mod reason;
+mod stored;
 
 use serde::{Deserialize, Serialize};
 use slmc_gguf::TensorType;
@@ -11,8 +13,10 @@ use crate::Method;
 use crate::mix::{Fallback, Mix};
 
 pub use build::PlanRequest;
+pub use integer::{IntFacts, IntPlan, IntReason, IntTensor};
 pub use pattern::{Pattern, PatternOption, TypeOverride};
 pub use reason::Reason;
+pub use stored::StoredType;
 
 /// What becomes of a model: stored in the output file and compared on resume, so it holds nothing but decisions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -126,6 +130,20 @@ pub enum PlanError {
         option: PatternOption,
         /// That pattern.
         by: String,
+    },
+    /// Columns that an integer grid's groups do not divide.
+    #[error(
+        "{tensor}: {columns} columns are no whole number of {scheme}'s groups; take --group-size {fitting}, or --keep it"
+    )]
+    Groups {
+        /// The tensor.
+        tensor: String,
+        /// d_in.
+        columns: usize,
+        /// The scheme.
+        scheme: String,
+        /// Group sizes that would do.
+        fitting: String,
     },
     /// Two tensors have the same name.
     #[error("tensor `{tensor}` is listed twice")]

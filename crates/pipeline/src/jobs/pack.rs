@@ -1,0 +1,273 @@
+//! A checkpoint in, the same checkpoint with packed integers for its linear layers out, and what was lost.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use slmc_calibration::TokenBatches;
+use slmc_checkpoint::packed::quantization_config;
+use slmc_checkpoint::{Checkpoint, CheckpointPlan, ExistingTarget};
+use slmc_model::{ModelError, WeightSource};
+use slmc_quant::gptq::{IntOptions, Order};
+use slmc_quant::int::ScaleRule;
+use slmc_quant::plan::Pattern;
+use slmc_quant::{IntPlan, Rounding};
+
+pub use slmc_quant::IntScheme;
+pub use slmc_quant::int::GroupSize;
+
+use super::evaluate::{EvaluateSettings, Measure, evaluate};
+use super::quantize::{
+    BatchOptions, Device, Effort, Method, QuantizeOutcome, TextSource, Types, refuse_quantized, summary,
+};
+use crate::PipelineError;
+use crate::awq::{self, Calibrated};
+use crate::batches::{calibration_batches, warn_of_missing};
+use crate::export::{ExportTensor, RowReader, TensorReport};
+use crate::gptq;
+use crate::imatrix;
+use crate::memory::peak_resident_bytes;
+use crate::model_file::ModelFile;
+use crate::packing::{PackRounder, PackedWriter, pack_tensors, write_tensors};
+use crate::progress::Reporter;
+use crate::rescaling::RescaledSource;
+
+/// The field of `config.json` that says what wrote it.
+const PROVENANCE: &str = "slmc";
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub struct PackSettings {
+    /// The checkpoint.
+    pub model: PathBuf,
+    /// How values are chosen.
+    pub method: Method,
+    /// How long to look for better values than the first ones found.
+    pub effort: Effort,
+    /// Bits, groups, symmetry.
+    pub scheme: IntScheme,
+    /// Whether columns are rounded by falling activations.
+    pub act_order: bool,
+    /// Linear layers kept in the checkpoint's precision.
+    pub keep: Vec<Pattern>,
+    /// Calibration text; empty for the bundled corpus.
+    pub calibration: Vec<TextSource>,
+    /// Calibration samples, their length and seed.
+    pub batches: BatchOptions,
+    /// Where the model runs during calibration.
+    pub device: Device,
+    /// The directory to write.
+    pub output: PathBuf,
+    /// How to measure the result; `None` not to.
+    pub measure: Option<Measure>,
+}
+
+/// Everything that is known before any weight is read.
+pub struct PreparedPack {
+    settings: PackSettings,
+    checkpoint: Arc<Checkpoint>,
+    source: Box<dyn WeightSource>,
+    tensors: Vec<ExportTensor>,
+    batches: Option<TokenBatches>,
+    layout: CheckpointPlan,
+    existing: ExistingTarget,
+    /// The plan.
+    pub plan: IntPlan,
+    /// Checkpoint tensors that are not part of the model and are left out.
+    pub left_out: Vec<String>,
+    /// Bytes of the checkpoint's weight files.
+    pub source_bytes: u64,
+}
+
+impl PreparedPack {
+    /// Resolves settings to a plan: opens the checkpoint, looks at the target, tokenizes the calibration text.
+    ///
+    /// # Errors
+    /// Anything that would make the job fail and can be known now.
+    pub fn new(settings: PackSettings) -> Result<Self, PipelineError> {
+        let model = ModelFile::open(&settings.model)?;
+        let ModelFile::Checkpoint(checkpoint) = &model else {
+            return Err(PipelineError::NoModel {
+                path: settings.model,
+                reason: "a GGUF file is already an output; give the checkpoint directory it was made from"
+                    .into(),
+            });
+        };
+        let checkpoint = Arc::clone(checkpoint);
+        refuse_quantized(&checkpoint)?;
+        let existing = may_replace(&settings)?;
+        let source = model.source()?;
+        let (tensors, facts, left_out) = pack_tensors(&checkpoint, source.config())?;
+        let plan = IntPlan::new(settings.scheme, settings.method, &facts, &settings.keep)?;
+        let layout = PackedWriter::layout(&plan)?;
+        let batches = match settings.method.needs_calibration() {
+            true => {
+                Some(calibration_batches(&model, source.config(), &settings.calibration, &settings.batches)?)
+            }
+            false => None,
+        };
+        let source_bytes = model.bytes();
+        Ok(Self {
+            settings,
+            checkpoint,
+            source,
+            tensors,
+            batches,
+            layout,
+            existing,
+            plan,
+            left_out,
+            source_bytes,
+        })
+    }
+
+    /// Bytes of the weight files to be written.
+    pub fn output_bytes(&self) -> u64 {
+        self.layout.total_bytes()
+    }
+
+    /// Calibrates, writes, measures.
+    ///
+    /// # Errors
+    /// Reading, running, writing or measuring fails; the user cancels. Before the last step nothing is left behind; a
+    /// directory that was written stays when measuring fails.
+    pub fn run(self, reporter: &dyn Reporter) -> Result<QuantizeOutcome, PipelineError> {
+        let started = Instant::now();
+        self.warn(reporter);
+        let calibrated = self.calibrate(reporter)?;
+        let bytes = self.output_bytes();
+        let tensors = self.write(&calibrated, reporter)?;
+        let seconds = started.elapsed().as_secs_f64();
+        let peak_memory_bytes = peak_resident_bytes();
+        let Self { settings, plan, source_bytes, batches, .. } = self;
+        let evaluation = match settings.measure {
+            Some(measure) => Some(evaluate(
+                &EvaluateSettings { model: settings.output.clone(), base: Some(settings.model), measure },
+                reporter,
+            )?),
+            None => None,
+        };
+        Ok(QuantizeOutcome {
+            output: settings.output,
+            method: settings.method,
+            types: Types::Grid(settings.scheme),
+            bytes,
+            source_bytes,
+            bits_per_weight: plan.bits_per_weight,
+            seconds,
+            peak_memory_bytes,
+            calibration_sha256: batches.map(|b| b.hash),
+            tensors,
+            groups: calibrated.groups,
+            evaluation,
+        })
+    }
+
+    fn warn(&self, reporter: &dyn Reporter) {
+        if !self.left_out.is_empty() {
+            reporter.warn(&format!(
+                "{} tensors of the checkpoint are not part of a {} model and are left out: {}",
+                self.left_out.len(),
+                self.source.config().arch.model_type,
+                summary(&self.left_out),
+            ));
+        }
+        if let Some(batches) = &self.batches {
+            warn_of_missing(batches, reporter);
+        }
+    }
+
+    /// Scales and importances, as far as the method needs any before the first tensor is rounded.
+    fn calibrate(&self, reporter: &dyn Reporter) -> Result<Calibrated, PipelineError> {
+        let (method, source, device) = (self.settings.method, self.source.as_ref(), self.settings.device);
+        match &self.batches {
+            Some(batches) if method.rescales() => {
+                awq::calibrate(source, &batches.tokens, &self.plan, device, reporter)
+            }
+            Some(batches) if method.rounding() == Rounding::Weighted => {
+                let entries = imatrix::gather(source, &batches.tokens, device, reporter)?;
+                Ok(Calibrated { importance: imatrix::importance(&entries), ..Calibrated::default() })
+            }
+            _ => Ok(Calibrated::default()),
+        }
+    }
+
+    fn write(
+        &self,
+        calibrated: &Calibrated,
+        reporter: &dyn Reporter,
+    ) -> Result<Vec<TensorReport>, PipelineError> {
+        let writer = PackedWriter::create(&self.settings.output, self.layout.clone(), self.existing)?;
+        let reader = RowReader::new(&self.checkpoint, &calibrated.rescaling);
+        let done = match &self.batches {
+            Some(batches) if self.settings.method.rounding() == Rounding::Feedback => {
+                let source = RescaledSource::new(self.source.as_ref(), &calibrated.rescaling);
+                let rounder = PackRounder {
+                    config: self.source.config(),
+                    reader: &reader,
+                    tensors: &self.tensors,
+                    plan: &self.plan,
+                    writer: &writer,
+                    options: self.options(),
+                };
+                let device = self.settings.device.burn().map_err(ModelError::from)?;
+                gptq::quantize(&source, &batches.tokens, &device, &rounder, reporter)?
+            }
+            _ => Vec::new(),
+        };
+        let importance = &calibrated.importance;
+        let reports = write_tensors(&reader, &self.tensors, &self.plan, importance, done, &writer, reporter)?;
+        writer.finish(&self.plan, &self.config_json(), &self.checkpoint)?;
+        Ok(reports)
+    }
+
+    fn options(&self) -> IntOptions {
+        let order = if self.settings.act_order { Order::Activation } else { Order::Natural };
+        IntOptions { scales: ScaleRule::Search, order, passes: self.settings.effort.passes() }
+    }
+
+    /// The checkpoint's `config.json`, with how its weights are packed and where they come from.
+    fn config_json(&self) -> Value {
+        let settings = &self.settings;
+        // the head is not in the plan's hands; readers look for it among linear layers too
+        let kept = self.plan.kept().map(|name| name.trim_end_matches(".weight").to_owned());
+        let ignore: Vec<String> = kept.chain(["lm_head".to_owned()]).collect();
+        let mut recipe = json!({ "method": settings.method, "grid": settings.scheme });
+        if !settings.keep.is_empty() {
+            recipe["keep"] = settings.keep.iter().map(ToString::to_string).collect();
+        }
+        if settings.method.rounding() == Rounding::Feedback {
+            recipe["effort"] = json!(settings.effort);
+            recipe["act_order"] = settings.act_order.into();
+        }
+        if let Some(batches) = &self.batches {
+            recipe["samples"] = settings.batches.samples.into();
+            recipe["seq_len"] = settings.batches.seq_len.into();
+            recipe["seed"] = settings.batches.seed.into();
+            recipe["calibration_sha256"] = batches.hash.as_str().into();
+        }
+        let mut config = self.checkpoint.config_json().clone();
+        config["quantization_config"] =
+            quantization_config(settings.scheme.packing(), &ignore, settings.act_order);
+        config[PROVENANCE] = json!({ "version": env!("CARGO_PKG_VERSION"), "recipe": recipe });
+        config
+    }
+}
+
+/// A directory may be replaced if this job wrote it; others that are not empty are refused when writing begins.
+fn may_replace(settings: &PackSettings) -> Result<ExistingTarget, PipelineError> {
+    let same =
+        |a: &PathBuf, b: &PathBuf| a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
+    if same(&settings.output, &settings.model) {
+        return Err(PipelineError::Output {
+            path: settings.output.clone(),
+            reason: "is the checkpoint itself; name another directory".into(),
+        });
+    }
+    let ours = match std::fs::read(settings.output.join("config.json")) {
+        Ok(text) => serde_json::from_slice(&text).is_ok_and(|config: Value| config.get(PROVENANCE).is_some()),
+        Err(_) => false,
+    };
+    Ok(if ours { ExistingTarget::Replace } else { ExistingTarget::Refuse })
+}

@@ -1,0 +1,37 @@
+//! Which tensors the packed checkpoint gets.
+
+use slmc_checkpoint::Checkpoint;
+use slmc_model::{ModelConfig, Role};
+use slmc_quant::plan::IntFacts;
+
+use crate::PipelineError;
+use crate::export::{ExportTensor, Origin, export_tensors};
+
+/// The model's tensors, rows in the checkpoint's order, with what the plan must know of each; and the names of checkpoint
+/// tensors that are left out.
+///
+/// # Errors
+/// Those of [`export_tensors`].
+pub fn pack_tensors(
+    checkpoint: &Checkpoint,
+    config: &ModelConfig,
+) -> Result<(Vec<ExportTensor>, Vec<IntFacts>, Vec<String>), PipelineError> {
+    let (exported, left_out) = export_tensors(checkpoint, config)?;
+    let (mut tensors, mut facts) = (Vec::new(), Vec::new());
+    for tensor in exported {
+        // what follows from the configuration, readers compute
+        let Origin::Stored { hf_name, .. } = tensor.origin else { continue };
+        let (Some(id), Some(info)) = (config.arch.by_hf_name(&hf_name), checkpoint.tensor(&hf_name)) else {
+            unreachable!("exported tensors are the architecture's and the checkpoint's")
+        };
+        facts.push(IntFacts {
+            name: tensor.name.clone(),
+            hf_name: hf_name.clone(),
+            shape: tensor.shape.clone(),
+            dtype: info.dtype,
+            is_linear: Role::LINEAR.contains(&id.role),
+        });
+        tensors.push(ExportTensor { origin: Origin::Stored { hf_name, permuted_heads: None }, ..tensor });
+    }
+    Ok((tensors, facts, left_out))
+}
