@@ -131,6 +131,13 @@ impl Checkpoint {
         self.packed.get(name)
     }
 
+    /// Every packed weight, sorted by name.
+    pub fn packed_weights(&self) -> Vec<(&str, &PackedTensor)> {
+        let mut weights: Vec<_> = self.packed.iter().map(|(name, packed)| (name.as_str(), packed)).collect();
+        weights.sort_by_key(|(name, _)| *name);
+        weights
+    }
+
     /// The dimensions of a tensor or of a packed weight, outermost first.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         let packed = || self.packed(name).map(|packed| packed.shape.as_slice());

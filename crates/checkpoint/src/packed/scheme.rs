@@ -48,6 +48,17 @@ pub struct PackScheme {
     pub symmetric: bool,
 }
 
+impl fmt::Display for PackScheme {
+    /// `int4_g128`, `int3_channel_asymmetric`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let group = match self.group {
+            GroupSize::Columns(n) => format!("g{n}"),
+            GroupSize::Channel => "channel".into(),
+        };
+        f.pad(&format!("int{}_{group}{}", self.bits, if self.symmetric { "" } else { "_asymmetric" }))
+    }
+}
+
 impl PackScheme {
     /// Words of a row's codes.
     pub fn words(&self, columns: usize) -> usize {

@@ -26,6 +26,8 @@ pub struct PackedTensor {
     pub scale: String,
     /// Name of its zero points' tensor, where not symmetric.
     pub zero_point: Option<String>,
+    /// Name of the tensor that holds its shape.
+    pub shape_part: String,
 }
 
 /// Parts of a packed weight that do not fit.
@@ -106,6 +108,7 @@ fn check<'a, 't>(
     }
     let missing = |part| PackedError::Missing { part };
     let shape = find(part::SHAPE).ok_or(missing(part::SHAPE))?;
+    let shape_part = shape.name.clone();
     expect(part::SHAPE, shape, Dtype::I64, &[2])?;
     let [rows, columns] = [0, 8].map(|at| bytes(shape)[at..at + 8].try_into().map_or(0, i64::from_le_bytes));
     let bad_shape = || PackedError::Shape { found: [rows, columns], group: scheme.group };
@@ -131,7 +134,7 @@ fn check<'a, 't>(
         }
     };
     let (packed, scale) = (packed.name.clone(), scale.name.clone());
-    Ok(PackedTensor { shape, scheme, group_len, scale_dtype, packed, scale, zero_point })
+    Ok(PackedTensor { shape, scheme, group_len, scale_dtype, packed, scale, zero_point, shape_part })
 }
 
 fn expect(part: &'static str, info: &TensorInfo, dtype: Dtype, shape: &[usize]) -> Result<(), PackedError> {
@@ -143,6 +146,11 @@ fn expect(part: &'static str, info: &TensorInfo, dtype: Dtype, shape: &[usize]) 
 }
 
 impl PackedTensor {
+    /// The names of the tensors that it is made of.
+    pub fn parts(&self) -> impl Iterator<Item = &str> {
+        [self.packed.as_str(), &self.scale, &self.shape_part].into_iter().chain(self.zero_point.as_deref())
+    }
+
     /// Decodes `rows` into `out` (`[rows, d_in]`), from all bytes of the three parts.
     ///
     /// # Errors

@@ -1,8 +1,10 @@
 //! What a model file holds.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use slmc_checkpoint::Checkpoint;
 use slmc_model::ModelConfig;
 
 use crate::PipelineError;
@@ -43,7 +45,7 @@ pub struct Inspection {
     pub max_position_embeddings: usize,
     /// Whether the head is the embedding.
     pub tie_word_embeddings: bool,
-    /// What wrote the file, by its own word (GGUF files of slmc).
+    /// What wrote the file, by its own word (files of slmc).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recipe: Option<String>,
     /// Every tensor.
@@ -73,16 +75,8 @@ pub fn inspect(path: &Path) -> Result<Inspection, PipelineError> {
     let source = model.source()?;
     let (format, tensors, recipe) = match &model {
         ModelFile::Checkpoint(checkpoint) => {
-            let tensors = checkpoint
-                .tensors()
-                .map(|t| InspectedTensor {
-                    name: t.name.clone(),
-                    ty: t.dtype.to_string(),
-                    shape: t.shape.clone(),
-                    bytes: t.bytes() as u64,
-                })
-                .collect();
-            ("safetensors", tensors, None)
+            let recipe = checkpoint.config_json()["slmc"].get("recipe").map(ToString::to_string);
+            ("safetensors", checkpoint_tensors(checkpoint), recipe)
         }
         ModelFile::Gguf(file) => {
             let tensors: Vec<_> = file
@@ -99,6 +93,26 @@ pub fn inspect(path: &Path) -> Result<Inspection, PipelineError> {
         }
     };
     Ok(summarize(path, &model, source.config(), format, tensors, recipe))
+}
+
+/// Tensors as they are stored, the parts of a packed weight as the weight they make.
+fn checkpoint_tensors(checkpoint: &Checkpoint) -> Vec<InspectedTensor> {
+    let packed = checkpoint.packed_weights();
+    let parts: HashSet<&str> = packed.iter().flat_map(|(_, weight)| weight.parts()).collect();
+    let stored = checkpoint.tensors().filter(|t| !parts.contains(t.name.as_str())).map(|t| InspectedTensor {
+        name: t.name.clone(),
+        ty: t.dtype.to_string(),
+        shape: t.shape.clone(),
+        bytes: t.bytes() as u64,
+    });
+    let bytes = |name| checkpoint.tensor(name).map_or(0, |part| part.bytes() as u64);
+    let packed = packed.iter().map(|(name, weight)| InspectedTensor {
+        name: (*name).to_owned(),
+        ty: weight.scheme.to_string(),
+        shape: weight.shape.to_vec(),
+        bytes: weight.parts().map(bytes).sum(),
+    });
+    stored.chain(packed).collect()
 }
 
 fn summarize(

@@ -224,7 +224,9 @@ impl PreparedPack {
 
     fn options(&self) -> IntOptions {
         let order = if self.settings.act_order { Order::Activation } else { Order::Natural };
-        IntOptions { scales: ScaleRule::Search, order, passes: self.settings.effort.passes() }
+        // a pass costs less here than on block formats, and there is more to gain: scales stand by themselves
+        let passes = 2 * self.settings.effort.passes();
+        IntOptions { scales: ScaleRule::Search, order, passes }
     }
 
     /// The checkpoint's `config.json`, with how its weights are packed and where they come from.

@@ -36,6 +36,12 @@ impl Steps {
         let size = size.map(|size| grid.stored_scale(size));
         Self { size, zero: *zero, inverse: size.map(invert) }
     }
+
+    /// The same with scales multiplied by `factor`.
+    #[inline(always)]
+    pub fn stretched(&self, grid: IntGrid, factor: f32) -> Self {
+        Self::stored(grid, &self.size.map(|size| size * factor), &self.zero)
+    }
 }
 
 /// 1 / x, 0 for 0.

@@ -56,14 +56,8 @@ impl IntScheme {
 }
 
 impl fmt::Display for IntScheme {
-    /// `int4_g128`, `int3_channel_asymmetric`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let PackScheme { bits, group, symmetric } = self.0;
-        let group = match group {
-            GroupSize::Columns(n) => format!("g{n}"),
-            GroupSize::Channel => "channel".into(),
-        };
-        f.pad(&format!("int{bits}_{group}{}", if symmetric { "" } else { "_asymmetric" }))
+        self.0.fmt(f)
     }
 }
 

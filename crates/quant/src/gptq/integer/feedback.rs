@@ -7,11 +7,14 @@ use super::tile::IntTile;
 use crate::gptq::FeedbackFactor;
 use crate::gptq::tile::{BLOCK, Lanes, ROWS, accumulate};
 use crate::int::IntGrid;
-use crate::int::fit::{ScaleRule, fit};
+use crate::int::fit::{ScaleRule, Steps, fit};
 use crate::int::tile::levels;
 
 /// Columns inside which errors are fed forward one column at a time; divides every group that is shorter than a row.
 const STEP: usize = 32;
+
+/// Factors of a group's scale that are tried with the feedback inside the group; the first wins where none is better.
+const TRIED: [f32; 9] = [1.0, 0.97, 1.03, 0.94, 1.06, 0.91, 1.1, 0.87, 1.15];
 
 /// Working space of the pass. Positions count columns in the order of rounding.
 pub struct Feedback {
@@ -92,7 +95,10 @@ impl Feedback {
                 {
                     self.weigh(factor, first + at);
                     self.expect(tile, factor, first + at, at);
-                    let steps = fit(tile.grid, rule, &self.expected, &self.importance);
+                    let mut steps = fit(tile.grid, rule, &self.expected, &self.importance);
+                    if rule == ScaleRule::Search {
+                        steps = self.try_scales(tile, factor, first + at, at, &steps);
+                    }
                     tile.steps[(first + at) / group_len] = steps;
                 }
                 for k in at..end {
@@ -151,6 +157,66 @@ impl Feedback {
                 }
             }
         }
+    }
+
+    /// The best of some scales around those of `steps`, for the group at `first` whose first target is `targets[at]`: each is
+    /// tried on the whole group, with the feedback inside it. What a group loses does not change what later ones lose
+    /// beyond its errors, which they are told, so the group's own loss decides.
+    #[inline(always)]
+    fn try_scales(
+        &mut self,
+        tile: &IntTile,
+        factor: &FeedbackFactor,
+        first: usize,
+        at: usize,
+        steps: &Steps,
+    ) -> Steps {
+        let (mut best, mut least) = (*steps, [f32::INFINITY; ROWS]);
+        for factor_tried in TRIED {
+            let tried = steps.stretched(tile.grid, factor_tried);
+            let loss = self.group_loss(tile, factor, first, at, &tried);
+            for r in 0..ROWS {
+                if loss[r] < least[r] {
+                    least[r] = loss[r];
+                    best.size[r] = tried.size[r];
+                    best.inverse[r] = tried.inverse[r];
+                }
+            }
+        }
+        best
+    }
+
+    /// Σ D_k (t_k − ŵ_k)² over a group rounded under `steps`.
+    #[inline(always)]
+    fn group_loss(
+        &mut self,
+        tile: &IntTile,
+        factor: &FeedbackFactor,
+        first: usize,
+        at: usize,
+        steps: &Steps,
+    ) -> Lanes {
+        let len = self.expected.len();
+        self.expected.copy_from_slice(&self.targets[at..at + len]);
+        let mut loss = [0.0f32; ROWS];
+        for k in 0..len {
+            let (target, later) = self.expected[k..].split_first_mut().expect("k is below the length");
+            let (weight, cost) = (&tile.weights[first + k], factor.diagonal()[first + k]);
+            let coefficients = &factor.upper()[(first + k) * factor.columns() + first + k + 1..];
+            let mut error = [0.0; ROWS];
+            for r in 0..ROWS {
+                let code = self.levels.nearest(target[r] * steps.inverse[r] + steps.zero[r]);
+                let value = steps.size[r] * (self.levels.level(code) - steps.zero[r]);
+                loss[r] += cost * (target[r] - value) * (target[r] - value);
+                error[r] = weight[r] - value;
+            }
+            for (target, u) in later.iter_mut().zip(coefficients) {
+                for r in 0..ROWS {
+                    target[r] += error[r] * u;
+                }
+            }
+        }
+        loss
     }
 
     /// Weighs the columns of the group at `first` by what an error against their targets costs.
