@@ -60,7 +60,7 @@ pub struct Global {
 pub enum Command {
     Inspect(inspect::Inspect),
     Convert(convert::Convert),
-    Quantize(quantize::Quantize),
+    Quantize(Box<quantize::Quantize>),
     Imatrix(imatrix::Imatrix),
     Eval(eval::Eval),
 }

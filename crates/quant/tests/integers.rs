@@ -143,8 +143,8 @@ fn rows_do_not_depend_on_each_other_or_on_threads() {
 fn zeros_stay_zero_and_values_on_a_grid_are_found_again() {
     for grid in grids() {
         let bits = grid.scheme().packing().bits;
-        let highest = (1 << bits.min(4)) - 1;
-        let middle = (highest + 1) / 2;
+        let middle = 1 << (bits.min(4) - 1);
+        let highest = 2 * middle - 1;
         let step = 0.5; // storable in every dtype, as are its multiples
         let w: Vec<f32> = (0..2 * COLUMNS)
             .map(|i| if i < COLUMNS { 0.0 } else { step * ((i * 7 % (highest + 1)) as f32 - middle as f32) })

@@ -29,7 +29,7 @@ use crate::gptq;
 use crate::imatrix;
 use crate::memory::peak_resident_bytes;
 use crate::model_file::ModelFile;
-use crate::packing::{PackRounder, PackedWriter, pack_tensors, write_tensors};
+use crate::packing::{PackRounder, PackTensors, PackedWriter, pack_tensors, write_tensors};
 use crate::progress::Reporter;
 use crate::rescaling::RescaledSource;
 
@@ -98,7 +98,7 @@ impl PreparedPack {
         refuse_quantized(&checkpoint)?;
         let existing = may_replace(&settings)?;
         let source = model.source()?;
-        let (tensors, facts, left_out) = pack_tensors(&checkpoint, source.config())?;
+        let PackTensors { tensors, facts, left_out } = pack_tensors(&checkpoint, source.config())?;
         let plan = IntPlan::new(settings.scheme, settings.method, &facts, &settings.keep)?;
         let layout = PackedWriter::layout(&plan)?;
         let batches = match settings.method.needs_calibration() {

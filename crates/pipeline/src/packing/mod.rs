@@ -9,6 +9,6 @@ mod write;
 mod writer;
 
 pub use rounder::PackRounder;
-pub use tensors::pack_tensors;
+pub use tensors::{PackTensors, pack_tensors};
 pub use write::write_tensors;
 pub use writer::PackedWriter;

@@ -7,15 +7,21 @@ use slmc_quant::plan::IntFacts;
 use crate::PipelineError;
 use crate::export::{ExportTensor, Origin, export_tensors};
 
-/// The model's tensors, rows in the checkpoint's order, with what the plan must know of each; and the names of checkpoint
-/// tensors that are left out.
+/// The tensors of a packed checkpoint.
+pub struct PackTensors {
+    /// Where their values come from, rows in the checkpoint's order.
+    pub tensors: Vec<ExportTensor>,
+    /// What the plan must know of each.
+    pub facts: Vec<IntFacts>,
+    /// Checkpoint tensors that are not part of the model and are left out.
+    pub left_out: Vec<String>,
+}
+
+/// Lists the model's tensors.
 ///
 /// # Errors
 /// Those of [`export_tensors`].
-pub fn pack_tensors(
-    checkpoint: &Checkpoint,
-    config: &ModelConfig,
-) -> Result<(Vec<ExportTensor>, Vec<IntFacts>, Vec<String>), PipelineError> {
+pub fn pack_tensors(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<PackTensors, PipelineError> {
     let (exported, left_out) = export_tensors(checkpoint, config)?;
     let (mut tensors, mut facts) = (Vec::new(), Vec::new());
     for tensor in exported {
@@ -33,5 +39,5 @@ pub fn pack_tensors(
         });
         tensors.push(ExportTensor { origin: Origin::Stored { hf_name, permuted_heads: None }, ..tensor });
     }
-    Ok((tensors, facts, left_out))
+    Ok(PackTensors { tensors, facts, left_out })
 }
