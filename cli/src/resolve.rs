@@ -8,7 +8,7 @@ use slmc_pipeline::jobs::evaluate::{EvaluateSettings, Measure};
 use slmc_pipeline::jobs::imatrix::ImatrixSettings;
 use slmc_pipeline::jobs::pack::{GroupSize, IntScheme, PackSettings};
 use slmc_pipeline::jobs::quantize::{
-    BatchOptions, Device, Effort, Method, Mix, QuantizeSettings, Rounding, TextSource,
+    BatchOptions, ByteSize, Device, Effort, Method, Mix, QuantizeSettings, Rounding, TextSource,
 };
 
 use crate::args::convert::Convert;
@@ -70,6 +70,8 @@ impl Resolver {
             pre: args.pre.clone().or_else(|| file.pre.clone()),
             output,
             measure,
+            max_memory: self.max_memory(args)?,
+            resume: args.resume,
             model,
         })
     }
@@ -120,6 +122,8 @@ impl Resolver {
             device: self.device(args.device.as_deref())?,
             output,
             measure,
+            max_memory: self.max_memory(args)?,
+            resume: args.resume,
             model,
         })
     }
@@ -152,6 +156,8 @@ impl Resolver {
             pre: args.pre.clone().or_else(|| self.settings.quantize.pre.clone()),
             output,
             measure: None,
+            max_memory: None,
+            resume: false,
         })
     }
 
@@ -207,6 +213,11 @@ impl Resolver {
             max_windows: windows.map(|n| n as usize),
             device: self.device(device)?,
         })
+    }
+
+    fn max_memory(&self, args: &Quantize) -> Result<Option<ByteSize>, Failure> {
+        let size = args.max_memory.as_ref().or(self.settings.quantize.max_memory.as_ref());
+        size.map(|size| parse("--max-memory", size)).transpose()
     }
 
     fn device(&self, named: Option<&str>) -> Result<Device, Failure> {

@@ -37,6 +37,7 @@ pub struct Quantize {
     #[serde(default)]
     pub keep: Vec<String>,
     pub pre: Option<String>,
+    pub max_memory: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -15,37 +15,41 @@ const TOKENS: usize = 1024;
 /// H = 2/n · Σ x xᵀ over n tokens, the Hessian of ‖(W − Ŵ)X‖² for one row of W up to the factor n
 /// (Frantar et al., "GPTQ", section 3).
 ///
-/// Only tiles on and below the diagonal are kept, in f64: 4·d² bytes for d columns.
+/// Only tiles on and below the diagonal are kept, in f64: 4·d² bytes for d columns, in one piece, so that the allocator can
+/// give them back.
 #[derive(Clone, Debug)]
 pub struct SecondMoment {
     input: String,
     d_in: usize,
     tokens: u64,
     tiles: Vec<Tile>,
+    /// The tiles' sums, one tile behind the other.
+    sums: Vec<f64>,
 }
 
 /// Σ x\[rows\] x\[columns\]ᵀ, row-major.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Tile {
     first_row: usize,
     rows: usize,
     first_column: usize,
     columns: usize,
-    sums: Vec<f64>,
+    /// Where its sums begin.
+    at: usize,
 }
 
 impl SecondMoment {
     /// A collector of nothing yet, for an input of `d_in` columns; `input` is what errors call it.
     pub fn new(input: impl Into<String>, d_in: usize) -> Self {
-        let starts = || (0..d_in).step_by(TILE);
-        let tile = |first_row: usize, first_column: usize| {
-            let (rows, columns) = (TILE.min(d_in - first_row), TILE.min(d_in - first_column));
-            Tile { first_row, rows, first_column, columns, sums: vec![0.0; rows * columns] }
-        };
-        let tiles = starts()
-            .flat_map(|row| starts().take_while(move |&column| column <= row).map(move |c| tile(row, c)))
-            .collect();
-        Self { input: input.into(), d_in, tokens: 0, tiles }
+        let (mut tiles, mut at) = (Vec::new(), 0);
+        for first_row in (0..d_in).step_by(TILE) {
+            for first_column in (0..=first_row).step_by(TILE) {
+                let (rows, columns) = (TILE.min(d_in - first_row), TILE.min(d_in - first_column));
+                tiles.push(Tile { first_row, rows, first_column, columns, at });
+                at += rows * columns;
+            }
+        }
+        Self { input: input.into(), d_in, tokens: 0, tiles, sums: vec![0.0; at] }
     }
 
     /// Adds activations `[tokens, d_in]`.
@@ -57,8 +61,15 @@ impl SecondMoment {
         let d_in = self.d_in;
         // One tile is one task, computed by one thread: the order of its sums does not depend on how many
         // threads there are.
-        self.tiles.par_iter_mut().for_each_init(Vec::new, |product, tile| {
-            x.chunks(TOKENS * d_in).for_each(|chunk| tile.add(chunk, d_in, product));
+        let mut rest = self.sums.as_mut_slice();
+        let each = |tile| {
+            let (sums, behind) = std::mem::take(&mut rest).split_at_mut(Tile::len(tile));
+            rest = behind;
+            (tile, sums)
+        };
+        let tiles: Vec<(&Tile, &mut [f64])> = self.tiles.iter().map(each).collect();
+        tiles.into_par_iter().for_each_init(Vec::new, |product, (tile, sums)| {
+            x.chunks(TOKENS * d_in).for_each(|chunk| tile.add(chunk, d_in, product, sums));
         });
         self.tokens += tokens as u64;
         Ok(())
@@ -76,9 +87,7 @@ impl SecondMoment {
                 found: other.d_in,
             });
         }
-        for (tile, other) in self.tiles.iter_mut().zip(&other.tiles) {
-            tile.sums.iter_mut().zip(&other.sums).for_each(|(sum, other)| *sum += other);
-        }
+        self.sums.iter_mut().zip(&other.sums).for_each(|(sum, other)| *sum += other);
         self.tokens += other.tokens;
         Ok(())
     }
@@ -99,7 +108,7 @@ impl SecondMoment {
         let factor = 2.0 / self.tokens.max(1) as f64;
         let mut hessian = vec![0.0f32; d_in * d_in];
         for tile in &self.tiles {
-            for (r, sums) in tile.sums.chunks_exact(tile.columns).enumerate() {
+            for (r, sums) in tile.of(&self.sums).chunks_exact(tile.columns).enumerate() {
                 let row = tile.first_row + r;
                 for (c, &sum) in sums.iter().enumerate() {
                     let column = tile.first_column + c;
@@ -121,16 +130,25 @@ impl SecondMoment {
         let factor = 2.0 / self.tokens.max(1) as f64;
         let on_diagonal = self.tiles.iter().filter(|tile| tile.first_row == tile.first_column);
         on_diagonal
-            .flat_map(|tile| (0..tile.rows).map(move |n| tile.sums[n * tile.columns + n] * factor))
+            .flat_map(|tile| (0..tile.rows).map(move |n| tile.of(&self.sums)[n * tile.columns + n] * factor))
             .collect()
     }
 }
 
 impl Tile {
-    /// Adds the products of some tokens; `product` is room for them.
-    fn add(&mut self, x: &[f32], d_in: usize, product: &mut Vec<f32>) {
+    fn len(&self) -> usize {
+        self.rows * self.columns
+    }
+
+    /// Its part of all sums.
+    fn of<'a>(&self, sums: &'a [f64]) -> &'a [f64] {
+        &sums[self.at..][..self.len()]
+    }
+
+    /// Adds the products of some tokens to the tile's sums; `product` is room for them.
+    fn add(&self, x: &[f32], d_in: usize, product: &mut Vec<f32>, sums: &mut [f64]) {
         let tokens = x.len() / d_in;
-        product.resize(self.rows * self.columns, 0.0);
+        product.resize(self.len(), 0.0);
         assert!(self.first_row + self.rows <= d_in && self.first_column + self.columns <= d_in);
         // SAFETY: `product` holds rows · columns values, row-major. Element (i, t) of the left factor is
         // x[t · d_in + first_row + i], element (t, j) of the right one x[t · d_in + first_column + j], with
@@ -158,6 +176,6 @@ impl Tile {
                 Parallelism::None,
             );
         }
-        self.sums.iter_mut().zip(product.iter()).for_each(|(sum, &value)| *sum += f64::from(value));
+        sums.iter_mut().zip(product.iter()).for_each(|(sum, &value)| *sum += f64::from(value));
     }
 }

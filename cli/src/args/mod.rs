@@ -57,6 +57,7 @@ pub struct Global {
 }
 
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant)] // there is one of it in a process
 pub enum Command {
     Inspect(inspect::Inspect),
     Convert(convert::Convert),

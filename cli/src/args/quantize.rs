@@ -26,10 +26,14 @@ Examples:
   slmc quantize MODEL --bits 4 --calibration chats.jsonl --samples 64
   slmc quantize MODEL --bits 4 --imatrix model.imatrix.gguf
   slmc quantize MODEL --type q3_k_m --dry-run
+  slmc quantize MODEL --method gptq --bits 4 --max-memory 4GiB
+  slmc quantize MODEL --method gptq --bits 4 --max-memory 4GiB --resume    after a kill or Ctrl-C
   slmc quantize MODEL --method gptq --bits 4 --group-size 128 --output model-w4a16
 
 With --group-size the output is a checkpoint directory in compressed-tensors' pack-quantized layout: the linear layers of the
-blocks become integers of 2, 3, 4 or 8 bits, everything else stays as it is.")]
+blocks become integers of 2, 3, 4 or 8 bits, everything else stays as it is.
+
+A calibrated run keeps its finished blocks in OUTPUT.work until the output is whole; with --resume it goes on there.")]
 pub struct Quantize {
     /// Checkpoint directory [default: `model` of slmc.toml]
     pub model: Option<PathBuf>,
@@ -83,6 +87,13 @@ pub struct Quantize {
     /// File to write, with --group-size a directory [default: MODEL-METHOD-MIX.gguf in the working directory]
     #[arg(long, short, value_name = "PATH")]
     pub output: Option<PathBuf>,
+    /// Continue a run that was killed or interrupted: same command, same inputs, the same file in the end
+    #[arg(long)]
+    pub resume: bool,
+    /// Resident memory that calibrating and writing may take, for example 4GiB; hidden states go to a file where they
+    /// would not fit [default: they may take a quarter of the machine's]
+    #[arg(long, value_name = "SIZE")]
+    pub max_memory: Option<String>,
     /// Name of the pre-tokenizer (tokenizer.ggml.pre), where it is not recognized by itself
     #[arg(long, value_name = "NAME")]
     pub pre: Option<String>,

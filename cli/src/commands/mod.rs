@@ -19,10 +19,14 @@ fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A job's error as a failure of the command: a wrong pattern, or options that do not go together, are wrong usage, everything else is failed work.
+/// A job's error as a failure of the command: a wrong pattern, options that do not go together or a limit too low are wrong
+/// usage, everything else is failed work.
 fn failure(error: PipelineError) -> Failure {
     let mut failure = Failure::from_error(&error);
-    if matches!(error, PipelineError::Plan(_) | PipelineError::ImatrixMethod { .. }) {
+    if matches!(
+        error,
+        PipelineError::Plan(_) | PipelineError::ImatrixMethod { .. } | PipelineError::Memory(_)
+    ) {
         failure.code = 2;
     }
     failure

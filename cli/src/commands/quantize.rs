@@ -40,6 +40,7 @@ fn print_plan(prepared: &Prepared, json: bool) -> Result<(), Failure> {
         return print_json(&json!({
             "output_bytes": prepared.output_bytes(),
             "source_bytes": prepared.source_bytes,
+            "memory": prepared.footing,
             "plan": plan,
         }));
     }
@@ -57,6 +58,11 @@ fn print_plan(prepared: &Prepared, json: bool) -> Result<(), Failure> {
         bytes(prepared.output_bytes()),
         prepared.output_bytes(),
         bytes(prepared.source_bytes),
+    );
+    println!(
+        "About {} of memory{}.",
+        bytes(prepared.footing.peak_bytes),
+        if prepared.footing.spill { ", the hidden states in a file beside the output" } else { "" },
     );
     let fallback = plan.fallback_bits_per_weight();
     if fallback > 0.0 {

@@ -57,6 +57,15 @@ impl Reporter for Terminal {
         *self.bar.lock().expect("no panic while a bar is held") = Some(bar);
     }
 
+    /// What was done before does not count for the rate.
+    fn begin_at(&self, stage: &str, total: u64, unit: Unit, done: u64) {
+        self.begin(stage, total, unit);
+        self.with_bar(|bar| {
+            bar.set_position(done);
+            bar.reset_eta();
+        });
+    }
+
     fn advance(&self, amount: u64) {
         self.with_bar(|bar| bar.inc(amount));
     }

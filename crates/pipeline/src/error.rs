@@ -138,7 +138,21 @@ pub enum PipelineError {
         /// Why not.
         reason: String,
     },
+    /// The work directory cannot be used.
+    #[error(transparent)]
+    Work(#[from] crate::work::WorkError),
+    /// The memory limit cannot be kept.
+    #[error(transparent)]
+    Memory(#[from] crate::memory::BudgetError),
     /// The user stopped the job.
     #[error("interrupted; nothing was written")]
     Cancelled,
+    /// The user stopped the job, and what it had finished is kept.
+    #[error("interrupted; {steps} finished steps are kept in `{}`: --resume continues the run", directory.display())]
+    Interrupted {
+        /// The work directory.
+        directory: PathBuf,
+        /// Steps finished.
+        steps: usize,
+    },
 }

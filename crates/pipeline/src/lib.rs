@@ -9,6 +9,7 @@ pub mod batches;
 mod error;
 pub mod export;
 pub mod gptq;
+pub mod hidden;
 pub mod imatrix;
 pub mod jobs;
 pub mod memory;
@@ -18,5 +19,6 @@ pub mod packing;
 pub mod progress;
 pub mod rescaling;
 pub mod walker;
+pub mod work;
 
 pub use error::PipelineError;

@@ -6,7 +6,7 @@ use slmc_calibration::statistics::ColumnMoments;
 use slmc_model::{Head, HostView, LinearInput, LinearObserver};
 
 use crate::PipelineError;
-use crate::walker::HiddenStates;
+use crate::hidden::HiddenStates;
 
 /// Gathers the moments of a block's four inputs while it runs.
 pub struct BlockMoments {
@@ -48,13 +48,12 @@ impl LinearObserver for BlockMoments {
 ///
 /// # Errors
 /// NaN or infinity among them.
-pub fn head_moments(head: &Head, hidden: HiddenStates) -> Result<ColumnMoments, PipelineError> {
-    let width = hidden.first().map_or(0, |states| states.dims()[2]);
-    let mut moments = ColumnMoments::new("the head", width);
-    for states in hidden {
-        let [sequences, seq_len, _] = states.dims();
+pub fn head_moments(head: &Head, hidden: &HiddenStates) -> Result<ColumnMoments, PipelineError> {
+    let mut moments = ColumnMoments::new("the head", hidden.width());
+    hidden.each(|states| {
+        let [sequences, seq_len, width] = states.dims();
         let normalized = head.normalize(&states.reshape([sequences * seq_len, width]));
-        moments.add(&HostView::of(&normalized))?;
-    }
+        Ok(moments.add(&HostView::of(&normalized))?)
+    })?;
     Ok(moments)
 }

@@ -17,6 +17,11 @@ pub enum Unit {
 pub trait Reporter: Sync {
     /// A stage of `total` units begins.
     fn begin(&self, stage: &str, total: u64, unit: Unit);
+    /// As [`Reporter::begin`], for a stage of which an earlier run has already done `done` units.
+    fn begin_at(&self, stage: &str, total: u64, unit: Unit, done: u64) {
+        self.begin(stage, total, unit);
+        self.advance(done);
+    }
     /// `amount` more units of the current stage are done.
     fn advance(&self, amount: u64);
     /// A short text beside the bar, for example the running perplexity.

@@ -36,6 +36,16 @@ impl Rescaling {
         multiply(&mut entry.rows, scales.iter().map(|s| 1.0 / s));
     }
 
+    /// Every tensor that is multiplied with something, in no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &TensorScales)> {
+        self.tensors.iter().map(|(name, scales)| (name.as_str(), scales))
+    }
+
+    /// Multiplies the tensor with these scales and nothing else.
+    pub fn insert(&mut self, tensor: &str, scales: TensorScales) {
+        self.tensors.insert(tensor.to_owned(), scales);
+    }
+
     /// What this tensor is multiplied with, if with anything.
     pub fn of(&self, tensor: &str) -> Option<&TensorScales> {
         self.tensors.get(tensor)

@@ -8,6 +8,7 @@ use slmc_pipeline::imatrix::gather;
 use slmc_pipeline::jobs::quantize::{BatchOptions, Effort, Method, Mix, Prepared, QuantizeSettings};
 use slmc_pipeline::model_file::ModelFile;
 use slmc_pipeline::progress::Silent;
+use slmc_pipeline::walker::Walk;
 
 const SEQ_LEN: usize = 64;
 
@@ -45,6 +46,8 @@ fn settings(mix: Mix, output: PathBuf) -> QuantizeSettings {
         pre: None,
         output,
         measure: None,
+        max_memory: None,
+        resume: false,
     }
 }
 
@@ -57,7 +60,8 @@ fn the_sums_are_llama_imatrix_s() {
     for path in [f16, root().join("models/tiny")] {
         let model = ModelFile::open(&path).unwrap();
         let source = model.source().unwrap();
-        let ours = gather(source.as_ref(), &chunks(&model, source.as_ref()), Device::Cpu, &Silent).unwrap();
+        let (chunks, device) = (chunks(&model, source.as_ref()), Device::Cpu.burn().unwrap());
+        let ours = gather(&Walk::new(source.as_ref(), &chunks, &device, &Silent), None).unwrap();
         // the head's is ours alone: llama-imatrix has none for a tied embedding
         assert_eq!(
             ours.keys().filter(|name| !theirs.contains_key(*name)).collect::<Vec<_>>(),

@@ -154,6 +154,8 @@ pub fn quantize(model: &Path, mix: Mix, pre: Option<&str>) -> PathBuf {
         pre: pre.map(str::to_owned),
         output: output.clone(),
         measure: None,
+        max_memory: None,
+        resume: false,
     };
     Prepared::new(settings).unwrap().run(&Silent).unwrap();
     output

@@ -5,8 +5,8 @@ use slmc_model::{Block, Context, LinearInput, LinearObserver};
 use slmc_quant::awq::GroupKind;
 
 use crate::PipelineError;
+use crate::hidden::HiddenStates;
 use crate::moments::BlockMoments;
-use crate::walker::HiddenStates;
 
 /// Tokens on which candidates are compared. The first sequences are taken: the seed has shuffled them.
 const OBJECTIVE_TOKENS: usize = 4096;
@@ -50,15 +50,15 @@ impl BlockInputs {
         let mut observer =
             Observer { moments: BlockMoments::new(layer), samples: Default::default(), keep: false };
         let (mut sequences, mut seq_len) = (0, 0);
-        for states in hidden.iter_mut() {
+        hidden.replace(|states| {
             let [batch, length, _] = states.dims();
             observer.keep = sequences * length < OBJECTIVE_TOKENS;
             if observer.keep {
                 sequences += batch;
                 seq_len = length;
             }
-            *states = block.forward(states.clone(), context, &mut observer)?;
-        }
+            Ok(block.forward(states, context, &mut observer)?)
+        })?;
         let statistics = observer.moments.finish().map(ColumnStatistics::from);
         Ok(Self { statistics, samples: observer.samples, sequences, seq_len })
     }

@@ -7,20 +7,22 @@
 
 mod inputs;
 mod objective;
+mod stored;
 
 use std::collections::HashMap;
 
-use serde::Serialize;
-use slmc_model::{Block, Context, Device, Head, ModelError, Role, WeightSource};
+use serde::{Deserialize, Serialize};
+use slmc_model::{Block, Context, Head, Role, WeightSource};
 use slmc_quant::awq::{
     GridPlan, GroupKind, GroupedHeads, Producer, ScaleGroup, scale_groups, scaled_second_moments,
 };
 
 use crate::PipelineError;
+use crate::hidden::HiddenStates;
 use crate::moments::head_moments;
-use crate::progress::Reporter;
 use crate::rescaling::Rescaling;
-use crate::walker::{HiddenStates, walk};
+use crate::walker::{Walk, run_block};
+use crate::work::{Step, Work};
 use inputs::{BlockInputs, ColumnStatistics};
 use objective::search_group;
 
@@ -38,7 +40,7 @@ pub struct Calibrated {
 }
 
 /// One searched group.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct GroupReport {
     /// The block.
     pub layer: usize,
@@ -49,26 +51,34 @@ pub struct GroupReport {
     pub found: SearchedGroup,
 }
 
-/// Searches the scales of all blocks on calibration `sequences` (token ids, all of one length), where the plan's method
-/// rescales, and gathers every input's second moments.
+/// Searches the scales of all blocks on calibration sequences, where the plan's method rescales, and gathers every input's
+/// second moments. What a block gave is kept in `work`, and taken from there where an earlier run found it.
 ///
 /// # Errors
-/// The model cannot be run; a statistic is not finite; the user cancels.
-pub fn calibrate<P: GridPlan>(
-    source: &dyn WeightSource,
-    sequences: &[Vec<u32>],
-    plan: &P,
-    device: Device,
-    reporter: &dyn Reporter,
-) -> Result<Calibrated, PipelineError> {
+/// The model cannot be run; a statistic is not finite; the work directory cannot be read or written; the user cancels.
+pub fn calibrate<P: GridPlan>(walk: &Walk<'_>, plan: &P, work: &Work) -> Result<Calibrated, PipelineError> {
     let mut calibrated = Calibrated::default();
-    let device = device.burn().map_err(ModelError::from)?;
-    let hidden = walk(source, sequences, &device, reporter, |layer, block, hidden, context| {
+    let finished = work.finished_blocks(Step::CalibratedBlock);
+    for layer in 0..finished {
+        if let Some(finished) = work.finished(Step::CalibratedBlock(layer)) {
+            calibrated.restore(&finished)?;
+        }
+    }
+    if let Some(finished) = work.finished(Step::CalibratedHead) {
+        calibrated.restore(&finished)?;
+        return Ok(calibrated);
+    }
+    let source = walk.source;
+    let hidden = Walk { finished, ..*walk }.blocks(|layer, block, hidden, context| {
+        if layer < finished {
+            return run_block(block, hidden, context);
+        }
         let inputs = BlockInputs::collect(layer, block, hidden, context)?;
-        calibrated.search_block(source, block, &inputs, context, plan)
+        calibrated.search_block(source, block, &inputs, context, plan)?;
+        Ok(calibrated.store_block(layer, work)?)
     })?;
-    let head = Head::load(source, &device)?;
-    calibrated.weigh_head(source, &head, hidden)?;
+    let head = Head::load(source, walk.device)?;
+    calibrated.weigh_head(source, &head, &hidden, work)?;
     Ok(calibrated)
 }
 
@@ -155,11 +165,13 @@ impl Calibrated {
         &mut self,
         source: &dyn WeightSource,
         head: &Head,
-        hidden: HiddenStates,
+        hidden: &HiddenStates,
+        work: &Work,
     ) -> Result<(), PipelineError> {
         let config = source.config();
         if let Some(name) = config.arch.gguf_name(config.head()) {
-            self.importance.insert(name, head_moments(head, hidden)?.second_moments());
+            self.importance.insert(name.clone(), head_moments(head, hidden)?.second_moments());
+            self.store_head(&name, work)?;
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! The output error of a group of tensors under candidate scales.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use slmc_model::{Block, Context, HostView, NoObserver, Role, Tensor, host};
 use slmc_quant::awq::{
     Candidate, GridPlan, GroupKind, GroupedHeads, ScaleGroup, SearchError, SearchOptions, round_scaled,
@@ -16,11 +16,11 @@ use crate::PipelineError;
 const WEIGHT_GROUP: usize = 32;
 
 /// What the search found for one group.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SearchedGroup {
     /// The best ratio.
     pub candidate: Candidate,
-    /// Its scales, one for each channel of the producer.
+    /// Its scales, one for each channel of the producer; empty where an earlier run applied them.
     #[serde(skip)]
     pub scales: Vec<f32>,
     /// Mean squared output error with these scales.

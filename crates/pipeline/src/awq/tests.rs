@@ -16,6 +16,8 @@ use crate::jobs::quantize::model_facts;
 use crate::model_file::ModelFile;
 use crate::progress::Silent;
 use crate::rescaling::Rescaling;
+use crate::walker::{BATCH_TOKENS, Walk};
+use crate::work::{Fingerprint, Work};
 
 struct Original {
     model: ModelFile,
@@ -63,10 +65,14 @@ fn rescaling_alone_changes_weights_but_not_the_model() {
     let sequences: Vec<Vec<u32>> =
         (0..4).map(|s| (0..48).map(|i| (s * 48 + i) * 29 % 2048).collect()).collect();
     let plan = original.plan(Mix::Q4_0, Method::Awq);
-    let calibrated = calibrate(&original.source, &sequences, &plan, Device::Cpu, &Silent).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let work =
+        Work::open(&directory.path().join("work"), false, Fingerprint::default(), BATCH_TOKENS).unwrap();
+    let device = Device::Cpu.burn().unwrap();
+    let walk = Walk::new(&original.source, &sequences, &device, &Silent);
+    let calibrated = calibrate(&walk, &plan, &work).unwrap();
     assert!(calibrated.groups.len() >= 2 * original.source.config().num_hidden_layers);
 
-    let directory = tempfile::tempdir().unwrap();
     let plain = original.write(directory.path().join("plain.gguf"), &Rescaling::default());
     let rescaled = original.write(directory.path().join("rescaled.gguf"), &calibrated.rescaling);
     let (a, b) = (GgufFile::open(&plain).unwrap(), GgufFile::open(&rescaled).unwrap());

@@ -5,7 +5,7 @@ use slmc_model::{Block, Context, Head, HostView, LinearInput, LinearObserver, We
 use slmc_quant::gptq::FeedbackFactor;
 
 use crate::PipelineError;
-use crate::walker::HiddenStates;
+use crate::hidden::HiddenStates;
 
 /// The second moment matrices of a block's four inputs.
 pub struct BlockHessians {
@@ -25,9 +25,10 @@ impl BlockHessians {
         context: &Context,
     ) -> Result<Self, PipelineError> {
         let mut gathered = Self { layer, moments: Default::default() };
-        for states in hidden {
-            block.forward(states.clone(), context, &mut gathered)?;
-        }
+        hidden.each(|states| {
+            block.forward(states, context, &mut gathered)?;
+            Ok(())
+        })?;
         Ok(gathered)
     }
 
@@ -68,13 +69,13 @@ impl LinearObserver for BlockHessians {
 pub fn head_hessian(
     source: &dyn WeightSource,
     head: &Head,
-    hidden: HiddenStates,
+    hidden: &HiddenStates,
 ) -> Result<Vec<f32>, PipelineError> {
     let mut moment = SecondMoment::new("the head", source.config().hidden_size);
-    for states in hidden {
+    hidden.each(|states| {
         let [sequences, seq_len, width] = states.dims();
         let normalized = head.normalize(&states.reshape([sequences * seq_len, width]));
-        moment.add(&HostView::of(&normalized))?;
-    }
+        Ok(moment.add(&HostView::of(&normalized))?)
+    })?;
     Ok(moment.hessian())
 }

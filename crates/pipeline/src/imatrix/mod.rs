@@ -1,57 +1,74 @@
 //! The importance matrix of a model: gathered on calibration text, or taken from a file.
 
 mod file;
+mod stored;
 
 use std::collections::{BTreeMap, HashMap};
 
 use slmc_calibration::statistics::ColumnMoments;
 use slmc_gguf::imatrix::Entry;
-use slmc_model::{Device, Head, LinearInput, ModelError, TensorId, WeightSource};
+use slmc_model::{Head, LinearInput, ModelConfig, TensorId};
 
 use crate::PipelineError;
 use crate::moments::{BlockMoments, head_moments};
-use crate::progress::Reporter;
-use crate::walker::walk;
+use crate::walker::{Walk, run_block};
+use crate::work::{Step, Work};
 
 pub use file::ImportanceFile;
 
-/// Gathers the sums of squares of the inputs of all linear layers and of the head on calibration `sequences` (token ids, all
-/// of one length), by GGUF name. Layers that share an input get equal entries. The head's entry has the embedding's name
-/// where they are one; llama-imatrix leaves that one out.
+/// Gathers the sums of squares of the inputs of all linear layers and of the head on calibration sequences, by GGUF name.
+/// Layers that share an input get equal entries. The head's entry has the embedding's name where they are one; llama-imatrix
+/// leaves that one out. With a work directory, what a block gave is kept there, and taken from there where an earlier run
+/// found it.
 ///
 /// # Errors
-/// The model cannot be run; an activation is not finite, or a sum too large for f32; the user cancels.
-pub fn gather(
-    source: &dyn WeightSource,
-    sequences: &[Vec<u32>],
-    device: Device,
-    reporter: &dyn Reporter,
-) -> Result<BTreeMap<String, Entry>, PipelineError> {
-    let config = source.config();
-    let device = device.burn().map_err(ModelError::from)?;
+/// The model cannot be run; an activation is not finite, or a sum too large for f32; the work directory cannot be read or
+/// written; the user cancels.
+pub fn gather(walk: &Walk<'_>, work: Option<&Work>) -> Result<BTreeMap<String, Entry>, PipelineError> {
+    let (source, config) = (walk.source, walk.source.config());
     let mut entries = BTreeMap::new();
-    let mut add = |id: TensorId, moments: &ColumnMoments| -> Result<(), PipelineError> {
-        let Some(name) = config.arch.gguf_name(id) else { return Ok(()) };
-        let sums = moments.sum_squares().into_iter().map(|sum| sum as f32).collect();
-        let entry = Entry::new(sums, &[moments.tokens() as f64])
-            .map_err(|source| PipelineError::ImportanceEntry { tensor: name.clone(), source })?;
-        entries.insert(name, entry);
-        Ok(())
-    };
-    let hidden = walk(source, sequences, &device, reporter, |layer, block, hidden, context| {
+    let finished = work.map_or(0, |work| work.finished_blocks(Step::CalibratedBlock));
+    for layer in 0..finished {
+        stored::restore(work, Step::CalibratedBlock(layer), &mut entries)?;
+    }
+    if stored::restore(work, Step::CalibratedHead, &mut entries)? {
+        return Ok(entries);
+    }
+    let hidden = Walk { finished, ..*walk }.blocks(|layer, block, hidden, context| {
+        if layer < finished {
+            return run_block(block, hidden, context);
+        }
         let mut moments = BlockMoments::new(layer);
-        // the states are handed over, so that the block can add onto them in place
-        let outputs = hidden.drain(..).map(|states| block.forward(states, context, &mut moments));
-        *hidden = outputs.collect::<Result<_, ModelError>>()?;
+        hidden.replace(|states| Ok(block.forward(states, context, &mut moments)?))?;
+        let mut found = Vec::new();
         for (input, moments) in LinearInput::ALL.into_iter().zip(moments.finish()) {
             for &role in input.roles() {
-                add(TensorId::block(layer, role), &moments)?;
+                found.extend(entry(config, TensorId::block(layer, role), &moments)?);
             }
         }
+        stored::store(work, Step::CalibratedBlock(layer), &found)?;
+        entries.extend(found);
         Ok(())
     })?;
-    add(config.head(), &head_moments(&Head::load(source, &device)?, hidden)?)?;
+    let moments = head_moments(&Head::load(source, walk.device)?, &hidden)?;
+    let found: Vec<_> = entry(config, config.head(), &moments)?.into_iter().collect();
+    stored::store(work, Step::CalibratedHead, &found)?;
+    entries.extend(found);
     Ok(entries)
+}
+
+/// A tensor's name in GGUF, if it has one, and its entry.
+fn entry(
+    config: &ModelConfig,
+    id: TensorId,
+    moments: &ColumnMoments,
+) -> Result<Option<(String, Entry)>, PipelineError> {
+    let Some(name) = config.arch.gguf_name(id) else { return Ok(None) };
+    let sums = moments.sum_squares().into_iter().map(|sum| sum as f32).collect();
+    match Entry::new(sums, &[moments.tokens() as f64]) {
+        Ok(entry) => Ok(Some((name, entry))),
+        Err(source) => Err(PipelineError::ImportanceEntry { tensor: name, source }),
+    }
 }
 
 /// E\[x²\] of every column, by GGUF name, of those entries that saw tokens.

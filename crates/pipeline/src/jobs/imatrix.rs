@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde::Serialize;
 use slmc_calibration::{BatchOptions, TextSource};
 use slmc_gguf::imatrix::ImportanceMatrix;
-use slmc_model::Device;
+use slmc_model::{Device, ModelError};
 
 use crate::PipelineError;
 use crate::batches::{calibration_batches, warn_of_missing};
@@ -14,6 +14,7 @@ use crate::imatrix::gather;
 use crate::memory::peak_resident_bytes;
 use crate::model_file::ModelFile;
 use crate::progress::Reporter;
+use crate::walker::Walk;
 
 /// What to do.
 #[derive(Clone, Debug)]
@@ -75,7 +76,8 @@ pub fn imatrix(settings: &ImatrixSettings, reporter: &dyn Reporter) -> Result<Im
         warn_of_missing(&batches, reporter);
     }
     let started = Instant::now();
-    let entries = gather(source.as_ref(), &batches.tokens, settings.device, reporter)?;
+    let device = settings.device.burn().map_err(ModelError::from)?;
+    let entries = gather(&Walk::new(source.as_ref(), &batches.tokens, &device, reporter), None)?;
     let seconds = started.elapsed().as_secs_f64();
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX); // what the format can say
     let matrix = ImportanceMatrix {

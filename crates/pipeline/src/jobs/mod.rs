@@ -1,5 +1,6 @@
 //! What the commands do: one job a file. Each takes typed settings, resolves them, and returns a typed outcome.
 
+mod durable;
 pub mod evaluate;
 pub mod imatrix;
 pub mod inspect;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use slmc_calibration::TokenBatches;
 use slmc_checkpoint::packed::quantization_config;
 use slmc_checkpoint::{Checkpoint, CheckpointPlan, ExistingTarget};
-use slmc_model::{ModelError, WeightSource};
+use slmc_model::WeightSource;
 use slmc_quant::gptq::{IntOptions, Order};
 use slmc_quant::int::ScaleRule;
 use slmc_quant::plan::Pattern;
@@ -17,9 +17,11 @@ use slmc_quant::{IntPlan, Rounding};
 pub use slmc_quant::IntScheme;
 pub use slmc_quant::int::GroupSize;
 
+use super::durable::{self, Durable};
 use super::evaluate::{EvaluateSettings, Measure, evaluate};
 use super::quantize::{
-    BatchOptions, Device, Effort, Method, QuantizeOutcome, TextSource, Types, refuse_quantized, summary,
+    BatchOptions, ByteSize, Device, Effort, Method, QuantizeOutcome, TextSource, Types, refuse_quantized,
+    summary,
 };
 use crate::PipelineError;
 use crate::awq::{self, Calibrated};
@@ -27,11 +29,13 @@ use crate::batches::{calibration_batches, warn_of_missing};
 use crate::export::{ExportTensor, RowReader, TensorReport};
 use crate::gptq;
 use crate::imatrix;
-use crate::memory::peak_resident_bytes;
+use crate::memory::{Footing, peak_resident_bytes};
 use crate::model_file::ModelFile;
 use crate::packing::{PackRounder, PackTensors, PackedWriter, pack_tensors, write_tensors};
 use crate::progress::Reporter;
 use crate::rescaling::RescaledSource;
+use crate::walker::Walk;
+use crate::work::Work;
 
 /// The field of `config.json` that says what wrote it.
 const PROVENANCE: &str = "slmc";
@@ -61,6 +65,10 @@ pub struct PackSettings {
     pub output: PathBuf,
     /// How to measure the result; `None` not to.
     pub measure: Option<Measure>,
+    /// Resident memory that calibrating and writing may take; `None` for what the machine has.
+    pub max_memory: Option<ByteSize>,
+    /// Whether to go on with what an earlier run of the same settings left.
+    pub resume: bool,
 }
 
 /// Everything that is known before any weight is read.
@@ -72,6 +80,8 @@ pub struct PreparedPack {
     batches: Option<TokenBatches>,
     layout: CheckpointPlan,
     existing: ExistingTarget,
+    /// How memory is used.
+    pub footing: Footing,
     /// The plan.
     pub plan: IntPlan,
     /// Checkpoint tensors that are not part of the model and are left out.
@@ -108,7 +118,10 @@ impl PreparedPack {
             false => None,
         };
         let source_bytes = model.bytes();
+        let (method, limit) = (settings.method, settings.max_memory);
+        let footing = durable::footing(method, limit, source.config(), batches.as_ref(), None)?;
         Ok(Self {
+            footing,
             settings,
             checkpoint,
             source,
@@ -130,14 +143,29 @@ impl PreparedPack {
     /// Calibrates, writes, measures.
     ///
     /// # Errors
-    /// Reading, running, writing or measuring fails; the user cancels. Before the last step nothing is left behind; a
-    /// directory that was written stays when measuring fails.
+    /// Reading, running, writing or measuring fails; the user cancels. Before the last step nothing is left behind but the
+    /// work directory of what is finished; a directory that was written stays when measuring fails.
     pub fn run(self, reporter: &dyn Reporter) -> Result<QuantizeOutcome, PipelineError> {
         let started = Instant::now();
         self.warn(reporter);
-        let calibrated = self.calibrate(reporter)?;
         let bytes = self.output_bytes();
-        let tensors = self.write(&calibrated, reporter)?;
+        let durable = Durable {
+            output: &self.settings.output,
+            method: self.settings.method,
+            recipe: &self.recipe().to_string(),
+            device: self.settings.device,
+            pre: None,
+            checkpoint: &self.checkpoint,
+            source: self.source.as_ref(),
+            batches: self.batches.as_ref(),
+            max_memory: self.settings.max_memory,
+            resume: self.settings.resume,
+        };
+        let (calibrated, tensors) = durable.run(&self.plan, self.footing, reporter, |walk, _| {
+            let calibrated = self.calibrate(walk)?;
+            let tensors = self.write(&calibrated, walk, reporter)?;
+            Ok((calibrated, tensors))
+        })?;
         let seconds = started.elapsed().as_secs_f64();
         let peak_memory_bytes = peak_resident_bytes();
         let Self { settings, plan, source_bytes, batches, .. } = self;
@@ -173,20 +201,19 @@ impl PreparedPack {
                 summary(&self.left_out),
             ));
         }
+        durable::warn_of_memory(&self.footing, reporter);
         if let Some(batches) = &self.batches {
             warn_of_missing(batches, reporter);
         }
     }
 
     /// Scales and importances, as far as the method needs any before the first tensor is rounded.
-    fn calibrate(&self, reporter: &dyn Reporter) -> Result<Calibrated, PipelineError> {
-        let (method, source, device) = (self.settings.method, self.source.as_ref(), self.settings.device);
-        match &self.batches {
-            Some(batches) if method.rescales() => {
-                awq::calibrate(source, &batches.tokens, &self.plan, device, reporter)
-            }
-            Some(batches) if method.rounding() == Rounding::Weighted => {
-                let entries = imatrix::gather(source, &batches.tokens, device, reporter)?;
+    fn calibrate(&self, walk: Option<(&Walk<'_>, &Work)>) -> Result<Calibrated, PipelineError> {
+        let method = self.settings.method;
+        match walk {
+            Some((walk, work)) if method.rescales() => awq::calibrate(walk, &self.plan, work),
+            Some((walk, work)) if method.rounding() == Rounding::Weighted => {
+                let entries = imatrix::gather(walk, Some(work))?;
                 Ok(Calibrated { importance: imatrix::importance(&entries), ..Calibrated::default() })
             }
             _ => Ok(Calibrated::default()),
@@ -196,12 +223,13 @@ impl PreparedPack {
     fn write(
         &self,
         calibrated: &Calibrated,
+        walk: Option<(&Walk<'_>, &Work)>,
         reporter: &dyn Reporter,
     ) -> Result<Vec<TensorReport>, PipelineError> {
         let writer = PackedWriter::create(&self.settings.output, self.layout.clone(), self.existing)?;
         let reader = RowReader::new(&self.checkpoint, &calibrated.rescaling);
-        let done = match &self.batches {
-            Some(batches) if self.settings.method.rounding() == Rounding::Feedback => {
+        let done = match walk {
+            Some((walk, work)) if self.settings.method.rounding() == Rounding::Feedback => {
                 let source = RescaledSource::new(self.source.as_ref(), &calibrated.rescaling);
                 let rounder = PackRounder {
                     config: self.source.config(),
@@ -210,9 +238,9 @@ impl PreparedPack {
                     plan: &self.plan,
                     writer: &writer,
                     options: self.options(),
+                    work,
                 };
-                let device = self.settings.device.burn().map_err(ModelError::from)?;
-                gptq::quantize(&source, &batches.tokens, &device, &rounder, reporter)?
+                gptq::quantize(&Walk { source: &source, ..*walk }, &rounder)?
             }
             _ => Vec::new(),
         };
@@ -229,12 +257,9 @@ impl PreparedPack {
         IntOptions { scales: ScaleRule::Search, order, passes }
     }
 
-    /// The checkpoint's `config.json`, with how its weights are packed and where they come from.
-    fn config_json(&self) -> Value {
+    /// What a user would type again. Paths and thread counts stay out.
+    fn recipe(&self) -> Value {
         let settings = &self.settings;
-        // the head is not in the plan's hands; readers look for it among linear layers too
-        let kept = self.plan.kept().map(|name| name.trim_end_matches(".weight").to_owned());
-        let ignore: Vec<String> = kept.chain(["lm_head".to_owned()]).collect();
         let mut recipe = json!({ "method": settings.method, "grid": settings.scheme });
         if !settings.keep.is_empty() {
             recipe["keep"] = settings.keep.iter().map(ToString::to_string).collect();
@@ -249,10 +274,19 @@ impl PreparedPack {
             recipe["seed"] = settings.batches.seed.into();
             recipe["calibration_sha256"] = batches.hash.as_str().into();
         }
+        recipe
+    }
+
+    /// The checkpoint's `config.json`, with how its weights are packed and where they come from.
+    fn config_json(&self) -> Value {
+        let settings = &self.settings;
+        // the head is not in the plan's hands; readers look for it among linear layers too
+        let kept = self.plan.kept().map(|name| name.trim_end_matches(".weight").to_owned());
+        let ignore: Vec<String> = kept.chain(["lm_head".to_owned()]).collect();
         let mut config = self.checkpoint.config_json().clone();
         config["quantization_config"] =
             quantization_config(settings.scheme.packing(), &ignore, settings.act_order);
-        config[PROVENANCE] = json!({ "version": env!("CARGO_PKG_VERSION"), "recipe": recipe });
+        config[PROVENANCE] = json!({ "version": env!("CARGO_PKG_VERSION"), "recipe": self.recipe() });
         config
     }
 }

@@ -11,15 +11,17 @@ use slmc_calibration::TokenBatches;
 use slmc_checkpoint::Checkpoint;
 use slmc_gguf::container::{Layout, Writer};
 use slmc_gguf::vocabulary::Vocabulary;
-use slmc_model::{ModelConfig, ModelError, WeightSource};
+use slmc_model::{ModelConfig, WeightSource};
 use slmc_quant::mix::ModelFacts;
 use slmc_quant::plan::{Pattern, TypeOverride};
 use slmc_quant::{IntScheme, Plan, PlanRequest};
 
+pub use crate::memory::ByteSize;
 pub use slmc_calibration::{BatchOptions, TextSource};
 pub use slmc_model::Device;
 pub use slmc_quant::{Effort, Method, Mix, Rounding};
 
+use super::durable::{self, Durable};
 use super::evaluate::{EvaluateOutcome, EvaluateSettings, Measure, evaluate};
 use crate::PipelineError;
 use crate::awq::{self, Calibrated, GroupReport};
@@ -29,10 +31,12 @@ use crate::export::{
 };
 use crate::gptq::{self, Rounder};
 use crate::imatrix::{self, ImportanceFile};
-use crate::memory::peak_resident_bytes;
+use crate::memory::{Footing, peak_resident_bytes};
 use crate::model_file::ModelFile;
 use crate::progress::Reporter;
 use crate::rescaling::RescaledSource;
+use crate::walker::Walk;
+use crate::work::Work;
 
 /// What to do.
 #[derive(Clone, Debug)]
@@ -63,6 +67,10 @@ pub struct QuantizeSettings {
     pub output: PathBuf,
     /// How to measure the result; `None` not to.
     pub measure: Option<Measure>,
+    /// Resident memory that calibrating and writing may take; `None` for what the machine has.
+    pub max_memory: Option<ByteSize>,
+    /// Whether to go on with what an earlier run of the same settings left.
+    pub resume: bool,
 }
 
 /// Everything that is known before any weight is read.
@@ -77,6 +85,9 @@ pub struct Prepared {
     imatrix: Option<ImportanceFile>,
     calibration_sha256: Option<String>,
     layout: Layout,
+    recipe: String,
+    /// How memory is used.
+    pub footing: Footing,
     /// The plan.
     pub plan: Plan,
     /// Checkpoint tensors that are not part of the model and are left out.
@@ -173,7 +184,11 @@ impl Prepared {
         let layout = Layout::new(metadata, planned)
             .map_err(|source| PipelineError::Layout { path: settings.output.clone(), source })?;
         let source_bytes = model.bytes();
+        let footing =
+            durable::footing(settings.method, settings.max_memory, &config, batches.as_ref(), None)?;
         Ok(Self {
+            recipe: provenance.recipe,
+            footing,
             settings,
             checkpoint,
             source,
@@ -213,14 +228,29 @@ impl Prepared {
     /// Calibrates, writes, measures.
     ///
     /// # Errors
-    /// Reading, running, writing or measuring fails; the user cancels. Before the last step nothing is left behind; a file
-    /// that was written stays when measuring fails.
+    /// Reading, running, writing or measuring fails; the user cancels. Before the last step nothing is left behind but the
+    /// work directory of what is finished; a file that was written stays when measuring fails.
     pub fn run(self, reporter: &dyn Reporter) -> Result<QuantizeOutcome, PipelineError> {
         let started = Instant::now();
         self.warn(reporter);
-        let calibrated = self.calibrate(reporter)?;
         let bytes = self.output_bytes();
-        let tensors = self.write(&calibrated, reporter)?;
+        let durable = Durable {
+            output: &self.settings.output,
+            method: self.settings.method,
+            recipe: &self.recipe,
+            device: self.settings.device,
+            pre: self.settings.pre.as_deref(),
+            checkpoint: &self.checkpoint,
+            source: self.source.as_ref(),
+            batches: self.batches.as_ref(),
+            max_memory: self.settings.max_memory,
+            resume: self.settings.resume,
+        };
+        let (calibrated, tensors) = durable.run(&self.plan, self.footing, reporter, |walk, footing| {
+            let calibrated = self.calibrate(walk)?;
+            let tensors = self.write(&calibrated, walk, footing, reporter)?;
+            Ok((calibrated, tensors))
+        })?;
         let seconds = started.elapsed().as_secs_f64();
         let peak_memory_bytes = peak_resident_bytes();
         let evaluation = match self.settings.measure.clone() {
@@ -262,6 +292,7 @@ impl Prepared {
         for note in self.vocabulary.notes() {
             reporter.warn(&note.to_string());
         }
+        durable::warn_of_memory(&self.footing, reporter);
         if let Some(batches) = &self.batches {
             warn_of_missing(batches, reporter);
         }
@@ -273,39 +304,40 @@ impl Prepared {
     }
 
     /// Scales and importances, as far as the method needs any before the first tensor is rounded.
-    fn calibrate(&self, reporter: &dyn Reporter) -> Result<Calibrated, PipelineError> {
-        let (method, source, device) = (self.settings.method, self.source.as_ref(), self.settings.device);
+    fn calibrate(&self, walk: Option<(&Walk<'_>, &Work)>) -> Result<Calibrated, PipelineError> {
+        let method = self.settings.method;
         if let Some(file) = &self.imatrix {
             return Ok(Calibrated { importance: file.importance.clone(), ..Calibrated::default() });
         }
-        match &self.batches {
-            Some(batches) if method.rescales() => {
-                awq::calibrate(source, &batches.tokens, &self.plan, device, reporter)
-            }
-            Some(batches) if method.rounding() == Rounding::Weighted => {
+        match walk {
+            Some((walk, work)) if method.rescales() => awq::calibrate(walk, &self.plan, work),
+            Some((walk, work)) if method.rounding() == Rounding::Weighted => {
                 // the same numbers as through a file
-                let entries = imatrix::gather(source, &batches.tokens, device, reporter)?;
+                let entries = imatrix::gather(walk, Some(work))?;
                 Ok(Calibrated { importance: imatrix::importance(&entries), ..Calibrated::default() })
             }
             _ => Ok(Calibrated::default()),
         }
     }
 
+    /// Writes the file; a run that is calibrated has a walk and a work directory.
     fn write(
         &self,
         calibrated: &Calibrated,
+        walk: Option<(&Walk<'_>, &Work)>,
+        footing: &Footing,
         reporter: &dyn Reporter,
     ) -> Result<Vec<TensorReport>, PipelineError> {
         let writer = Writer::create(&self.settings.output, self.layout.clone())?;
         let reader = RowReader::new(&self.checkpoint, &calibrated.rescaling);
-        let done = match &self.batches {
-            Some(batches) if self.settings.method.rounding() == Rounding::Feedback => {
+        let done = match walk {
+            Some((walk, work)) if self.settings.method.rounding() == Rounding::Feedback => {
                 let source = RescaledSource::new(self.source.as_ref(), &calibrated.rescaling);
                 let (config, tensors) = (self.config(), &self.tensors);
-                let (plan, effort) = (&self.plan, self.settings.effort);
-                let rounder = Rounder { config, reader: &reader, tensors, plan, writer: &writer, effort };
-                let device = self.settings.device.burn().map_err(ModelError::from)?;
-                gptq::quantize(&source, &batches.tokens, &device, &rounder, reporter)?
+                let (plan, effort, chunk_weights) = (&self.plan, self.settings.effort, footing.chunk_weights);
+                let (reader, writer) = (&reader, &writer);
+                let rounder = Rounder { config, reader, tensors, plan, writer, effort, chunk_weights, work };
+                gptq::quantize(&Walk { source: &source, ..*walk }, &rounder)?
             }
             _ => Vec::new(),
         };

@@ -42,7 +42,7 @@ pub fn write_tensors(
         let importance = importance.get(&planned.name).map(Vec::as_slice);
         let encode =
             |grid, rows: &[f32], columns, out: &mut [u8]| quantize_rows(grid, rows, columns, importance, out);
-        reports.push(write_tensor(reader, tensor, planned, writer, encode, |values| {
+        reports.push(write_tensor(reader, tensor, planned, writer, encode, |values, _| {
             reporter.advance(values.len() as u64);
             if reporter.is_cancelled() { Err(PipelineError::Cancelled) } else { Ok(()) }
         })?);
@@ -52,14 +52,14 @@ pub fn write_tensors(
 }
 
 /// Reads a tensor, rounds it by `encode` (grid, rows, columns, out) where it has a grid, and writes it. `keep` gets its values
-/// as they will be read, some rows at a time.
+/// as they will be read, some rows at a time, and the encoded rows, which are none where it has no grid.
 pub(super) fn write_tensor(
     reader: &RowReader<'_>,
     tensor: &ExportTensor,
     planned: &IntTensor,
     writer: &PackedWriter,
     encode: impl Fn(slmc_quant::IntGrid, &[f32], usize, &mut [u8]) -> Result<(), QuantError>,
-    mut keep: impl FnMut(&[f32]) -> Result<(), PipelineError>,
+    mut keep: impl FnMut(&[f32], &[u8]) -> Result<(), PipelineError>,
 ) -> Result<TensorReport, PipelineError> {
     let failed = |source: QuantError| PipelineError::Rounding { tensor: planned.hf_name.clone(), source };
     let columns = tensor.columns();
@@ -71,7 +71,7 @@ pub(super) fn write_tensor(
         reader.read(tensor, rows.clone(), &mut weights, &mut scratch)?;
         let Some(grid) = planned.grid else {
             writer.write_values(planned, first * columns, &weights)?;
-            keep(&weights)?;
+            keep(&weights, &[])?;
             continue;
         };
         let row_bytes = Grid::row_bytes(grid, columns).ok_or_else(|| {
@@ -85,13 +85,18 @@ pub(super) fn write_tensor(
         let part: f64 = weights.iter().map(|w| f64::from(*w).powi(2)).sum();
         error += relative_error(&weights, &rounded).map_err(failed)?.powi(2) * part;
         energy += part;
-        keep(&rounded)?;
+        keep(&rounded, &bytes)?;
     }
-    Ok(TensorReport {
+    Ok(report(planned, if energy > 0.0 { (error / energy).sqrt() } else { 0.0 }))
+}
+
+/// What became of a tensor.
+pub(super) fn report(planned: &IntTensor, relative_error: f64) -> TensorReport {
+    TensorReport {
         name: planned.hf_name.clone(),
         ty: planned.ty,
         shape: planned.shape.clone(),
         bytes: planned.bytes,
-        relative_error: if energy > 0.0 { (error / energy).sqrt() } else { 0.0 },
-    })
+        relative_error,
+    }
 }

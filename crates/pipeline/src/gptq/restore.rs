@@ -1,0 +1,82 @@
+//! Finished steps in the work directory, and back into the file and into the block that the next one's inputs come from.
+
+use serde::{Deserialize, Serialize};
+use slmc_model::{Block, LinearInput};
+
+use super::RoundTensors;
+use crate::PipelineError;
+use crate::export::TensorReport;
+use crate::work::{Finished, Step, Work};
+
+/// What is noted of a finished step: all that does not follow from the plan.
+#[derive(Serialize, Deserialize)]
+struct Facts {
+    tensors: Vec<Rounded>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Rounded {
+    name: String,
+    relative_error: f64,
+}
+
+/// Notes that a step is finished, whose tensors were rounded last.
+///
+/// # Errors
+/// The work directory cannot be written.
+pub(super) fn keep(work: &Work, step: Step, reports: &[TensorReport]) -> Result<(), PipelineError> {
+    let rounded =
+        |report: &TensorReport| Rounded { name: report.name.clone(), relative_error: report.relative_error };
+    Ok(work.finish(step, &Facts { tensors: reports.iter().map(rounded).collect() })?)
+}
+
+/// Writes a block's tensors as an earlier run rounded them, and leaves the block with the values they stand for.
+///
+/// # Errors
+/// They cannot be read or written, or are not as they were kept.
+pub(super) fn block(
+    rounder: &dyn RoundTensors,
+    finished: &Finished<'_>,
+    block: &mut Block,
+) -> Result<Vec<TensorReport>, PipelineError> {
+    for &role in LinearInput::ALL.iter().flat_map(|input| input.roles()) {
+        block.set_weight(role, rounder.restore_linear(finished, block.layer(), role)?)?;
+    }
+    reports(rounder, finished)
+}
+
+/// Writes all tensors of `blocks` blocks and the head, if an earlier run rounded every one.
+///
+/// # Errors
+/// As [`block`].
+pub(super) fn all(
+    rounder: &dyn RoundTensors,
+    blocks: usize,
+) -> Result<Option<Vec<TensorReport>>, PipelineError> {
+    let work = rounder.work();
+    let head = work.finished(Step::RoundedHead);
+    if work.finished_blocks(Step::RoundedBlock) < blocks || (rounder.rounds_head() && head.is_none()) {
+        return Ok(None);
+    }
+    let mut all = Vec::new();
+    for layer in 0..blocks {
+        let Some(finished) = work.finished(Step::RoundedBlock(layer)) else { return Ok(None) };
+        for &role in LinearInput::ALL.iter().flat_map(|input| input.roles()) {
+            rounder.restore_linear(&finished, layer, role)?;
+        }
+        all.extend(reports(rounder, &finished)?);
+    }
+    if let Some(head) = head {
+        rounder.restore_head(&head)?;
+        all.extend(reports(rounder, &head)?);
+    }
+    Ok(Some(all))
+}
+
+fn reports(rounder: &dyn RoundTensors, finished: &Finished<'_>) -> Result<Vec<TensorReport>, PipelineError> {
+    let facts = finished.facts::<Facts>()?;
+    let report = |Rounded { name, relative_error }: Rounded| {
+        rounder.report(&name, relative_error).ok_or_else(|| finished.unknown(&name).into())
+    };
+    facts.tensors.into_iter().map(report).collect()
+}
