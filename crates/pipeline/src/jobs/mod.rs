@@ -4,5 +4,6 @@ mod durable;
 pub mod evaluate;
 pub mod imatrix;
 pub mod inspect;
+mod outcome;
 pub mod pack;
 pub mod quantize;

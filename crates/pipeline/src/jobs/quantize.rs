@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use serde::Serialize;
 use serde_json::json;
 use slmc_calibration::TokenBatches;
 use slmc_checkpoint::Checkpoint;
@@ -14,7 +13,7 @@ use slmc_gguf::vocabulary::Vocabulary;
 use slmc_model::{ModelConfig, WeightSource};
 use slmc_quant::mix::ModelFacts;
 use slmc_quant::plan::{Pattern, TypeOverride};
-use slmc_quant::{IntScheme, Plan, PlanRequest};
+use slmc_quant::{Plan, PlanRequest};
 
 pub use crate::memory::ByteSize;
 pub use slmc_calibration::{BatchOptions, TextSource};
@@ -22,9 +21,10 @@ pub use slmc_model::Device;
 pub use slmc_quant::{Effort, Method, Mix, Rounding};
 
 use super::durable::{self, Durable};
-use super::evaluate::{EvaluateOutcome, EvaluateSettings, Measure, evaluate};
+use super::evaluate::{EvaluateSettings, Measure, evaluate};
+pub use super::outcome::{QuantizeOutcome, Types};
 use crate::PipelineError;
-use crate::awq::{self, Calibrated, GroupReport};
+use crate::awq::{self, Calibrated};
 use crate::batches::{calibration_batches, warn_of_missing};
 use crate::export::{
     ExportTensor, Provenance, RowReader, TensorReport, export_tensors, metadata, write_tensors,
@@ -94,49 +94,6 @@ pub struct Prepared {
     pub left_out: Vec<String>,
     /// Bytes of the checkpoint's weight files.
     pub source_bytes: u64,
-}
-
-/// Which types the tensors of an output have.
-#[derive(Clone, Copy, Debug, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Types {
-    /// Those of a GGUF mix.
-    Mix(Mix),
-    /// One integer grid for all linear layers.
-    Grid(IntScheme),
-}
-
-/// What came out.
-#[derive(Debug, Serialize)]
-pub struct QuantizeOutcome {
-    /// The file or directory written.
-    pub output: PathBuf,
-    /// The method.
-    pub method: Method,
-    /// Which types its tensors have.
-    #[serde(flatten)]
-    pub types: Types,
-    /// Bytes of the weight files.
-    pub bytes: u64,
-    /// Bytes of the checkpoint's weight files.
-    pub source_bytes: u64,
-    /// Stored bits a weight, metadata not counted.
-    pub bits_per_weight: f64,
-    /// Wall time of calibrating and writing.
-    pub seconds: f64,
-    /// Peak resident memory of calibrating and writing.
-    pub peak_memory_bytes: Option<u64>,
-    /// SHA-256 of the calibration tokens.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub calibration_sha256: Option<String>,
-    /// Every tensor.
-    pub tensors: Vec<TensorReport>,
-    /// What AWQ's search found.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub groups: Vec<GroupReport>,
-    /// The loss, where it was measured.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub evaluation: Option<EvaluateOutcome>,
 }
 
 impl Prepared {
