@@ -4,9 +4,12 @@
 //! every sum is taken in the order of the tokens, at any number of threads.
 
 mod column_moments;
+mod cross_moment;
+mod product;
 mod second_moment;
 
 pub use column_moments::ColumnMoments;
+pub use cross_moment::CrossMoment;
 pub use second_moment::SecondMoment;
 
 use crate::CalibrationError;

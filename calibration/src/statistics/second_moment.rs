@@ -1,16 +1,11 @@
 //! The second moment matrix of a linear input: H = 2/n · Σ x xᵀ.
 
-use gemm::Parallelism;
-use rayon::prelude::*;
-
 use super::check;
+use super::product::{Activations, Tile, add_products};
 use crate::CalibrationError;
 
 /// Rows and columns of a tile.
 const TILE: usize = 256;
-
-/// Tokens whose products are summed in f32, inside one matrix product, before they go into the f64 sums.
-const TOKENS: usize = 1024;
 
 /// H = 2/n · Σ x xᵀ over n tokens, the Hessian of ‖(W − Ŵ)X‖² for one row of W up to the factor n
 /// (Frantar et al., "GPTQ", section 3).
@@ -25,17 +20,6 @@ pub struct SecondMoment {
     tiles: Vec<Tile>,
     /// The tiles' sums, one tile behind the other.
     sums: Vec<f64>,
-}
-
-/// Σ x\[rows\] x\[columns\]ᵀ, row-major.
-#[derive(Clone, Copy, Debug)]
-struct Tile {
-    first_row: usize,
-    rows: usize,
-    first_column: usize,
-    columns: usize,
-    /// Where its sums begin.
-    at: usize,
 }
 
 impl SecondMoment {
@@ -58,19 +42,8 @@ impl SecondMoment {
     /// Values that do not make whole rows; NaN or infinity. Nothing is added then.
     pub fn add(&mut self, x: &[f32]) -> Result<(), CalibrationError> {
         let tokens = check(&self.input, self.d_in, self.tokens, x)?;
-        let d_in = self.d_in;
-        // One tile is one task, computed by one thread: the order of its sums does not depend on how many
-        // threads there are.
-        let mut rest = self.sums.as_mut_slice();
-        let each = |tile| {
-            let (sums, behind) = std::mem::take(&mut rest).split_at_mut(Tile::len(tile));
-            rest = behind;
-            (tile, sums)
-        };
-        let tiles: Vec<(&Tile, &mut [f64])> = self.tiles.iter().map(each).collect();
-        tiles.into_par_iter().for_each_init(Vec::new, |product, (tile, sums)| {
-            x.chunks(TOKENS * d_in).for_each(|chunk| tile.add(chunk, d_in, product, sums));
-        });
+        let x = Activations { values: x, width: self.d_in };
+        add_products(&self.tiles, &mut self.sums, x, x);
         self.tokens += tokens as u64;
         Ok(())
     }
@@ -132,50 +105,5 @@ impl SecondMoment {
         on_diagonal
             .flat_map(|tile| (0..tile.rows).map(move |n| tile.of(&self.sums)[n * tile.columns + n] * factor))
             .collect()
-    }
-}
-
-impl Tile {
-    fn len(&self) -> usize {
-        self.rows * self.columns
-    }
-
-    /// Its part of all sums.
-    fn of<'a>(&self, sums: &'a [f64]) -> &'a [f64] {
-        &sums[self.at..][..self.len()]
-    }
-
-    /// Adds the products of some tokens to the tile's sums; `product` is room for them.
-    fn add(&self, x: &[f32], d_in: usize, product: &mut Vec<f32>, sums: &mut [f64]) {
-        let tokens = x.len() / d_in;
-        product.resize(self.len(), 0.0);
-        assert!(self.first_row + self.rows <= d_in && self.first_column + self.columns <= d_in);
-        // SAFETY: `product` holds rows · columns values, row-major. Element (i, t) of the left factor is
-        // x[t · d_in + first_row + i], element (t, j) of the right one x[t · d_in + first_column + j], with
-        // t < tokens; both lie within `x` by the assertion and the definition of `tokens`.
-        unsafe {
-            gemm::gemm(
-                self.rows,
-                self.columns,
-                tokens,
-                product.as_mut_ptr(),
-                1,
-                self.columns as isize,
-                false,
-                x.as_ptr().add(self.first_row),
-                d_in as isize,
-                1,
-                x.as_ptr().add(self.first_column),
-                1,
-                d_in as isize,
-                0.0,
-                1.0,
-                false,
-                false,
-                false,
-                Parallelism::None,
-            );
-        }
-        sums.iter_mut().zip(product.iter()).for_each(|(sum, &value)| *sum += f64::from(value));
     }
 }

@@ -38,12 +38,13 @@ pub enum Rounding {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Effort {
-    /// What error feedback finds.
+    /// What error feedback finds for the weights as they are.
     Fast,
-    /// Two passes of coordinate descent behind it.
+    /// The float model runs beside the rounded one, and layers are rounded towards its outputs; two passes of coordinate
+    /// descent behind the feedback.
     #[default]
     Balanced,
-    /// Six.
+    /// As balanced, with six passes.
     Best,
 }
 
@@ -67,6 +68,11 @@ impl Effort {
             Self::Balanced => 2,
             Self::Best => 6,
         }
+    }
+
+    /// Whether layers are rounded towards the float model's outputs, not towards their own weights.
+    pub const fn follows_float_model(self) -> bool {
+        !matches!(self, Self::Fast)
     }
 }
 

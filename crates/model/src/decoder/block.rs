@@ -5,7 +5,7 @@ use slmc_gguf::activation::ActivationFormat;
 
 use super::context::{Context, KvPrecision};
 use super::linear::{Linear, round};
-use super::observer::{LinearInput, LinearObserver};
+use super::observer::{LinearInput, LinearObserver, NoObserver};
 use crate::arch::{Activation, Role, TensorId};
 use crate::config::ModelConfig;
 use crate::error::ModelError;
@@ -78,15 +78,55 @@ impl Block {
         context: &Context,
         observer: &mut dyn LinearObserver,
     ) -> Result<Tensor<3>, ModelError> {
+        let hidden = self.attention(hidden, context, observer)?;
+        self.mlp(hidden, observer)
+    }
+
+    /// The first half of the block: the residual stream with attention's output added.
+    ///
+    /// # Errors
+    /// As [`Block::forward`].
+    pub fn attention(
+        &self,
+        hidden: Tensor<3>,
+        context: &Context,
+        observer: &mut dyn LinearObserver,
+    ) -> Result<Tensor<3>, ModelError> {
         let shape = hidden.dims();
         let normed = self.attention_input(&hidden);
-        let hidden = rows(hidden);
         let heads = self.heads(rows(normed), shape[1], context, observer)?;
-        let hidden = self.output.apply_onto(hidden, &self.output.round(&heads));
-        drop(heads);
-        let normed = ops::rms_norm(&hidden, &self.post_norm, self.config.rms_norm_eps);
-        let inner = self.gated(normed, observer)?;
-        Ok(self.down.apply_onto(hidden, &self.down.round(&inner)).reshape(shape))
+        Ok(self.output.apply_onto(rows(hidden), &self.output.round(&heads)).reshape(shape))
+    }
+
+    /// The second half of the block: the residual stream with the MLP's output added.
+    ///
+    /// # Errors
+    /// An observer's objection.
+    pub fn mlp(&self, hidden: Tensor<3>, observer: &mut dyn LinearObserver) -> Result<Tensor<3>, ModelError> {
+        let shape = hidden.dims();
+        let inner = self.gated(rows(self.mlp_input(&hidden)), observer)?;
+        Ok(self.down.apply_onto(rows(hidden), &self.down.round(&inner)).reshape(shape))
+    }
+
+    /// What the layers behind `input` are fed with, `[tokens, d_in]`, before any rounding of activations. `hidden` is the
+    /// residual stream in front of the half of the block that they are in.
+    ///
+    /// # Errors
+    /// A sequence longer than the context.
+    pub fn linear_input(
+        &self,
+        input: LinearInput,
+        hidden: &Tensor<3>,
+        context: &Context,
+    ) -> Result<Tensor<2>, ModelError> {
+        Ok(match input {
+            LinearInput::Attention => rows(self.attention_input(hidden)),
+            LinearInput::Output => {
+                self.heads(rows(self.attention_input(hidden)), hidden.dims()[1], context, &mut NoObserver)?
+            }
+            LinearInput::Mlp => rows(self.mlp_input(hidden)),
+            LinearInput::Down => self.gated(rows(self.mlp_input(hidden)), &mut NoObserver)?,
+        })
     }
 
     /// The input of attention: the residual stream through its norm. `[batch, seq, hidden_size]` both.

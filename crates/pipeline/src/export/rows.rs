@@ -21,6 +21,11 @@ impl<'a> RowReader<'a> {
         Self { checkpoint, rescaling }
     }
 
+    /// What the tensor's columns are multiplied by, if by anything.
+    pub fn column_scales(&self, tensor: &ExportTensor) -> Option<&[f32]> {
+        self.rescaling.of(&tensor.name)?.columns.as_deref()
+    }
+
     /// Rows that may be read together: a multiple of this many, or the rest. Interleaving needs whole heads.
     pub fn row_unit(&self, tensor: &ExportTensor) -> usize {
         match &tensor.origin {

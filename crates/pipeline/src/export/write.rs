@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use serde::Serialize;
 use slmc_gguf::TensorType;
 use slmc_gguf::container::Writer;
+use slmc_quant::loss::InputStatistics;
 use slmc_quant::plan::StoredType;
 use slmc_quant::{Grid, Plan};
 
-use super::{ExportTensor, RowReader};
+use super::{ExportTensor, OutputError, OutputErrorMeter, RowReader, Rows};
 use crate::PipelineError;
 use crate::progress::{Reporter, Unit};
 
@@ -32,6 +33,9 @@ pub struct TensorReport {
     pub bytes: u64,
     /// ‖Ŵ − W‖ / ‖W‖ (Frobenius norms), against the weights as they were rounded; 0 for a tensor of zeros.
     pub relative_error: f64,
+    /// What that changes in the outputs, where calibration told what comes in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_error: Option<OutputError>,
 }
 
 /// Some rows of one tensor.
@@ -45,6 +49,13 @@ struct Task {
 struct Squares {
     error: f64,
     weight: f64,
+}
+
+/// What a task measured.
+#[derive(Default)]
+struct Measured {
+    squares: Squares,
+    outputs: Option<OutputErrorMeter>,
 }
 
 /// Writes all tensors as planned but those that `done` reports on; reports on all, in the plan's order. `importance` holds, by
@@ -67,7 +78,7 @@ pub fn write_tensors(
     reporter.begin("Writing", weights, Unit::Weights);
     let next = AtomicUsize::new(0);
     let stop = AtomicBool::new(false);
-    let results: Vec<Mutex<Squares>> = tasks.iter().map(|_| Mutex::default()).collect();
+    let results: Vec<Mutex<Measured>> = tasks.iter().map(|_| Mutex::default()).collect();
     let outcome: Vec<Result<(), PipelineError>> = rayon::broadcast(|_| {
         let mut buffers = Buffers::default();
         while !stop.load(Ordering::Relaxed) {
@@ -81,7 +92,7 @@ pub fn write_tensors(
                 buffers.run(reader, tensor, planned.ty, task.rows.clone(), importance, writer)
             };
             match done {
-                Ok(squares) => *results[n].lock().expect("no panic while held") = squares,
+                Ok(measured) => *results[n].lock().expect("no panic while held") = measured,
                 Err(error) => {
                     stop.store(true, Ordering::Relaxed);
                     return Err(error);
@@ -94,25 +105,37 @@ pub fn write_tensors(
     reporter.end();
     outcome.into_iter().collect::<Result<Vec<()>, _>>()?;
 
-    let mut sums = vec![Squares::default(); tensors.len()];
+    let mut sums: Vec<Measured> = tensors.iter().map(|_| Measured::default()).collect();
     for (task, result) in tasks.iter().zip(results) {
-        let part = result.into_inner().expect("no panic while held");
-        sums[task.tensor].error += part.error;
-        sums[task.tensor].weight += part.weight;
+        sums[task.tensor].add(result.into_inner().expect("no panic while held"));
     }
     let written = plan.tensors.iter().zip(sums);
     Ok(written
-        .map(|(planned, sum)| done.remove(&planned.name).unwrap_or_else(|| report(planned, sum)))
+        .map(|(planned, sum)| done.remove(&planned.name).unwrap_or_else(|| report(planned, &sum)))
         .collect())
 }
 
-fn report(planned: &slmc_quant::PlannedTensor, sum: Squares) -> TensorReport {
+impl Measured {
+    fn add(&mut self, part: Self) {
+        self.squares.error += part.squares.error;
+        self.squares.weight += part.squares.weight;
+        match (&mut self.outputs, part.outputs) {
+            (Some(outputs), Some(part)) => outputs.merge(&part),
+            (outputs @ None, part) => *outputs = part,
+            (Some(_), None) => {}
+        }
+    }
+}
+
+fn report(planned: &slmc_quant::PlannedTensor, measured: &Measured) -> TensorReport {
+    let sum = measured.squares;
     TensorReport {
         name: planned.name.clone(),
         ty: planned.ty.into(),
         shape: planned.shape.clone(),
         bytes: planned.bytes,
         relative_error: if sum.weight > 0.0 { (sum.error / sum.weight).sqrt() } else { 0.0 },
+        output_error: measured.outputs.as_ref().map(OutputErrorMeter::finish),
     }
 }
 
@@ -146,7 +169,7 @@ impl Buffers {
         rows: Range<usize>,
         importance: Option<&[f32]>,
         writer: &Writer,
-    ) -> Result<Squares, PipelineError> {
+    ) -> Result<Measured, PipelineError> {
         let columns = tensor.columns();
         reader.read(tensor, rows.clone(), &mut self.values, &mut self.scratch)?;
         let failed = |source| PipelineError::Rounding { tensor: tensor.name.clone(), source };
@@ -161,11 +184,20 @@ impl Buffers {
         ty.encode(&self.values, columns, importance, &mut self.bytes).map_err(failed)?;
         writer.write(&tensor.name, (rows.start * row_bytes) as u64, &self.bytes)?;
         if ty == TensorType::F32 {
-            return Ok(Squares { error: 0.0, weight: 1.0 });
+            return Ok(Measured { squares: Squares { error: 0.0, weight: 1.0 }, outputs: None });
         }
         self.scratch.resize(self.values.len(), 0.0);
         ty.decode(&self.bytes, &mut self.scratch).map_err(failed)?;
-        Ok(squares(&self.values, &self.scratch))
+        let outputs = importance.map(|importance| {
+            let (weights, stored) = (self.values.as_slice(), self.scratch.as_slice());
+            let (first, scales) = (rows.start, reader.column_scales(tensor));
+            let rows = Rows { first, columns, weights, targets: weights, rounded: stored, scales };
+            let mut meter = OutputErrorMeter::new(tensor.rows());
+            meter.add(ty, rows, InputStatistics::SecondMoments(importance))?;
+            Ok(meter)
+        });
+        let squares = squares(&self.values, &self.scratch);
+        Ok(Measured { squares, outputs: outputs.transpose().map_err(failed)? })
     }
 }
 

@@ -1,14 +1,21 @@
-//! GPTQ over a whole model: every block is rounded under the Hessians of its inputs, and the next block sees the outputs of
-//! the rounded one.
+//! GPTQ over a whole model: every block is rounded under the Hessians of its inputs, input by input, and what follows sees
+//! the outputs of what is rounded.
+//!
+//! With some effort the float model runs beside the rounded one, and every layer is rounded towards giving the float
+//! model's outputs from the inputs that it will really have (`slmc_quant::gptq::targets`): what layers in front have lost
+//! is made up for, as far as a linear map can. Measured on an 11.5M-parameter Llama, that takes 11 % off the KL divergence of
+//! Q4_K_M and 12 % off that of Q2_K.
 //!
 //! The algorithm itself is in `slmc_quant::gptq`; here is what needs the model. A block's tensors are written when they are
 //! rounded; the embedding and the vectors are left to [`write_tensors`](crate::export::write_tensors).
 
-mod hessians;
+mod head;
 mod restore;
 mod rounder;
+mod streams;
 
 use slmc_model::{Block, Context, Head, LinearInput};
+use slmc_quant::gptq::{FeedbackFactor, InputCorrection, aim_at_outputs};
 
 use crate::PipelineError;
 use crate::export::TensorReport;
@@ -16,7 +23,8 @@ use crate::hidden::HiddenStates;
 use crate::progress::Reporter;
 use crate::walker::{Walk, run_block};
 use crate::work::Step;
-use hessians::{BlockHessians, head_hessian};
+use head::head_hessian;
+use streams::{Blocks, Drift, Gathered, Streams};
 
 pub use rounder::{RoundTensors, Rounder};
 
@@ -42,14 +50,28 @@ pub fn quantize(walk: &Walk<'_>, rounder: &dyn RoundTensors) -> Result<Vec<Tenso
     let mut reports = Vec::new();
     let (source, device, reporter) = (walk.source, walk.device, walk.reporter);
     let finished = work.finished_blocks(Step::RoundedBlock);
+    let mut float: Option<HiddenStates> = None;
     let hidden = Walk { finished, ..*walk }.blocks(|layer, block, hidden, context| {
-        let rounded = match work.finished(Step::RoundedBlock(layer)) {
-            Some(finished) => restore::block(rounder, &finished, block)?,
-            None => round_block(block, hidden, context, rounder, reporter)?,
-        };
-        reports.extend(rounded);
-        run_block(block, hidden, context)
+        if rounder.effort().follows_float_model() && float.is_none() {
+            float = Some(hidden.duplicate()?);
+        }
+        reports.extend(match work.finished(Step::RoundedBlock(layer)) {
+            Some(finished) => {
+                if let Some(float) = &mut float {
+                    run_block(block, float, context)?;
+                }
+                let reports = restore::block(rounder, &finished, block)?;
+                run_block(block, hidden, context)?;
+                reports
+            }
+            None => {
+                let mut streams = Streams { rounded: hidden, float: float.as_mut() };
+                round_block(block, &mut streams, context, rounder, reporter)?
+            }
+        });
+        Ok(())
     })?;
+    drop(float);
     if rounder.rounds_head() {
         let head = Head::load(source, device)?;
         let hessian = head_hessian(source, &head, &hidden)?;
@@ -61,36 +83,74 @@ pub fn quantize(walk: &Walk<'_>, rounder: &dyn RoundTensors) -> Result<Vec<Tenso
     Ok(reports)
 }
 
-/// Rounds and writes a block's matrices, and leaves it with the rounded ones.
+/// Rounds and writes a block's matrices, leaving the streams behind it.
 fn round_block(
     block: &mut Block,
-    hidden: &HiddenStates,
+    streams: &mut Streams<'_>,
     context: &Context,
     rounder: &dyn RoundTensors,
     reporter: &dyn Reporter,
 ) -> Result<Vec<TensorReport>, PipelineError> {
     let layer = block.layer();
+    let float = streams.float.is_some().then(|| block.clone());
     let mut reports = Vec::new();
-    let mut hessians = BlockHessians::collect(layer, block, hidden, context)?;
     for input in LinearInput::ALL {
         if reporter.is_cancelled() {
             return Err(PipelineError::Cancelled);
         }
-        let factor = hessians.factor(input, DAMPING)?;
-        let damping = factor.damping();
-        if damping.raised > 0 {
-            reporter.warn(&format!(
-                "block {layer}, {input}: the Hessian could be factored only with {} of its diagonal's median added; more \
-                 calibration text would help",
-                damping.relative
-            ));
-        }
+        let failed = |source| PipelineError::Rounding { tensor: format!("block {layer}, {input}"), source };
+        // nothing has been rounded in front of the first layers, but for the embedding
+        let has_drifted = layer > 0 || input != LinearInput::Attention;
+        let blocks = Blocks { float: float.as_ref(), rounded: block, context };
+        let Gathered { hessian, drift } = streams.gather(input, &blocks, has_drifted)?;
+        let (columns, matrix) = (hessian.d_in(), hessian.hessian());
+        drop(hessian);
+        let factor = FeedbackFactor::new(matrix, columns, DAMPING).map_err(failed)?;
+        warn_of_damping(layer, input, &factor, reporter);
+        let aim = match drift {
+            None => Aim::Weights,
+            Some(Drift::Inputs(drift)) => {
+                Aim::Inputs(InputCorrection::new(drift.matrix(), &factor).map_err(failed)?)
+            }
+            Some(Drift::Outputs(drift)) => Aim::Outputs(drift.matrix()),
+        };
         for &role in input.roles() {
-            let (report, values) = rounder.round_linear(layer, role, &factor)?;
-            block.set_weight(role, values)?;
+            let weights = block.weight(role)?;
+            let mut targets = weights.clone();
+            match &aim {
+                Aim::Weights => {}
+                Aim::Inputs(correction) => correction.apply(&mut targets).map_err(failed)?,
+                Aim::Outputs(drift) => {
+                    aim_at_outputs(&mut targets, drift.clone(), &factor).map_err(failed)?;
+                }
+            }
+            let (report, rounded) = rounder.round_linear(layer, role, weights, targets, &factor)?;
+            block.set_weight(role, rounded)?;
             reports.push(report);
         }
     }
     restore::keep(rounder.work(), Step::RoundedBlock(layer), &reports)?;
+    streams.leave(block)?;
     Ok(reports)
+}
+
+/// What the layers behind an input are rounded towards.
+enum Aim {
+    /// Their own weights.
+    Weights,
+    /// The float model's outputs, of layers that share an input.
+    Inputs(InputCorrection),
+    /// The float model's residual stream behind the one layer: 2/n Σ (y − W x̃) x̃ᵀ.
+    Outputs(Vec<f32>),
+}
+
+fn warn_of_damping(layer: usize, input: LinearInput, factor: &FeedbackFactor, reporter: &dyn Reporter) {
+    let damping = factor.damping();
+    if damping.raised > 0 {
+        reporter.warn(&format!(
+            "block {layer}, {input}: the Hessian could be factored only with {} of its diagonal's median added; more \
+             calibration text would help",
+            damping.relative
+        ));
+    }
 }

@@ -5,7 +5,7 @@ use slmc_model::{Block, LinearInput};
 
 use super::RoundTensors;
 use crate::PipelineError;
-use crate::export::TensorReport;
+use crate::export::{Errors, TensorReport};
 use crate::work::{Finished, Step, Work};
 
 /// What is noted of a finished step: all that does not follow from the plan.
@@ -17,7 +17,7 @@ struct Facts {
 #[derive(Serialize, Deserialize)]
 struct Rounded {
     name: String,
-    relative_error: f64,
+    errors: Errors,
 }
 
 /// Notes that a step is finished, whose tensors were rounded last.
@@ -25,8 +25,10 @@ struct Rounded {
 /// # Errors
 /// The work directory cannot be written.
 pub(super) fn keep(work: &Work, step: Step, reports: &[TensorReport]) -> Result<(), PipelineError> {
-    let rounded =
-        |report: &TensorReport| Rounded { name: report.name.clone(), relative_error: report.relative_error };
+    let rounded = |report: &TensorReport| Rounded {
+        name: report.name.clone(),
+        errors: Errors { weights: report.relative_error, outputs: report.output_error },
+    };
     Ok(work.finish(step, &Facts { tensors: reports.iter().map(rounded).collect() })?)
 }
 
@@ -75,8 +77,8 @@ pub(super) fn all(
 
 fn reports(rounder: &dyn RoundTensors, finished: &Finished<'_>) -> Result<Vec<TensorReport>, PipelineError> {
     let facts = finished.facts::<Facts>()?;
-    let report = |Rounded { name, relative_error }: Rounded| {
-        rounder.report(&name, relative_error).ok_or_else(|| finished.unknown(&name).into())
+    let report = |Rounded { name, errors }: Rounded| {
+        rounder.report(&name, errors).ok_or_else(|| finished.unknown(&name).into())
     };
     facts.tensors.into_iter().map(report).collect()
 }

@@ -1,27 +1,33 @@
 //! One tensor from the checkpoint through GPTQ into the file.
 
 use slmc_gguf::container::Writer;
-use slmc_model::arch::unpermute_rows;
+use slmc_model::arch::{permute_rows, unpermute_rows};
 use slmc_model::{ModelConfig, Role, TensorId};
 use slmc_quant::gptq::{self, FeedbackFactor};
-use slmc_quant::loss::relative_error;
+use slmc_quant::loss::InputStatistics;
 use slmc_quant::rtn::dequantize_rows;
 use slmc_quant::{Effort, Grid, Plan, PlannedTensor, QuantError};
 
 use crate::PipelineError;
-use crate::export::{ExportTensor, RowReader, TensorReport};
+use crate::export::{ErrorMeter, Errors, ExportTensor, RowReader, Rows, TensorReport};
 use crate::work::{Finished, Work};
 
 /// Takes a model's matrices when their turn comes: rounds them and writes them, to whatever grid and container.
 pub trait RoundTensors {
-    /// Rounds and writes a linear layer; what became of it, and its rounded weights in the checkpoint's order.
+    /// How long to look for better values.
+    fn effort(&self) -> Effort;
+
+    /// Rounds a linear layer towards `targets` and writes it; what became of it, and its rounded weights. `weights`, `targets`
+    /// and what is returned are `[d_out, d_in]`, rows in the checkpoint's order.
     ///
     /// # Errors
-    /// Reading, rounding or writing fails.
+    /// Rounding or writing fails.
     fn round_linear(
         &self,
         layer: usize,
         role: Role,
+        weights: Vec<f32>,
+        targets: Vec<f32>,
         factor: &FeedbackFactor,
     ) -> Result<(TensorReport, Vec<f32>), PipelineError>;
 
@@ -54,8 +60,8 @@ pub trait RoundTensors {
     /// As [`RoundTensors::restore_linear`].
     fn restore_head(&self, finished: &Finished<'_>) -> Result<(), PipelineError>;
 
-    /// What became of a tensor, from its name in the file and its error; `None` if the file has no such tensor.
-    fn report(&self, name: &str, relative_error: f64) -> Option<TensorReport>;
+    /// What became of a tensor, from its name in the file and its errors; `None` if the file has no such tensor.
+    fn report(&self, name: &str, errors: Errors) -> Option<TensorReport>;
 }
 
 /// Where the tensors of a GGUF file come from and go to.
@@ -72,22 +78,33 @@ pub struct Rounder<'a> {
     pub writer: &'a Writer,
     /// How long to look for better values.
     pub effort: Effort,
-    /// Weights that are rounded together.
+    /// Weights of the head that are rounded together.
     pub chunk_weights: usize,
     /// Keeps what is finished.
     pub work: &'a Work,
 }
 
 impl RoundTensors for Rounder<'_> {
+    fn effort(&self) -> Effort {
+        self.effort
+    }
+
     fn round_linear(
         &self,
         layer: usize,
         role: Role,
+        weights: Vec<f32>,
+        targets: Vec<f32>,
         factor: &FeedbackFactor,
     ) -> Result<(TensorReport, Vec<f32>), PipelineError> {
-        let mut rounded = Vec::with_capacity(self.config.shape(role).iter().product());
-        let report = self.round(TensorId::block(layer, role), factor, |values| rounded.extend(values))?;
-        Ok((report, self.as_in_the_checkpoint(role, rounded, factor.columns())))
+        let columns = factor.columns();
+        let [weights, targets] =
+            [weights, targets].map(|rows| self.reordered(role, rows, columns, permute_rows));
+        let tensor = self.tensor(TensorId::block(layer, role));
+        let mut errors = ErrorMeter::new(tensor.rows());
+        let rounded = self.round(tensor, &mut errors, 0, &weights, &targets, factor)?;
+        let report = report(self.planned(tensor), errors.finish());
+        Ok((report, self.reordered(role, rounded, columns, unpermute_rows)))
     }
 
     fn rounds_head(&self) -> bool {
@@ -97,7 +114,16 @@ impl RoundTensors for Rounder<'_> {
     fn round_head(&self, hessian: Vec<f32>, damping: f64) -> Result<TensorReport, PipelineError> {
         let factor = FeedbackFactor::new(hessian, self.config.hidden_size, damping)
             .map_err(|source| PipelineError::Rounding { tensor: "the head".into(), source })?;
-        self.round(self.config.head(), &factor, |_| ())
+        let tensor = self.tensor(self.config.head());
+        let mut errors = ErrorMeter::new(tensor.rows());
+        let (mut weights, mut scratch) = (Vec::new(), Vec::new());
+        let step = (self.chunk_weights / tensor.columns()).max(1);
+        for first in (0..tensor.rows()).step_by(step) {
+            let rows = first..tensor.rows().min(first + step);
+            self.reader.read(tensor, rows, &mut weights, &mut scratch)?;
+            self.round(tensor, &mut errors, first, &weights, &weights, &factor)?;
+        }
+        Ok(report(self.planned(tensor), errors.finish()))
     }
 
     fn work(&self) -> &Work {
@@ -110,85 +136,91 @@ impl RoundTensors for Rounder<'_> {
         layer: usize,
         role: Role,
     ) -> Result<Vec<f32>, PipelineError> {
-        let (name, bytes) = self.restore(finished, TensorId::block(layer, role))?;
-        let planned = self.plan.tensor(&name).expect("the model's tensors are planned");
-        let mut rounded = vec![0.0; planned.weights() as usize];
-        dequantize_rows(planned.ty, &bytes, planned.columns(), &mut rounded)
-            .map_err(|source| PipelineError::Rounding { tensor: name, source })?;
-        Ok(self.as_in_the_checkpoint(role, rounded, planned.columns()))
+        let (tensor, bytes) = self.restore(finished, TensorId::block(layer, role))?;
+        let mut rounded = vec![0.0; tensor.rows() * tensor.columns()];
+        dequantize_rows(self.planned(tensor).ty, &bytes, tensor.columns(), &mut rounded)
+            .map_err(|source| PipelineError::Rounding { tensor: tensor.name.clone(), source })?;
+        Ok(self.reordered(role, rounded, tensor.columns(), unpermute_rows))
     }
 
     fn restore_head(&self, finished: &Finished<'_>) -> Result<(), PipelineError> {
         self.restore(finished, self.config.head()).map(drop)
     }
 
-    fn report(&self, name: &str, relative_error: f64) -> Option<TensorReport> {
-        self.plan.tensor(name).map(|planned| report(planned, relative_error))
+    fn report(&self, name: &str, errors: Errors) -> Option<TensorReport> {
+        self.plan.tensor(name).map(|planned| report(planned, errors))
     }
 }
 
+/// From rows (`[n, columns]`), into room for as many, heads, columns: another order of the rows inside the heads.
+type Order = fn(&[f32], &mut [f32], usize, usize);
+
 impl Rounder<'_> {
-    /// A tensor's bytes, which are also written.
-    fn restore(&self, finished: &Finished<'_>, id: TensorId) -> Result<(String, Vec<u8>), PipelineError> {
+    fn tensor(&self, id: TensorId) -> &ExportTensor {
         let name = self.config.arch.gguf_name(id).expect("an architecture names every tensor it has");
-        let bytes = finished.bytes(&name)?;
-        self.writer.write(&name, 0, &bytes)?;
-        Ok((name, bytes))
+        self.tensors.iter().find(|t| t.name == name).expect("the model's tensors are exported")
     }
 
-    /// Rows in the order of the file, put into the order of the checkpoint.
-    fn as_in_the_checkpoint(&self, role: Role, rows: Vec<f32>, columns: usize) -> Vec<f32> {
+    fn planned(&self, tensor: &ExportTensor) -> &PlannedTensor {
+        self.plan.tensor(&tensor.name).expect("every exported tensor is planned")
+    }
+
+    /// A tensor's bytes, which are also written.
+    fn restore(
+        &self,
+        finished: &Finished<'_>,
+        id: TensorId,
+    ) -> Result<(&ExportTensor, Vec<u8>), PipelineError> {
+        let tensor = self.tensor(id);
+        let bytes = finished.bytes(&tensor.name)?;
+        self.writer.write(&tensor.name, 0, &bytes)?;
+        Ok((tensor, bytes))
+    }
+
+    /// From the checkpoint's order of rows to the file's or back, where they differ.
+    fn reordered(&self, role: Role, rows: Vec<f32>, columns: usize, order: Order) -> Vec<f32> {
         let Some(heads) = self.config.permuted_heads(role) else { return rows };
         let mut ordered = vec![0.0; rows.len()];
-        unpermute_rows(&rows, &mut ordered, heads, columns);
+        order(&rows, &mut ordered, heads, columns);
         ordered
     }
 
+    /// Rounds rows from number `first` on, writes them, and returns them.
     fn round(
         &self,
-        id: TensorId,
+        tensor: &ExportTensor,
+        errors: &mut ErrorMeter,
+        first: usize,
+        weights: &[f32],
+        targets: &[f32],
         factor: &FeedbackFactor,
-        mut keep: impl FnMut(&[f32]),
-    ) -> Result<TensorReport, PipelineError> {
-        let name = self.config.arch.gguf_name(id).expect("an architecture names every tensor it has");
-        let at = self.tensors.iter().position(|t| t.name == name).expect("the model's tensors are exported");
-        let (tensor, planned) = (&self.tensors[at], &self.plan.tensors[at]);
-        let failed = |source: QuantError| PipelineError::Rounding { tensor: name.clone(), source };
-        let columns = tensor.columns();
-        let row_bytes = Grid::row_bytes(planned.ty, columns).ok_or_else(|| {
-            let (grid, block_len) = (planned.ty.to_string(), planned.ty.block_len());
+    ) -> Result<Vec<f32>, PipelineError> {
+        let (ty, columns) = (self.planned(tensor).ty, tensor.columns());
+        let failed = |source: QuantError| PipelineError::Rounding { tensor: tensor.name.clone(), source };
+        let row_bytes = Grid::row_bytes(ty, columns).ok_or_else(|| {
+            let (grid, block_len) = (ty.to_string(), ty.block_len());
             failed(QuantError::Columns { grid, block_len, columns })
         })?;
-        // heads whose rows are interleaved are read whole
-        let unit = self.reader.row_unit(tensor);
-        let step = (self.chunk_weights / (columns * unit)).max(1) * unit;
-        let (mut weights, mut scratch, mut bytes, mut rounded) =
-            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let (mut error, mut energy) = (0.0, 0.0);
-        for first in (0..tensor.rows()).step_by(step) {
-            let rows = first..tensor.rows().min(first + step);
-            self.reader.read(tensor, rows.clone(), &mut weights, &mut scratch)?;
-            bytes.resize(rows.len() * row_bytes, 0);
-            gptq::quantize(planned.ty, &weights, factor, self.effort.passes(), &mut bytes).map_err(failed)?;
-            self.writer.write(&name, (first * row_bytes) as u64, &bytes)?;
-            self.work.put(&name, &bytes)?;
-            rounded.resize(weights.len(), 0.0);
-            dequantize_rows(planned.ty, &bytes, columns, &mut rounded).map_err(failed)?;
-            let part: f64 = weights.iter().map(|w| f64::from(*w).powi(2)).sum();
-            error += relative_error(&weights, &rounded).map_err(failed)?.powi(2) * part;
-            energy += part;
-            keep(&rounded);
-        }
-        Ok(report(planned, if energy > 0.0 { (error / energy).sqrt() } else { 0.0 }))
+        let mut bytes = vec![0; weights.len() / columns * row_bytes];
+        gptq::quantize(ty, targets, factor, self.effort.passes(), &mut bytes).map_err(failed)?;
+        self.writer.write(&tensor.name, (first * row_bytes) as u64, &bytes)?;
+        self.work.put(&tensor.name, &bytes)?;
+        let mut rounded = vec![0.0; weights.len()];
+        dequantize_rows(ty, &bytes, columns, &mut rounded).map_err(failed)?;
+        let scales = self.reader.column_scales(tensor);
+        let rows = Rows { first, columns, weights, targets, rounded: &rounded, scales };
+        errors.add(ty, rows, InputStatistics::Covariance(factor.hessian())).map_err(failed)?;
+        Ok(rounded)
     }
 }
 
-fn report(planned: &PlannedTensor, relative_error: f64) -> TensorReport {
+fn report(planned: &PlannedTensor, errors: Errors) -> TensorReport {
     TensorReport {
         name: planned.name.clone(),
         ty: planned.ty.into(),
         shape: planned.shape.clone(),
         bytes: planned.bytes,
-        relative_error,
+        relative_error: errors.weights,
+        output_error: errors.outputs,
     }
 }

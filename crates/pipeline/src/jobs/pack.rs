@@ -239,6 +239,7 @@ impl PreparedPack {
                     writer: &writer,
                     options: self.options(),
                     work,
+                    effort: self.settings.effort,
                 };
                 gptq::quantize(&Walk { source: &source, ..*walk }, &rounder)?
             }

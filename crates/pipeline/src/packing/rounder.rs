@@ -1,14 +1,15 @@
-//! One linear layer from the checkpoint through GPTQ into the packed one.
+//! One linear layer through GPTQ into the packed checkpoint.
 
 use slmc_model::{ModelConfig, Role, TensorId};
-use slmc_quant::IntPlan;
 use slmc_quant::gptq::{FeedbackFactor, IntOptions, quantize_int};
+use slmc_quant::loss::InputStatistics;
 use slmc_quant::rtn::dequantize_rows;
+use slmc_quant::{Effort, IntPlan};
 
 use super::PackedWriter;
-use super::write::{report, write_tensor};
+use super::write::{encoded_bytes, report};
 use crate::PipelineError;
-use crate::export::{ExportTensor, RowReader, TensorReport};
+use crate::export::{ErrorMeter, Errors, ExportTensor, RowReader, Rows, TensorReport};
 use crate::gptq::RoundTensors;
 use crate::work::{Finished, Work};
 
@@ -26,6 +27,8 @@ pub struct PackRounder<'a> {
     pub writer: &'a PackedWriter,
     /// How values are chosen.
     pub options: IntOptions,
+    /// How long to look for better values.
+    pub effort: Effort,
     /// Keeps what is finished.
     pub work: &'a Work,
 }
@@ -40,27 +43,37 @@ impl PackRounder<'_> {
 }
 
 impl RoundTensors for PackRounder<'_> {
+    fn effort(&self) -> Effort {
+        self.effort
+    }
+
     fn round_linear(
         &self,
         layer: usize,
         role: Role,
+        weights: Vec<f32>,
+        targets: Vec<f32>,
         factor: &FeedbackFactor,
     ) -> Result<(TensorReport, Vec<f32>), PipelineError> {
         let at = self.position(layer, role);
-        let planned = &self.plan.tensors[at];
-        let mut values = Vec::new();
-        let report = write_tensor(
-            self.reader,
-            &self.tensors[at],
-            planned,
-            self.writer,
-            |grid, rows, _, out| quantize_int(grid, rows, factor, &self.options, out),
-            |rounded, bytes| {
-                values.extend_from_slice(rounded);
-                Ok(self.work.put(&planned.hf_name, bytes)?)
-            },
-        )?;
-        Ok((report, values))
+        let (tensor, planned) = (&self.tensors[at], &self.plan.tensors[at]);
+        let failed = |source| PipelineError::Rounding { tensor: planned.hf_name.clone(), source };
+        let columns = factor.columns();
+        let Some(grid) = planned.grid else {
+            self.writer.write_values(planned, 0, &weights)?;
+            return Ok((report(planned, None), weights));
+        };
+        let mut bytes = vec![0; encoded_bytes(grid, weights.len() / columns, columns).map_err(failed)?];
+        quantize_int(grid, &targets, factor, &self.options, &mut bytes).map_err(failed)?;
+        self.writer.write_rows(planned, grid, 0, &bytes)?;
+        self.work.put(&planned.hf_name, &bytes)?;
+        let mut rounded = vec![0.0; weights.len()];
+        dequantize_rows(grid, &bytes, columns, &mut rounded).map_err(failed)?;
+        let (weights, targets, scales) = (&weights, &targets, self.reader.column_scales(tensor));
+        let mut errors = ErrorMeter::new(tensor.rows());
+        let rows = Rows { first: 0, columns, weights, targets, rounded: &rounded, scales };
+        errors.add(grid, rows, InputStatistics::Covariance(factor.hessian())).map_err(failed)?;
+        Ok((report(planned, Some(errors.finish())), rounded))
     }
 
     /// Readers of packed checkpoints expect the head in full precision.
@@ -86,13 +99,9 @@ impl RoundTensors for PackRounder<'_> {
         let planned = &self.plan.tensors[at];
         let Some(grid) = planned.grid else {
             // nothing was rounded: the checkpoint has it
-            let mut values = Vec::new();
-            let keep = |kept: &[f32], _: &[u8]| {
-                values.extend_from_slice(kept);
-                Ok(())
-            };
-            let none = |_, _: &[f32], _, _: &mut [u8]| unreachable!("a tensor without a grid is not encoded");
-            write_tensor(self.reader, &self.tensors[at], planned, self.writer, none, keep)?;
+            let (tensor, mut values) = (&self.tensors[at], Vec::new());
+            self.reader.read(tensor, 0..tensor.rows(), &mut values, &mut Vec::new())?;
+            self.writer.write_values(planned, 0, &values)?;
             return Ok(values);
         };
         let bytes = finished.bytes(&planned.hf_name)?;
@@ -107,8 +116,8 @@ impl RoundTensors for PackRounder<'_> {
         unreachable!("this rounder takes no head")
     }
 
-    fn report(&self, name: &str, relative_error: f64) -> Option<TensorReport> {
+    fn report(&self, name: &str, errors: Errors) -> Option<TensorReport> {
         let planned = self.plan.tensors.iter().find(|planned| planned.hf_name == name)?;
-        Some(report(planned, relative_error))
+        Some(report(planned, Some(errors)))
     }
 }

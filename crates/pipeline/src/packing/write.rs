@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-use slmc_quant::loss::relative_error;
+use slmc_quant::loss::InputStatistics;
 use slmc_quant::plan::IntTensor;
 use slmc_quant::rtn::{dequantize_rows, quantize_rows};
-use slmc_quant::{Grid, IntPlan, QuantError};
+use slmc_quant::{Grid, IntGrid, IntPlan, QuantError};
 
 use super::PackedWriter;
 use crate::PipelineError;
-use crate::export::{ExportTensor, RowReader, TensorReport};
+use crate::export::{ErrorMeter, Errors, ExportTensor, RowReader, Rows, TensorReport};
 use crate::progress::{Reporter, Unit};
 
 /// Weights that are read, rounded and written together: enough for all threads.
@@ -40,63 +40,70 @@ pub fn write_tensors(
             continue;
         }
         let importance = importance.get(&planned.name).map(Vec::as_slice);
-        let encode =
-            |grid, rows: &[f32], columns, out: &mut [u8]| quantize_rows(grid, rows, columns, importance, out);
-        reports.push(write_tensor(reader, tensor, planned, writer, encode, |values, _| {
-            reporter.advance(values.len() as u64);
-            if reporter.is_cancelled() { Err(PipelineError::Cancelled) } else { Ok(()) }
-        })?);
+        reports.push(write_tensor(reader, tensor, planned, importance, writer, reporter)?);
     }
     reporter.end();
     Ok(reports)
 }
 
-/// Reads a tensor, rounds it by `encode` (grid, rows, columns, out) where it has a grid, and writes it. `keep` gets its values
-/// as they will be read, some rows at a time, and the encoded rows, which are none where it has no grid.
-pub(super) fn write_tensor(
+fn write_tensor(
     reader: &RowReader<'_>,
     tensor: &ExportTensor,
     planned: &IntTensor,
+    importance: Option<&[f32]>,
     writer: &PackedWriter,
-    encode: impl Fn(slmc_quant::IntGrid, &[f32], usize, &mut [u8]) -> Result<(), QuantError>,
-    mut keep: impl FnMut(&[f32], &[u8]) -> Result<(), PipelineError>,
+    reporter: &dyn Reporter,
 ) -> Result<TensorReport, PipelineError> {
     let failed = |source: QuantError| PipelineError::Rounding { tensor: planned.hf_name.clone(), source };
     let columns = tensor.columns();
     let step = (CHUNK_WEIGHTS / columns).max(1);
     let (mut weights, mut scratch, mut bytes, mut rounded) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let (mut error, mut energy) = (0.0, 0.0);
+    let mut errors = ErrorMeter::new(tensor.rows());
+    let alike = vec![1.0; columns];
     for first in (0..tensor.rows()).step_by(step) {
+        if reporter.is_cancelled() {
+            return Err(PipelineError::Cancelled);
+        }
         let rows = first..tensor.rows().min(first + step);
         reader.read(tensor, rows.clone(), &mut weights, &mut scratch)?;
+        reporter.advance(weights.len() as u64);
         let Some(grid) = planned.grid else {
             writer.write_values(planned, first * columns, &weights)?;
-            keep(&weights, &[])?;
             continue;
         };
-        let row_bytes = Grid::row_bytes(grid, columns).ok_or_else(|| {
-            failed(QuantError::Columns { grid: grid.name(), block_len: grid.block_len(), columns })
-        })?;
-        bytes.resize(rows.len() * row_bytes, 0);
-        encode(grid, &weights, columns, &mut bytes).map_err(failed)?;
+        bytes.resize(encoded_bytes(grid, rows.len(), columns).map_err(failed)?, 0);
+        quantize_rows(grid, &weights, columns, importance, &mut bytes).map_err(failed)?;
         writer.write_rows(planned, grid, first, &bytes)?;
         rounded.resize(weights.len(), 0.0);
         dequantize_rows(grid, &bytes, columns, &mut rounded).map_err(failed)?;
-        let part: f64 = weights.iter().map(|w| f64::from(*w).powi(2)).sum();
-        error += relative_error(&weights, &rounded).map_err(failed)?.powi(2) * part;
-        energy += part;
-        keep(&rounded, &bytes)?;
+        let (weights, scales) = (weights.as_slice(), reader.column_scales(tensor));
+        let rows = Rows { first, columns, weights, targets: weights, rounded: &rounded, scales };
+        let inputs = InputStatistics::SecondMoments(importance.unwrap_or(&alike));
+        errors.add(grid, rows, inputs).map_err(failed)?;
     }
-    Ok(report(planned, if energy > 0.0 { (error / energy).sqrt() } else { 0.0 }))
+    let outputs = errors.finish().outputs.filter(|_| importance.is_some());
+    Ok(report(planned, planned.grid.map(|_| Errors { outputs, ..errors.finish() })))
 }
 
-/// What became of a tensor.
-pub(super) fn report(planned: &IntTensor, relative_error: f64) -> TensorReport {
+/// Bytes of `rows` rows of `columns` values.
+pub(super) fn encoded_bytes(grid: IntGrid, rows: usize, columns: usize) -> Result<usize, QuantError> {
+    let row = Grid::row_bytes(grid, columns).ok_or_else(|| QuantError::Columns {
+        grid: grid.name(),
+        block_len: grid.block_len(),
+        columns,
+    })?;
+    Ok(rows * row)
+}
+
+/// What became of a tensor; without errors where it is stored as it was.
+pub(super) fn report(planned: &IntTensor, errors: Option<Errors>) -> TensorReport {
+    let errors = errors.unwrap_or_default();
     TensorReport {
         name: planned.hf_name.clone(),
         ty: planned.ty,
         shape: planned.shape.clone(),
         bytes: planned.bytes,
-        relative_error,
+        relative_error: errors.weights,
+        output_error: errors.outputs,
     }
 }

@@ -16,8 +16,10 @@ mod factor;
 mod feedback;
 mod integer;
 mod round;
+mod targets;
 pub(crate) mod tile;
 
 pub use factor::{Damping, FeedbackFactor};
 pub use integer::{IntOptions, Order, damping_of_mean, quantize_int};
 pub use round::quantize;
+pub use targets::{InputCorrection, aim_at_outputs};
