@@ -10,6 +10,7 @@ use crate::args::quantize::Quantize;
 use crate::failure::Failure;
 use crate::resolve::Resolver;
 use crate::terminal::format::{bytes, percent, seconds, shape};
+use crate::terminal::output_errors::output_errors;
 use crate::terminal::progress::Terminal;
 use crate::terminal::table::table;
 
@@ -106,6 +107,12 @@ fn print_tensors(rows: impl Iterator<Item = [String; 5]>) {
 
 fn print_outcome(outcome: &QuantizeOutcome) {
     println!("{}", table(["", "before", "after", "change"], comparison(outcome)));
+    if let Some((table, others)) = output_errors(&outcome.tensors) {
+        println!("Errors of the outputs in %, rounded to nearest → as stored:\n{table}");
+        if !others.is_empty() {
+            println!(" {}", others.join(", "));
+        }
+    }
     if let Some(worst) = worst_tensors(outcome) {
         println!("Largest rounding errors, ‖Ŵ − W‖ / ‖W‖: {worst}");
     }

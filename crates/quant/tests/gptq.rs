@@ -5,7 +5,7 @@ mod random;
 
 use random::Random;
 use slmc_gguf::TensorType;
-use slmc_quant::gptq::{FeedbackFactor, quantize};
+use slmc_quant::gptq::{FeedbackFactor, InputCorrection, aim_at_outputs, quantize};
 use slmc_quant::loss::{InputStatistics, output_error};
 use slmc_quant::rtn::{dequantize_rows, quantize_rows};
 
@@ -132,4 +132,90 @@ fn a_singular_hessian_is_damped_and_dead_columns_are_rounded() {
     assert!(FeedbackFactor::new(vec![f32::NAN; 4], 2, 0.01).is_err());
     assert!(FeedbackFactor::new(vec![1.0, 3.0, 3.0, -9.0], 2, 0.01).is_ok(), "a negative diagonal is dead");
     assert!(FeedbackFactor::new(vec![1.0; 3], 2, 0.01).is_err());
+}
+
+/// Tokens as the float model sees them and as the rounded one does, `[tokens, COLUMNS]` each.
+fn streams(random: &mut Random) -> (Vec<f32>, Vec<f32>) {
+    let tokens = 2 * COLUMNS;
+    let basis: Vec<f32> = (0..64 * COLUMNS).map(|_| random.normal() as f32).collect();
+    let (mut float, mut drifted) = (Vec::new(), Vec::new());
+    for _ in 0..tokens {
+        let mut x: Vec<f32> = (0..COLUMNS).map(|_| random.normal() as f32).collect();
+        for direction in basis.chunks_exact(COLUMNS) {
+            let amount = 0.2 * random.normal() as f32;
+            x.iter_mut().zip(direction).for_each(|(x, d)| *x += amount * d);
+        }
+        // what rounding does to earlier layers: values shrink a little, and noise comes in
+        drifted.extend(x.iter().map(|x| 0.95 * x + 0.1 * random.normal() as f32));
+        float.extend(x);
+    }
+    (float, drifted)
+}
+
+/// 2/n Σ a bᵀ of `[tokens, m]` and `[tokens, n]`.
+fn moment(a: &[f32], m: usize, b: &[f32], n: usize) -> Vec<f32> {
+    let tokens = a.len() / m;
+    let mut sums = vec![0.0f32; m * n];
+    for (a, b) in a.chunks_exact(m).zip(b.chunks_exact(n)) {
+        for (row, a) in sums.chunks_exact_mut(n).zip(a) {
+            row.iter_mut().zip(b).for_each(|(sum, b)| *sum += 2.0 / tokens as f32 * a * b);
+        }
+    }
+    sums
+}
+
+fn outputs(weights: &[f32], x: &[f32]) -> Vec<f32> {
+    let rows = weights.len() / COLUMNS;
+    let dot = |w: &[f32], x: &[f32]| w.iter().zip(x).map(|(w, x)| w * x).sum::<f32>();
+    let mut y = Vec::with_capacity(x.len() / COLUMNS * rows);
+    for x in x.chunks_exact(COLUMNS) {
+        y.extend(weights.chunks_exact(COLUMNS).map(|w| dot(w, x)));
+    }
+    y
+}
+
+#[test]
+fn targets_bring_the_outputs_of_drifted_inputs_nearer_and_both_ways_to_them_agree() {
+    let mut random = Random(5);
+    let w: Vec<f32> = weights(&mut random)[..16 * COLUMNS].to_vec();
+    let (x, drifted) = streams(&mut random);
+    let factor = FeedbackFactor::new(moment(&drifted, COLUMNS, &drifted, COLUMNS), COLUMNS, 0.01).unwrap();
+    let difference = |a: &[f32], b: &[f32]| -> Vec<f32> { a.iter().zip(b).map(|(a, b)| a - b).collect() };
+
+    let mut by_inputs = w.clone();
+    let drift = moment(&difference(&x, &drifted), COLUMNS, &drifted, COLUMNS);
+    InputCorrection::new(drift, &factor).unwrap().apply(&mut by_inputs).unwrap();
+    let mut by_outputs = w.clone();
+    let lost = difference(&outputs(&w, &x), &outputs(&w, &drifted));
+    aim_at_outputs(&mut by_outputs, moment(&lost, 16, &drifted, COLUMNS), &factor).unwrap();
+
+    let squares = |values: &[f32]| values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>();
+    let apart = squares(&difference(&by_inputs, &by_outputs)).sqrt() / squares(&w).sqrt();
+    assert!(apart < 1e-3, "the two ways are {apart} apart");
+    let wanted = outputs(&w, &x);
+    let lost = |weights: &[f32]| squares(&difference(&wanted, &outputs(weights, &drifted)));
+    assert!(lost(&by_inputs) < 0.8 * lost(&w), "{} of {}", lost(&by_inputs), lost(&w));
+
+    // and what is won is not lost to rounding
+    let rounded = |targets: &[f32]| {
+        let mut values = vec![0.0; targets.len()];
+        let bytes = encoded(TensorType::Q4_K, targets, &factor, 2);
+        dequantize_rows(TensorType::Q4_K, &bytes, COLUMNS, &mut values).unwrap();
+        lost(&values)
+    };
+    assert!(rounded(&by_inputs) < rounded(&w), "{} {}", rounded(&by_inputs), rounded(&w));
+}
+
+#[test]
+fn without_drift_the_targets_are_the_weights() {
+    let mut random = Random(6);
+    let (h, w) = (hessian(&mut random, COLUMNS), weights(&mut random));
+    let factor = FeedbackFactor::new(h, COLUMNS, 0.01).unwrap();
+    let mut targets = w.clone();
+    InputCorrection::new(vec![0.0; COLUMNS * COLUMNS], &factor).unwrap().apply(&mut targets).unwrap();
+    aim_at_outputs(&mut targets, vec![0.0; w.len()], &factor).unwrap();
+    assert_eq!(targets, w);
+    assert!(InputCorrection::new(vec![0.0; COLUMNS], &factor).is_err());
+    assert!(InputCorrection::new(vec![f32::NAN; COLUMNS * COLUMNS], &factor).is_err());
+    assert!(aim_at_outputs(&mut targets, vec![0.0; COLUMNS], &factor).is_err());
 }

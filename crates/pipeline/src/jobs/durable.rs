@@ -8,7 +8,7 @@ use serde_json::Value;
 use slmc_calibration::TokenBatches;
 use slmc_checkpoint::Checkpoint;
 use slmc_model::{Device, ModelConfig, ModelError, WeightSource};
-use slmc_quant::Method;
+use slmc_quant::{Effort, Method};
 
 use crate::PipelineError;
 use crate::hidden::Storage;
@@ -41,6 +41,8 @@ pub(super) struct Durable<'a> {
     pub output: &'a Path,
     /// How values are chosen.
     pub method: Method,
+    /// How long better ones are looked for.
+    pub effort: Effort,
     /// What a user would type again, as JSON.
     pub recipe: &'a str,
     /// Where the model runs.
@@ -64,7 +66,7 @@ pub(super) struct Durable<'a> {
 /// # Errors
 /// No way keeps within the limit.
 pub(super) fn footing(
-    method: Method,
+    (method, effort): (Method, Effort),
     max_memory: Option<ByteSize>,
     config: &ModelConfig,
     batches: Option<&TokenBatches>,
@@ -73,6 +75,7 @@ pub(super) fn footing(
     let workload = Workload {
         config,
         method,
+        effort,
         sequences: batches.map_or(0, |b| b.tokens.len()),
         seq_len: batches.map_or(0, |b| b.seq_len),
         held: resident_bytes().unwrap_or_default(),
@@ -129,8 +132,8 @@ impl Durable<'_> {
     ) -> Result<T, PipelineError> {
         let (config, batch_tokens) = (self.source.config(), work.batch_tokens());
         if batch_tokens != footing.batch_tokens {
-            let (method, limit) = (self.method, self.max_memory);
-            footing = self::footing(method, limit, config, Some(batches), Some(batch_tokens))?;
+            let (how, limit) = ((self.method, self.effort), self.max_memory);
+            footing = self::footing(how, limit, config, Some(batches), Some(batch_tokens))?;
         }
         let storage = match footing.spill {
             true => Storage::File(work.directory().to_owned()),

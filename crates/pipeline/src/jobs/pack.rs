@@ -118,8 +118,8 @@ impl PreparedPack {
             false => None,
         };
         let source_bytes = model.bytes();
-        let (method, limit) = (settings.method, settings.max_memory);
-        let footing = durable::footing(method, limit, source.config(), batches.as_ref(), None)?;
+        let (how, limit) = ((settings.method, settings.effort), settings.max_memory);
+        let footing = durable::footing(how, limit, source.config(), batches.as_ref(), None)?;
         Ok(Self {
             footing,
             settings,
@@ -152,6 +152,7 @@ impl PreparedPack {
         let durable = Durable {
             output: &self.settings.output,
             method: self.settings.method,
+            effort: self.settings.effort,
             recipe: &self.recipe().to_string(),
             device: self.settings.device,
             pre: None,

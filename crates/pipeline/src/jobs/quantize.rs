@@ -15,6 +15,7 @@ use slmc_quant::mix::ModelFacts;
 use slmc_quant::plan::{Pattern, TypeOverride};
 use slmc_quant::{Plan, PlanRequest};
 
+pub use crate::export::{OutputError, TensorReport};
 pub use crate::memory::ByteSize;
 pub use slmc_calibration::{BatchOptions, TextSource};
 pub use slmc_model::Device;
@@ -26,9 +27,7 @@ pub use super::outcome::{QuantizeOutcome, Types};
 use crate::PipelineError;
 use crate::awq::{self, Calibrated};
 use crate::batches::{calibration_batches, warn_of_missing};
-use crate::export::{
-    ExportTensor, Provenance, RowReader, TensorReport, export_tensors, metadata, write_tensors,
-};
+use crate::export::{ExportTensor, Provenance, RowReader, export_tensors, metadata, write_tensors};
 use crate::gptq::{self, Rounder};
 use crate::imatrix::{self, ImportanceFile};
 use crate::memory::{Footing, peak_resident_bytes};
@@ -141,8 +140,13 @@ impl Prepared {
         let layout = Layout::new(metadata, planned)
             .map_err(|source| PipelineError::Layout { path: settings.output.clone(), source })?;
         let source_bytes = model.bytes();
-        let footing =
-            durable::footing(settings.method, settings.max_memory, &config, batches.as_ref(), None)?;
+        let footing = durable::footing(
+            (settings.method, settings.effort),
+            settings.max_memory,
+            &config,
+            batches.as_ref(),
+            None,
+        )?;
         Ok(Self {
             recipe: provenance.recipe,
             footing,
@@ -194,6 +198,7 @@ impl Prepared {
         let durable = Durable {
             output: &self.settings.output,
             method: self.settings.method,
+            effort: self.settings.effort,
             recipe: &self.recipe,
             device: self.settings.device,
             pre: self.settings.pre.as_deref(),

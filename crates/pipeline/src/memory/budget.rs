@@ -4,17 +4,14 @@
 
 use serde::Serialize;
 use slmc_model::{LinearInput, ModelConfig, Role};
-use slmc_quant::{Method, Rounding};
+use slmc_quant::{Effort, Method, Rounding};
 
 use super::ByteSize;
 use crate::walker::BATCH_TOKENS;
 
 const F32: u64 = 4;
 
-/// Streams of hidden states that run through the blocks beside each other.
-const STREAMS: u64 = 1;
-
-/// Weights that error feedback rounds together, from the fastest to the smallest choice.
+/// Weights of the head that error feedback rounds together, from the fastest to the smallest choice.
 const CHUNK_WEIGHTS: [usize; 3] = [1 << 25, 1 << 23, 1 << 21];
 
 /// Batches of tokens, likewise.
@@ -36,6 +33,8 @@ pub struct Workload<'a> {
     pub config: &'a ModelConfig,
     /// How its values are chosen.
     pub method: Method,
+    /// How long it looks for better ones.
+    pub effort: Effort,
     /// Calibration sequences; 0 for a method that needs none.
     pub sequences: usize,
     /// Tokens of each.
@@ -49,7 +48,7 @@ pub struct Workload<'a> {
 pub struct Footing {
     /// Tokens that run through a block together.
     pub batch_tokens: usize,
-    /// Weights that error feedback rounds together.
+    /// Weights of the head that error feedback rounds together.
     pub chunk_weights: usize,
     /// Whether the hidden states are kept in a file.
     pub spill: bool,
@@ -159,30 +158,44 @@ impl Workload<'_> {
         parts
     }
 
-    /// Error feedback: gathering the Hessians; factoring each; rounding under each.
+    /// Error feedback, input by input: gathering the Hessian and the drift; factoring; aiming; rounding.
     fn feeding_back(&self, footing: &Footing) -> Vec<Parts> {
-        const WHAT: &str = "Hessians and their factors";
-        let moments =
-            |inputs: &[LinearInput]| inputs.iter().map(|i| moment_bytes(self.width(*i))).sum::<u64>();
-        let mut gathering = self.walking(footing, STREAMS);
-        gathering.push((WHAT, moments(&LinearInput::ALL)));
-        let mut stages = vec![gathering];
-        for (n, input) in LinearInput::ALL.into_iter().enumerate() {
-            let (rest, square) = (moments(&LinearInput::ALL[n + 1..]), self.width(input).pow(2) * F32);
-            let mut factoring = self.standing(footing, STREAMS);
-            factoring.push((WHAT, rest + square + moment_bytes(self.width(input)).max(square)));
-            stages.push(factoring);
-            let largest = Role::LINEAR.into_iter().filter(|role| input_of(*role) == input);
-            let largest = largest.map(|role| self.weights(role)).max().unwrap_or(0);
-            let mut rounding = self.standing(footing, STREAMS);
-            rounding.push((WHAT, rest + 2 * square));
-            rounding.push(("the matrix being rounded", self.rounding(footing, largest) + 2 * largest * F32));
-            stages.push(rounding);
+        const WHAT: &str = "a Hessian and its factor";
+        const F64: u64 = 8;
+        let mut stages = Vec::new();
+        for input in LinearInput::ALL {
+            let width = self.width(input);
+            let square = width.pow(2) * F32;
+            let drift = match input {
+                _ if self.streams() == 1 => 0,
+                LinearInput::Attention | LinearInput::Mlp => width.pow(2),
+                LinearInput::Output | LinearInput::Down => width * self.config.hidden_size as u64,
+            };
+            let mut gathering = self.walking(footing, self.streams());
+            gathering.push((WHAT, moment_bytes(width)));
+            gathering.push(("drift from the float model", drift * F64));
+            let mut factoring = self.standing(footing, self.streams());
+            factoring.push((WHAT, square + moment_bytes(width).max(square)));
+            factoring.push(("drift from the float model", drift * (F64 + F32)));
+            let largest = input.roles().iter().map(|role| self.weights(*role)).max().unwrap_or(0);
+            let mut rounding = self.standing(footing, self.streams());
+            rounding.push((WHAT, 2 * square));
+            rounding.push(("drift from the float model", drift * F32));
+            // the weights, what they aim at and become, and a rearranged copy of each
+            rounding.push(("the matrix being rounded", largest * (6 * F32 + 1)));
+            stages.extend([gathering, factoring, rounding]);
         }
         let square = (self.config.hidden_size as u64).pow(2) * F32;
         let head = (self.config.vocab_size * self.config.hidden_size) as u64;
         stages.push(vec![(WHAT, 2 * square), ("the head being rounded", self.rounding(footing, head))]);
         stages
+    }
+
+    /// Streams of hidden states that run through the blocks beside each other: the rounded model's, and the float model's where
+    /// it is followed.
+    fn streams(&self) -> u64 {
+        let follows = self.method.rounding() == Rounding::Feedback && self.effort.follows_float_model();
+        if follows { 2 } else { 1 }
     }
 
     /// Read, rearranged, rounded and encoded.
@@ -205,12 +218,12 @@ impl Workload<'_> {
     fn standing(&self, footing: &Footing, streams: u64) -> Parts {
         let block = Role::LINEAR.into_iter().map(|role| self.weights(role)).sum::<u64>() * F32;
         let batch = self.batch(footing) * self.width(LinearInput::Attention) * F32;
-        let hidden = if footing.spill { batch } else { self.hidden_of(streams) };
-        vec![("one block's weights", block), ("hidden states", hidden)]
+        let hidden = if footing.spill { batch * streams } else { self.hidden_of(streams) };
+        vec![("one block's weights", block * streams), ("hidden states", hidden)]
     }
 
     fn hidden(&self) -> u64 {
-        self.hidden_of(if self.method.rounding() == Rounding::Feedback { STREAMS } else { 1 })
+        self.hidden_of(self.streams())
     }
 
     fn hidden_of(&self, streams: u64) -> u64 {
@@ -228,17 +241,7 @@ impl Workload<'_> {
     }
 
     fn width(&self, input: LinearInput) -> u64 {
-        let reader = Role::LINEAR.into_iter().find(|role| input_of(*role) == input);
-        reader.map_or(0, |role| self.config.shape(role)[1] as u64)
-    }
-}
-
-fn input_of(role: Role) -> LinearInput {
-    match role {
-        Role::Output => LinearInput::Output,
-        Role::Gate | Role::Up => LinearInput::Mlp,
-        Role::Down => LinearInput::Down,
-        _ => LinearInput::Attention,
+        self.config.shape(input.roles()[0])[1] as u64
     }
 }
 
@@ -267,7 +270,7 @@ mod tests {
     }
 
     fn workload(config: &ModelConfig, method: Method, sequences: usize) -> Workload<'_> {
-        Workload { config, method, sequences, seq_len: 512, held: HELD }
+        Workload { config, method, effort: Effort::Fast, sequences, seq_len: 512, held: HELD }
     }
 
     #[test]
@@ -306,5 +309,10 @@ mod tests {
         let plain = workload(&config, Method::Rtn, 0).footing(None, None, None).unwrap();
         let awq = workload(&config, Method::Awq, 64).footing(None, None, None).unwrap();
         assert!(plain.peak_bytes < awq.peak_bytes && !plain.spill);
+        // a second stream, and a second copy of the block
+        let fast = workload(&config, Method::Gptq, 64);
+        let best = Workload { effort: Effort::Best, ..fast.clone() };
+        let [fast, best] = [fast, best].map(|run| run.footing(None, None, None).unwrap().peak_bytes);
+        assert!(best > fast + 64 * 512 * config.hidden_size as u64 * F32, "{best} {fast}");
     }
 }
