@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use slmc_calibration::CalibrationError;
-use slmc_calibration::statistics::{ColumnMoments, SecondMoment};
+use slmc_calibration::statistics::{ColumnMoments, CrossMoment, SecondMoment};
 
 /// Reproducible values of a rough bell shape with a few outliers, as activations have.
 fn activations(tokens: usize, d_in: usize, seed: u64) -> Vec<f32> {
@@ -67,6 +67,37 @@ proptest! {
             let expected = 2.0 * sum / tokens as f64;
             prop_assert!((on_diagonal - expected).abs() <= bound * expected);
         }
+    }
+
+    /// The mixed moments agree with their definition, and those of one activation with its Hessian to the bit.
+    #[test]
+    fn cross_moments_agree_with_their_definition(
+        tokens in 1usize..60, widths in (1usize..300, 1usize..300), cut in 0usize..60, seed in 0u64..1000,
+    ) {
+        let (m, n) = widths;
+        let (a, b) = (activations(tokens, m, seed), activations(tokens, n, seed + 1));
+        let mut cross = CrossMoment::new("test", [m, n]);
+        let cut = cut.min(tokens);
+        cross.add(&a[..cut * m], &b[..cut * n]).unwrap();
+        cross.add(&a[cut * m..], &b[cut * n..]).unwrap();
+        let matrix = cross.matrix();
+        let bound = (tokens as f64 + 2.0) * f64::from(f32::EPSILON) / 2.0;
+        for (i, j) in (0..400).map(|k| ((k * 7919) % m, (k * 104_729) % n)) {
+            let products = column(&a, m, i).zip(column(&b, n, j)).map(|(a, b)| a * b);
+            let (sum, magnitude) = products.fold((0.0, 0.0), |(s, m), p| (s + p, m + f64::abs(p)));
+            let (expected, scale) = (2.0 * sum / tokens as f64, 2.0 * magnitude / tokens as f64);
+            let found = f64::from(matrix[i * n + j]);
+            prop_assert!((found - expected).abs() <= bound * scale, "({i}, {j}): {found} {expected}");
+        }
+        let (mut own, mut second) = (CrossMoment::new("test", [m, m]), SecondMoment::new("test", m));
+        own.add(&a, &a).unwrap();
+        second.add(&a).unwrap();
+        let (own, hessian) = (own.matrix(), second.hessian());
+        for i in 0..m {
+            prop_assert_eq!(&own[i * m..][..=i], &hessian[i * m..][..=i]);
+        }
+        prop_assert!(cross.add(&a, &b[..b.len() - 1]).is_err());
+        prop_assert!(cross.add(&a, &b[..b.len() - n]).is_err());
     }
 
     /// Two halves merged are the whole.

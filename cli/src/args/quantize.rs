@@ -40,7 +40,8 @@ pub struct Quantize {
     /// How values are chosen: rtn, imatrix, awq, gptq or awq+gptq [default: awq; imatrix with --imatrix]
     #[arg(long, value_name = "METHOD")]
     pub method: Option<String>,
-    /// How long gptq looks for better values: fast, balanced or best [default: balanced]
+    /// How long gptq looks for better values: fast (error feedback), balanced (also aims at the float model's outputs and descends
+    /// over codes and steps) or best (descends longer) [default: balanced]
     #[arg(long, value_name = "EFFORT")]
     pub effort: Option<String>,
     /// Bits a weight, for the natural mix of that size: 2, 3, 4, 5, 6, 8 or 16 [default: 4]
