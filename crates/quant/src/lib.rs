@@ -8,10 +8,12 @@
 //! * [`rtn`]: rounding to the grid, in parallel;
 //! * [`loss`]: what the rounding lost, in the weights and in the outputs;
 //! * [`awq`]: activation-aware rescaling of the float model, searched against an output error;
-//! * [`gptq`]: rounding with error feedback under a Hessian.
+//! * [`gptq`]: rounding with error feedback under a Hessian;
+//! * [`allocate`]: each tensor's type by bytes and loss.
 //!
 //! Weights are row-major `[d_out, d_in]` everywhere; "columns" is d_in.
 
+pub mod allocate;
 pub mod awq;
 mod error;
 pub mod gptq;
