@@ -8,7 +8,7 @@ use slmc_pipeline::jobs::evaluate::{EvaluateSettings, Measure};
 use slmc_pipeline::jobs::imatrix::ImatrixSettings;
 use slmc_pipeline::jobs::pack::{GroupSize, IntScheme, PackSettings};
 use slmc_pipeline::jobs::quantize::{
-    BatchOptions, ByteSize, Device, Effort, Method, Mix, QuantizeSettings, Rounding, TextSource,
+    BatchOptions, ByteSize, Device, Effort, Method, Mix, QuantizeSettings, Rounding, Target, TextSource,
 };
 
 use crate::args::convert::Convert;
@@ -50,17 +50,20 @@ impl Resolver {
             (None, Some(_)) => Method::Imatrix,
             (typed, _) => parse_or("--method", typed.as_ref().or(file.method.as_ref()), Method::Awq)?,
         };
-        let mix = mix(args, &self.settings)?;
+        let target = target(args, &self.settings)?;
+        let mix = if target.is_some() { Mix::Q4_K_M } else { mix(args, &self.settings)? };
         let measure = match args.no_eval {
             true => None,
             false => Some(self.measure(args.text.as_ref(), None, None, args.device.as_deref())?),
         };
+        let types = target.map_or_else(|| mix.to_string(), named);
         let output =
-            args.output.clone().unwrap_or_else(|| default_output(&model, &format!("{method}-{mix}.gguf")));
+            args.output.clone().unwrap_or_else(|| default_output(&model, &format!("{method}-{types}.gguf")));
         Ok(QuantizeSettings {
             method,
             effort: parse_or("--effort", args.effort.as_ref().or(file.effort.as_ref()), Effort::default())?,
             mix,
+            target,
             overrides: parse_all("--tensor-type", &args.tensor_type, &file.tensor_type)?,
             keep: parse_all("--keep", &args.keep, &file.keep)?,
             imatrix: args.imatrix.clone(),
@@ -147,6 +150,7 @@ impl Resolver {
             method: Method::Rtn,
             effort: Effort::default(),
             mix,
+            target: None,
             overrides: Vec::new(),
             keep: Vec::new(),
             imatrix: None,
@@ -236,6 +240,63 @@ fn mix(args: &Quantize, settings: &Settings) -> Result<Mix, Failure> {
         (_, Some(name)) => parse("--type", name),
         (bits, None) => Mix::from_bits(bits.unwrap_or(DEFAULT_BITS))
             .map_err(|error| Failure::usage(format!("--bits: {error}"))),
+    }
+}
+
+/// What types chosen by measured cost shall reach. A flag beats the file as a whole, and so do `--bits` and `--type`.
+fn target(args: &Quantize, settings: &Settings) -> Result<Option<Target>, Failure> {
+    let file = &settings.quantize;
+    let typed = (args.target_bpw, args.target_size.as_ref(), args.max_kl);
+    let (bits, size, kl) = match typed {
+        (None, None, None) if args.bits.is_some() || args.r#type.is_some() => return Ok(None),
+        (None, None, None) => (file.target_bpw, file.target_size.as_ref(), file.max_kl),
+        typed => typed,
+    };
+    let positive = |option: &str, value: f64| match value.is_finite() && value > 0.0 {
+        true => Ok(value),
+        false => Err(Failure::usage(format!("{option} {value}: expected a number above 0"))),
+    };
+    match (bits, size, kl) {
+        (None, None, None) => Ok(None),
+        (Some(bits), None, None) => Ok(Some(Target::BitsPerWeight(positive("--target-bpw", bits)?))),
+        (None, Some(size), None) => Ok(Some(Target::FileBytes(bytes("--target-size", size)?))),
+        (None, None, Some(kl)) => Ok(Some(Target::KlDivergence(positive("--max-kl", kl)?))),
+        _ => {
+            Err(Failure::usage(format!("{FILE_NAME}: give one of `target_bpw`, `target_size` and `max_kl`")))
+        }
+    }
+}
+
+/// A target as part of a file's name.
+fn named(target: Target) -> String {
+    match target {
+        Target::BitsPerWeight(bits) => format!("{bits}bpw"),
+        Target::FileBytes(bytes) => format!("{bytes}bytes"),
+        Target::KlDivergence(kl) => format!("kl{kl}"),
+    }
+}
+
+/// `700MB`, `1.5GiB`, `7515936`: decimal and binary units, or bytes.
+fn bytes(option: &str, text: &str) -> Result<u64, Failure> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor: Option<f64> = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => Some(1.0),
+        "kb" => Some(1e3),
+        "mb" => Some(1e6),
+        "gb" => Some(1e9),
+        "kib" => Some(1024.0),
+        "mib" => Some(1024.0 * 1024.0),
+        "gib" => Some(1024.0 * 1024.0 * 1024.0),
+        _ => None,
+    };
+    let number = digits.trim().parse().ok().filter(|n: &f64| n.is_finite() && *n > 0.0);
+    match (number, factor) {
+        (Some(number), Some(factor)) if number * factor >= 1.0 && number * factor < 9e18 => {
+            Ok((number * factor) as u64)
+        }
+        _ => {
+            Err(Failure::usage(format!("{option} {text}: expected a size such as 700MB, 1.5GiB or 7515936")))
+        }
     }
 }
 

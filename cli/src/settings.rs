@@ -32,6 +32,9 @@ pub struct Quantize {
     pub effort: Option<String>,
     pub bits: Option<u32>,
     pub r#type: Option<String>,
+    pub target_bpw: Option<f64>,
+    pub target_size: Option<String>,
+    pub max_kl: Option<f64>,
     #[serde(default)]
     pub tensor_type: Vec<String>,
     #[serde(default)]

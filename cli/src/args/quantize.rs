@@ -22,6 +22,9 @@ Examples:
   slmc quantize --method awq --bits 4
   slmc quantize MODEL --method gptq --bits 4 --calibration train.txt --effort best
   slmc quantize MODEL --method rtn --type q6_k --output model-q6_k.gguf
+  slmc quantize MODEL --method gptq --target-bpw 4.25
+  slmc quantize MODEL --method gptq --target-size 700MB --dry-run
+  slmc quantize MODEL --method gptq --max-kl 0.02
   slmc quantize MODEL --bits 4 --tensor-type 'attn_v=q6_k' --keep 'blk\\.0\\.'
   slmc quantize MODEL --bits 4 --calibration chats.jsonl --samples 64
   slmc quantize MODEL --bits 4 --imatrix model.imatrix.gguf
@@ -50,6 +53,15 @@ pub struct Quantize {
     /// GGUF mix, for example q4_k_m, q5_k_s, iq4_xs, q8_0
     #[arg(long, value_name = "MIX")]
     pub r#type: Option<String>,
+    /// Choose each tensor's type by its bytes and its measured loss: the least loss at this many bits a weight
+    #[arg(long, value_name = "BITS", group = "target", conflicts_with_all = ["bits", "type", "group_size"])]
+    pub target_bpw: Option<f64>,
+    /// The same for a file of at most this size, metadata included: 700MB, 1.5GiB or a number of bytes
+    #[arg(long, value_name = "SIZE", group = "target", conflicts_with_all = ["bits", "type", "group_size"])]
+    pub target_size: Option<String>,
+    /// The same for the smallest file whose predicted mean KL divergence from the original is at most this
+    #[arg(long, value_name = "KL", group = "target", conflicts_with_all = ["bits", "type", "group_size"])]
+    pub max_kl: Option<f64>,
     /// Write packed integers instead of GGUF: columns that share a scale, 32, 64, 128 or channel (a whole row)
     #[arg(long, value_name = "N")]
     pub group_size: Option<String>,

@@ -3,7 +3,7 @@
 use comfy_table::CellAlignment;
 use serde_json::json;
 use slmc_pipeline::jobs::pack::PreparedPack;
-use slmc_pipeline::jobs::quantize::{Prepared, QuantizeOutcome};
+use slmc_pipeline::jobs::quantize::{Plan, PlannedTensor, Prediction, Prepared, QuantizeOutcome};
 
 use super::{failure, print_json};
 use crate::args::quantize::Quantize;
@@ -24,6 +24,7 @@ pub fn run(args: &Quantize, resolver: &Resolver, terminal: &Terminal, json: bool
     } else {
         let prepared = Prepared::new(resolver.quantize(args)?).map_err(failure)?;
         if args.dry_run {
+            let prepared = prepared.allocated(terminal).map_err(failure)?;
             return print_plan(&prepared, json);
         }
         prepared.run(terminal).map_err(failure)?
@@ -48,7 +49,7 @@ fn print_plan(prepared: &Prepared, json: bool) -> Result<(), Failure> {
     let rows = plan
         .tensors
         .iter()
-        .map(|t| [t.name.clone(), t.ty.to_string(), shape(&t.shape), bytes(t.bytes), t.explanation()]);
+        .map(|t| [t.name.clone(), t.ty.to_string(), shape(&t.shape), bytes(t.bytes), why(plan, t)]);
     print_tensors(rows);
     println!(
         "{} {}: {} tensors, {:.3} bits per weight, file of {} ({} bytes) from {}",
@@ -65,6 +66,9 @@ fn print_plan(prepared: &Prepared, json: bool) -> Result<(), Failure> {
         bytes(prepared.footing.peak_bytes),
         if prepared.footing.spill { ", the hidden states in a file beside the output" } else { "" },
     );
+    if let Some(prediction) = &plan.prediction {
+        println!("{}", predicted(prediction));
+    }
     let fallback = plan.fallback_bits_per_weight();
     if fallback > 0.0 {
         println!("Shapes that do not fit the mix cost {fallback:.3} bits per weight.");
@@ -105,6 +109,24 @@ fn print_tensors(rows: impl Iterator<Item = [String; 5]>) {
     println!("{table}");
 }
 
+/// Why a tensor has its type, and its part of the predicted loss.
+fn why(plan: &Plan, tensor: &PlannedTensor) -> String {
+    match (&plan.prediction, tensor.kl_divergence) {
+        (Some(total), Some(kl)) => {
+            let share = percent(kl / total.kl_divergence);
+            format!("{}: KL {kl:.2e}, {share} of all", tensor.explanation())
+        }
+        _ => tensor.explanation(),
+    }
+}
+
+fn predicted(prediction: &Prediction) -> String {
+    format!(
+        "Predicted KL divergence {:.5} ({:.5} of it from rounding activations) on text like the calibration's; target: {}.",
+        prediction.kl_divergence, prediction.kl_inputs, prediction.target
+    )
+}
+
 fn print_outcome(outcome: &QuantizeOutcome) {
     println!("{}", table(["", "before", "after", "change"], comparison(outcome)));
     if let Some((table, others)) = output_errors(&outcome.tensors) {
@@ -115,6 +137,9 @@ fn print_outcome(outcome: &QuantizeOutcome) {
     }
     if let Some(worst) = worst_tensors(outcome) {
         println!("Largest rounding errors, ‖Ŵ − W‖ / ‖W‖: {worst}");
+    }
+    if let Some(prediction) = &outcome.prediction {
+        println!("{}", predicted(prediction));
     }
     let memory = outcome.peak_memory_bytes.map_or_else(String::new, |n| format!(", {} at most", bytes(n)));
     println!("{}  {}{memory}", outcome.output.display(), seconds(outcome.seconds));

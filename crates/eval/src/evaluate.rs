@@ -9,6 +9,7 @@ use serde::Serialize;
 use slmc_model::{Device, ModelError, WeightSource};
 use thiserror::Error;
 
+use crate::accumulate::NonFiniteLogit;
 use crate::group::Group;
 use crate::heads::{Reader, score};
 use crate::plan::{Plan, total_work};
@@ -98,6 +99,14 @@ pub enum EvaluateError {
         position: usize,
         /// First entry of the slice of the vocabulary that it was found in.
         first_entry: usize,
+    },
+    /// A variant of a model, or the model itself, predicted NaN or infinity.
+    #[error("variant {index}: {source}")]
+    Variant {
+        /// The variant.
+        index: usize,
+        /// Where.
+        source: NonFiniteLogit,
     },
     /// A model cannot be read or run.
     #[error("{side} model: {source}")]

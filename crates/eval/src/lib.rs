@@ -16,10 +16,12 @@ pub mod progress;
 pub mod scores;
 pub mod statistics;
 pub mod summary;
+pub mod variants;
 pub mod windows;
 
 pub use evaluate::{EvaluateError, Evaluation, Options, Warning, evaluate};
 pub use progress::{Progress, Reporter, Running, Silent};
 pub use scores::{Drift, Scores, Side};
 pub use summary::{DriftSummary, Summary};
+pub use variants::{Variant, mean_divergences};
 pub use windows::{Protocol, WindowError, Windows};

@@ -121,6 +121,14 @@ pub enum ModelError {
         /// The sequence's length.
         found: usize,
     },
+    /// A source that changes another's weights could not.
+    #[error("{id} cannot be changed: {reason}")]
+    Change {
+        /// The tensor.
+        id: TensorId,
+        /// Why.
+        reason: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// An observer refused what it saw.
     #[error("{0}")]
     Observer(Box<dyn std::error::Error + Send + Sync>),

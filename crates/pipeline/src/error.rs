@@ -130,6 +130,16 @@ pub enum PipelineError {
         /// The original.
         base: PathBuf,
     },
+    /// No choice of types reaches the target.
+    #[error(
+        "{target} cannot be reached: {reachable}; ask for more, or free tensors that --keep or --tensor-type pin"
+    )]
+    Target {
+        /// What was asked for.
+        target: slmc_quant::plan::Target,
+        /// What can be reached.
+        reachable: String,
+    },
     /// The output would replace something that must not be replaced.
     #[error("{path}: {reason}")]
     Output {

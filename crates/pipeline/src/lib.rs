@@ -4,6 +4,7 @@
 //! gathers what a method needs ([`walker`]), and one pass over the tensors rounds and writes them ([`export`]). Rescaling
 //! methods leave only vectors behind ([`rescaling`]), so transforming and rounding compose.
 
+pub mod allocation;
 pub mod awq;
 pub mod batches;
 mod error;
@@ -18,6 +19,7 @@ pub mod moments;
 pub mod packing;
 pub mod progress;
 pub mod rescaling;
+pub mod sensitivity;
 pub mod walker;
 pub mod work;
 

@@ -37,6 +37,7 @@ fn settings(mix: Mix, output: PathBuf) -> QuantizeSettings {
         method: Method::Rtn,
         effort: Effort::default(),
         mix,
+        target: None,
         overrides: Vec::new(),
         keep: Vec::new(),
         imatrix: None,

@@ -145,6 +145,7 @@ pub fn quantize(model: &Path, mix: Mix, pre: Option<&str>) -> PathBuf {
         method: Method::Rtn,
         effort: Default::default(),
         mix,
+        target: None,
         overrides: Vec::new(),
         keep: Vec::new(),
         imatrix: None,

@@ -79,6 +79,11 @@ impl Layout {
         self.total_bytes
     }
 
+    /// Bytes that a tensor of `bytes` takes, its padding included.
+    pub fn padded(&self, bytes: u64) -> u64 {
+        bytes.next_multiple_of(self.alignment)
+    }
+
     /// Bytes before the data section: header and its padding.
     pub fn data_offset(&self) -> u64 {
         self.data_offset
@@ -92,7 +97,8 @@ impl Layout {
         &self.header
     }
 
-    pub(super) fn alignment(&self) -> u64 {
+    /// What tensors are padded to.
+    pub fn alignment(&self) -> u64 {
         self.alignment
     }
 }

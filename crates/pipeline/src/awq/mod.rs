@@ -52,19 +52,24 @@ pub struct GroupReport {
 }
 
 /// Searches the scales of all blocks on calibration sequences, where the plan's method rescales, and gathers every input's
-/// second moments. What a block gave is kept in `work`, and taken from there where an earlier run found it.
+/// second moments. With a work directory, what a block gave is kept there, and taken from there where an earlier run found it.
 ///
 /// # Errors
 /// The model cannot be run; a statistic is not finite; the work directory cannot be read or written; the user cancels.
-pub fn calibrate<P: GridPlan>(walk: &Walk<'_>, plan: &P, work: &Work) -> Result<Calibrated, PipelineError> {
+pub fn calibrate<P: GridPlan>(
+    walk: &Walk<'_>,
+    plan: &P,
+    work: Option<&Work>,
+) -> Result<Calibrated, PipelineError> {
     let mut calibrated = Calibrated::default();
-    let finished = work.finished_blocks(Step::CalibratedBlock);
+    let finished = work.map_or(0, |work| work.finished_blocks(Step::CalibratedBlock));
+    let found = |step| work.and_then(|work| work.finished(step));
     for layer in 0..finished {
-        if let Some(finished) = work.finished(Step::CalibratedBlock(layer)) {
+        if let Some(finished) = found(Step::CalibratedBlock(layer)) {
             calibrated.restore(&finished)?;
         }
     }
-    if let Some(finished) = work.finished(Step::CalibratedHead) {
+    if let Some(finished) = found(Step::CalibratedHead) {
         calibrated.restore(&finished)?;
         return Ok(calibrated);
     }
@@ -75,7 +80,10 @@ pub fn calibrate<P: GridPlan>(walk: &Walk<'_>, plan: &P, work: &Work) -> Result<
         }
         let inputs = BlockInputs::collect(layer, block, hidden, context)?;
         calibrated.search_block(source, block, &inputs, context, plan)?;
-        Ok(calibrated.store_block(layer, work)?)
+        match work {
+            Some(work) => Ok(calibrated.store_block(layer, work)?),
+            None => Ok(()),
+        }
     })?;
     let head = Head::load(source, walk.device)?;
     calibrated.weigh_head(source, &head, &hidden, work)?;
@@ -166,12 +174,14 @@ impl Calibrated {
         source: &dyn WeightSource,
         head: &Head,
         hidden: &HiddenStates,
-        work: &Work,
+        work: Option<&Work>,
     ) -> Result<(), PipelineError> {
         let config = source.config();
         if let Some(name) = config.arch.gguf_name(config.head()) {
             self.importance.insert(name.clone(), head_moments(head, hidden)?.second_moments());
-            self.store_head(&name, work)?;
+            if let Some(work) = work {
+                self.store_head(&name, work)?;
+            }
         }
         Ok(())
     }

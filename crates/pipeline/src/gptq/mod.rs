@@ -30,11 +30,11 @@ pub use rounder::{RoundTensors, Rounder};
 
 /// What is added to the Hessian's diagonal, in parts of its median: more than the paper's 0.01 (section 3.3, step 3). Measured
 /// on an 11.5M-parameter Llama and 65 thousand tokens, the KL divergence of Q4_K_M and Q2_K is least between 0.1 and 0.2.
-const DAMPING: f64 = 0.1;
+pub(crate) const DAMPING: f64 = 0.1;
 
 /// The same for the head, whose weights are often the embedding too and then matter in directions that the head's inputs do
 /// not have.
-const HEAD_DAMPING: f64 = 1.0;
+pub(crate) const HEAD_DAMPING: f64 = 1.0;
 
 /// Rounds and writes the matrices of all blocks and the head. Returns what became of each; the other tensors of the file are
 /// still to be written. Finished blocks are kept in the rounder's work directory, and taken from there where an earlier run

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
+use slmc_quant::plan::Prediction;
 use slmc_quant::{IntScheme, Method, Mix};
 
 use super::evaluate::EvaluateOutcome;
@@ -29,6 +30,9 @@ pub struct QuantizeOutcome {
     /// Which types its tensors have.
     #[serde(flatten)]
     pub types: Types,
+    /// What it is expected to lose, where its types were chosen by measured cost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prediction: Option<Prediction>,
     /// Bytes of the weight files.
     pub bytes: u64,
     /// Bytes of the checkpoint's weight files.

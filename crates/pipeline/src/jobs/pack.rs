@@ -181,6 +181,7 @@ impl PreparedPack {
             output: settings.output,
             method: settings.method,
             types: Types::Grid(settings.scheme),
+            prediction: None,
             bytes,
             source_bytes,
             bits_per_weight: plan.bits_per_weight,
@@ -212,7 +213,7 @@ impl PreparedPack {
     fn calibrate(&self, walk: Option<(&Walk<'_>, &Work)>) -> Result<Calibrated, PipelineError> {
         let method = self.settings.method;
         match walk {
-            Some((walk, work)) if method.rescales() => awq::calibrate(walk, &self.plan, work),
+            Some((walk, work)) if method.rescales() => awq::calibrate(walk, &self.plan, Some(work)),
             Some((walk, work)) if method.rounding() == Rounding::Weighted => {
                 let entries = imatrix::gather(walk, Some(work))?;
                 Ok(Calibrated { importance: imatrix::importance(&entries), ..Calibrated::default() })

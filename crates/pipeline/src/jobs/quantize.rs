@@ -1,5 +1,7 @@
 //! The main job: a checkpoint in, a GGUF file out, and what was lost.
 
+mod allocate;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,23 +10,25 @@ use std::time::Instant;
 use serde_json::json;
 use slmc_calibration::TokenBatches;
 use slmc_checkpoint::Checkpoint;
-use slmc_gguf::container::{Layout, Writer};
+use slmc_gguf::container::{Layout, Metadata, Writer};
 use slmc_gguf::vocabulary::Vocabulary;
 use slmc_model::{ModelConfig, WeightSource};
+use slmc_quant::PlanRequest;
 use slmc_quant::mix::ModelFacts;
 use slmc_quant::plan::{Pattern, TypeOverride};
-use slmc_quant::{Plan, PlanRequest};
 
 pub use crate::export::{OutputError, TensorReport};
 pub use crate::memory::ByteSize;
 pub use slmc_calibration::{BatchOptions, TextSource};
 pub use slmc_model::Device;
+pub use slmc_quant::plan::{Plan, PlannedTensor, Prediction, Target};
 pub use slmc_quant::{Effort, Method, Mix, Rounding};
 
 use super::durable::{self, Durable};
 use super::evaluate::{EvaluateSettings, Measure, evaluate};
 pub use super::outcome::{QuantizeOutcome, Types};
 use crate::PipelineError;
+use crate::allocation::starting_mix;
 use crate::awq::{self, Calibrated};
 use crate::batches::{calibration_batches, warn_of_missing};
 use crate::export::{ExportTensor, Provenance, RowReader, export_tensors, metadata, write_tensors};
@@ -48,6 +52,8 @@ pub struct QuantizeSettings {
     pub effort: Effort,
     /// Which types.
     pub mix: Mix,
+    /// Types by measured cost instead of the mix's, and what they shall reach.
+    pub target: Option<Target>,
     /// Types of single tensors.
     pub overrides: Vec<TypeOverride>,
     /// Tensors kept in the checkpoint's precision.
@@ -82,9 +88,8 @@ pub struct Prepared {
     name: String,
     batches: Option<TokenBatches>,
     imatrix: Option<ImportanceFile>,
-    calibration_sha256: Option<String>,
+    provenance: Provenance,
     layout: Layout,
-    recipe: String,
     /// How memory is used.
     pub footing: Footing,
     /// The plan.
@@ -100,7 +105,7 @@ impl Prepared {
     ///
     /// # Errors
     /// Anything that would make the job fail and can be known now.
-    pub fn new(settings: QuantizeSettings) -> Result<Self, PipelineError> {
+    pub fn new(mut settings: QuantizeSettings) -> Result<Self, PipelineError> {
         let model = ModelFile::open(&settings.model)?;
         let ModelFile::Checkpoint(checkpoint) = &model else {
             return Err(PipelineError::NoModel {
@@ -116,6 +121,9 @@ impl Prepared {
         let vocabulary = model.vocabulary(config.vocab_size, settings.pre.as_deref())?;
         let (tensors, left_out) = export_tensors(&checkpoint, &config)?;
         let facts: Vec<_> = tensors.iter().map(ExportTensor::facts).collect();
+        if let Some(target) = settings.target {
+            settings.mix = starting_mix(target, config.parameters() as u64);
+        }
         let request = PlanRequest {
             overrides: settings.overrides.clone(),
             keep: settings.keep.clone(),
@@ -129,16 +137,15 @@ impl Prepared {
             }
             None => None,
         };
-        let batches = match settings.method.needs_calibration() && imatrix.is_none() {
+        let calibrates = settings.method.needs_calibration() && imatrix.is_none();
+        let batches = match calibrates || settings.target.is_some() {
             true => Some(calibration_batches(&model, &config, &settings.calibration, &settings.batches)?),
             false => None,
         };
         let name = model.name();
         let provenance = provenance(&settings, batches.as_ref(), imatrix.as_ref());
         let metadata = metadata(&name, &config, &vocabulary, settings.mix, &provenance);
-        let planned: Vec<_> = plan.tensors.iter().map(|t| (t.name.clone(), t.shape.clone(), t.ty)).collect();
-        let layout = Layout::new(metadata, planned)
-            .map_err(|source| PipelineError::Layout { path: settings.output.clone(), source })?;
+        let layout = lay_out(&settings, metadata, &plan)?;
         let source_bytes = model.bytes();
         let footing = durable::footing(
             (settings.method, settings.effort),
@@ -148,7 +155,6 @@ impl Prepared {
             None,
         )?;
         Ok(Self {
-            recipe: provenance.recipe,
             footing,
             settings,
             checkpoint,
@@ -158,7 +164,7 @@ impl Prepared {
             name,
             batches,
             imatrix,
-            calibration_sha256: provenance.calibration_sha256,
+            provenance,
             layout,
             plan,
             left_out,
@@ -194,12 +200,17 @@ impl Prepared {
     pub fn run(self, reporter: &dyn Reporter) -> Result<QuantizeOutcome, PipelineError> {
         let started = Instant::now();
         self.warn(reporter);
+        let this = self.allocated(reporter)?;
+        this.quantize(started, reporter)
+    }
+
+    fn quantize(self, started: Instant, reporter: &dyn Reporter) -> Result<QuantizeOutcome, PipelineError> {
         let bytes = self.output_bytes();
         let durable = Durable {
             output: &self.settings.output,
             method: self.settings.method,
             effort: self.settings.effort,
-            recipe: &self.recipe,
+            recipe: &self.provenance.recipe,
             device: self.settings.device,
             pre: self.settings.pre.as_deref(),
             checkpoint: &self.checkpoint,
@@ -209,7 +220,7 @@ impl Prepared {
             resume: self.settings.resume,
         };
         let (calibrated, tensors) = durable.run(&self.plan, self.footing, reporter, |walk, footing| {
-            let calibrated = self.calibrate(walk)?;
+            let calibrated = self.calibrate(walk.map(|(walk, _)| walk), walk.map(|(_, work)| work))?;
             let tensors = self.write(&calibrated, walk, footing, reporter)?;
             Ok((calibrated, tensors))
         })?;
@@ -230,12 +241,13 @@ impl Prepared {
             output: self.settings.output,
             method: self.settings.method,
             types: Types::Mix(self.settings.mix),
+            prediction: self.plan.prediction,
             bytes,
             source_bytes: self.source_bytes,
             bits_per_weight: self.plan.bits_per_weight,
             seconds,
             peak_memory_bytes,
-            calibration_sha256: self.calibration_sha256,
+            calibration_sha256: self.provenance.calibration_sha256,
             tensors,
             groups: calibrated.groups,
             evaluation,
@@ -266,16 +278,16 @@ impl Prepared {
     }
 
     /// Scales and importances, as far as the method needs any before the first tensor is rounded.
-    fn calibrate(&self, walk: Option<(&Walk<'_>, &Work)>) -> Result<Calibrated, PipelineError> {
+    fn calibrate(&self, walk: Option<&Walk<'_>>, work: Option<&Work>) -> Result<Calibrated, PipelineError> {
         let method = self.settings.method;
         if let Some(file) = &self.imatrix {
             return Ok(Calibrated { importance: file.importance.clone(), ..Calibrated::default() });
         }
         match walk {
-            Some((walk, work)) if method.rescales() => awq::calibrate(walk, &self.plan, work),
-            Some((walk, work)) if method.rounding() == Rounding::Weighted => {
+            Some(walk) if method.rescales() => awq::calibrate(walk, &self.plan, work),
+            Some(walk) if method.rounding() == Rounding::Weighted => {
                 // the same numbers as through a file
-                let entries = imatrix::gather(walk, Some(work))?;
+                let entries = imatrix::gather(walk, work)?;
                 Ok(Calibrated { importance: imatrix::importance(&entries), ..Calibrated::default() })
             }
             _ => Ok(Calibrated::default()),
@@ -308,6 +320,12 @@ impl Prepared {
         writer.finish()?;
         Ok(reports)
     }
+}
+
+fn lay_out(settings: &QuantizeSettings, metadata: Metadata, plan: &Plan) -> Result<Layout, PipelineError> {
+    let planned = plan.tensors.iter().map(|t| (t.name.clone(), t.shape.clone(), t.ty));
+    Layout::new(metadata, planned)
+        .map_err(|source| PipelineError::Layout { path: settings.output.clone(), source })
 }
 
 /// An error where the checkpoint is an output of this job already.
@@ -356,7 +374,10 @@ fn provenance(
     batches: Option<&TokenBatches>,
     imatrix: Option<&ImportanceFile>,
 ) -> Provenance {
-    let mut recipe = json!({ "method": settings.method, "mix": settings.mix });
+    let mut recipe = match settings.target {
+        Some(target) => json!({ "method": settings.method, "target": target }),
+        None => json!({ "method": settings.method, "mix": settings.mix }),
+    };
     if !settings.overrides.is_empty() {
         recipe["tensor_type"] = settings.overrides.iter().map(ToString::to_string).collect();
     }

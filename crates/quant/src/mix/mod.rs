@@ -118,6 +118,30 @@ impl Mix {
         Self::ALL.into_iter().find(|mix| mix.file_type() == id)
     }
 
+    /// The mix that a file is named after in which most weights are of this type.
+    ///
+    /// Source: how `llama_model_loader` guesses the type of a file that does not say it (llama.cpp's
+    /// `llama-model-loader.cpp`).
+    pub const fn mostly(ty: TensorType) -> Self {
+        match ty {
+            TensorType::F32 => Self::F32,
+            TensorType::F16 => Self::F16,
+            TensorType::BF16 => Self::BF16,
+            TensorType::Q8_0 => Self::Q8_0,
+            TensorType::Q4_0 => Self::Q4_0,
+            TensorType::Q4_1 => Self::Q4_1,
+            TensorType::Q5_0 => Self::Q5_0,
+            TensorType::Q5_1 => Self::Q5_1,
+            TensorType::Q2_K => Self::Q2_K,
+            TensorType::Q3_K => Self::Q3_K_M,
+            TensorType::Q4_K => Self::Q4_K_M,
+            TensorType::Q5_K => Self::Q5_K_M,
+            TensorType::Q6_K => Self::Q6_K,
+            TensorType::IQ4_NL => Self::IQ4_NL,
+            TensorType::IQ4_XS => Self::IQ4_XS,
+        }
+    }
+
     /// The type that a tensor gets where no rule of the mix says otherwise.
     pub const fn base_type(self) -> TensorType {
         self.facts().2
@@ -193,6 +217,7 @@ mod tests {
         assert_eq!("q5_k".parse(), Ok(Mix::Q5_K_M));
         assert!("q7_k".parse::<Mix>().unwrap_err().to_string().contains("q4_k_m"));
         assert_eq!(Mix::from_file_type(4), None);
+        assert!(TensorType::ALL.into_iter().all(|ty| Mix::mostly(ty).base_type() == ty));
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! From mix, overrides and shapes to a plan.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use slmc_gguf::TensorType;
 
-use super::{Pattern, PatternOption, Plan, PlanError, PlannedTensor, Reason, TypeOverride};
+use super::{
+    AllocatedType, Pattern, PatternOption, Plan, PlanError, PlannedTensor, Prediction, Reason, TypeOverride,
+};
 use crate::Method;
 use crate::mix::{Choice, Mix, ModelFacts, TensorFacts};
 
@@ -20,12 +22,24 @@ pub struct PlanRequest {
     pub overrides: Vec<TypeOverride>,
     /// `--keep`: tensors stored in [`TensorFacts::source`]'s precision; stronger than `overrides`.
     pub keep: Vec<Pattern>,
+    /// Types chosen by measured cost, by GGUF name; weaker than `overrides` and `keep`, which they know of. Tensors without an
+    /// entry follow the mix.
+    pub allocated: HashMap<String, AllocatedType>,
+    /// What the allocated types are expected to lose.
+    pub prediction: Option<Prediction>,
 }
 
 impl PlanRequest {
     /// A mix and a method, nothing else.
     pub fn new(mix: Mix, method: Method) -> Self {
-        Self { mix, method, overrides: Vec::new(), keep: Vec::new() }
+        Self {
+            mix,
+            method,
+            overrides: Vec::new(),
+            keep: Vec::new(),
+            allocated: HashMap::new(),
+            prediction: None,
+        }
     }
 }
 
@@ -62,6 +76,7 @@ impl Plan {
                 bytes,
                 reason,
                 fallback: choice.fallback,
+                kl_divergence: request.allocated.get(&tensor.name).map(|chosen| chosen.kl_divergence),
             });
         }
         let bits_per_weight =
@@ -73,6 +88,7 @@ impl Plan {
             total_bytes,
             total_weights,
             bits_per_weight,
+            prediction: request.prediction,
         })
     }
 }
@@ -93,6 +109,9 @@ impl PlanRequest {
         {
             let reason = Reason::Override { pattern: pattern.to_string(), instead_of };
             return (Choice::fitted(*ty, tensor.columns()), reason);
+        }
+        if let Some(allocated) = self.allocated.get(&tensor.name) {
+            return (Choice::fitted(allocated.ty, tensor.columns()), Reason::MeasuredCost);
         }
         (choice, Reason::Mix { mix: self.mix, rule })
     }

@@ -5,6 +5,7 @@ mod integer;
 mod pattern;
 mod reason;
 mod stored;
+mod target;
 
 use serde::{Deserialize, Serialize};
 use slmc_gguf::TensorType;
@@ -17,11 +18,12 @@ pub use integer::{IntFacts, IntPlan, IntReason, IntTensor};
 pub use pattern::{Pattern, PatternOption, TypeOverride};
 pub use reason::Reason;
 pub use stored::StoredType;
+pub use target::{AllocatedType, Prediction, Target};
 
 /// What becomes of a model: stored in the output file and compared on resume, so it holds nothing but decisions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
-    /// The mix the types come from.
+    /// The mix the types come from; where they were chosen by measured cost, the one of the type that most weights have.
     pub mix: Mix,
     /// How the stored values are chosen.
     pub method: Method,
@@ -33,6 +35,9 @@ pub struct Plan {
     pub total_weights: u64,
     /// 8 · `total_bytes` / `total_weights`, as llama-quantize prints it.
     pub bits_per_weight: f64,
+    /// What it is expected to lose, where the types were chosen by measured cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prediction: Option<Prediction>,
 }
 
 /// One tensor of a [`Plan`].
@@ -52,6 +57,9 @@ pub struct PlannedTensor {
     /// Set where the type asked for did not fit the columns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Fallback>,
+    /// Its part of the plan's predicted KL divergence, in nats per token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kl_divergence: Option<f64>,
 }
 
 impl PlannedTensor {

@@ -34,6 +34,8 @@ pub enum Reason {
         #[serde(with = "crate::plan::type_name")]
         instead_of: TensorType,
     },
+    /// What it costs in bytes and in measured loss, beside all other tensors.
+    MeasuredCost,
     /// A vector: too small to be worth rounding.
     OneDimensional,
     /// A matrix that no mix rounds, such as a norm.
@@ -48,6 +50,7 @@ impl fmt::Display for Reason {
                 write!(f, "--tensor-type `{pattern}`, not {instead_of}")
             }
             Self::Kept { pattern, instead_of } => write!(f, "--keep `{pattern}`, not {instead_of}"),
+            Self::MeasuredCost => f.write_str("measured cost"),
             Self::OneDimensional => f.write_str("a vector"),
             Self::NeverQuantized => f.write_str("never quantized"),
         }
