@@ -70,7 +70,7 @@ fn rescaling_alone_changes_weights_but_not_the_model() {
         Work::open(&directory.path().join("work"), false, Fingerprint::default(), BATCH_TOKENS).unwrap();
     let device = Device::Cpu.burn().unwrap();
     let walk = Walk::new(&original.source, &sequences, &device, &Silent);
-    let calibrated = calibrate(&walk, &plan, &work).unwrap();
+    let calibrated = calibrate(&walk, &plan, Some(&work)).unwrap();
     assert!(calibrated.groups.len() >= 2 * original.source.config().num_hidden_layers);
 
     let plain = original.write(directory.path().join("plain.gguf"), &Rescaling::default());
