@@ -1,0 +1,49 @@
+//! Types by measured cost: targets are met, pins stay, and nothing depends on the number of threads.
+
+mod common;
+
+use std::path::Path;
+
+use common::{says, slmc, stderr, stdout, tiny};
+use serde_json::Value;
+
+const CALIBRATION: [&str; 4] = ["--samples", "12", "--seq-len", "64"];
+
+fn quantize(directory: &Path, name: &str, arguments: &[&str]) -> Result<(Vec<u8>, Value), String> {
+    let model = tiny();
+    let common = ["quantize", model.to_str().unwrap(), "--output", name, "--json", "--no-eval"];
+    let output = slmc(directory, [&common, &CALIBRATION[..], arguments].concat());
+    if !output.status.success() {
+        return Err(stderr(&output));
+    }
+    let bytes = std::fs::read(directory.join(name)).unwrap();
+    Ok((bytes, serde_json::from_str(&stdout(&output)).expect("one JSON object")))
+}
+
+#[test]
+fn a_file_size_is_kept_and_used_and_pins_stay() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = ["--method", "imatrix", "--target-size", "1.6MiB", "--tensor-type", "blk.1.attn_q=q8_0"];
+    let target = (1.6 * 1024.0 * 1024.0) as usize;
+    let (file, report) = quantize(directory.path(), "a.gguf", &options).unwrap();
+    assert!(file.len() <= target && file.len() > target * 97 / 100, "{} of {target}", file.len());
+    let predicted = report.pointer("/prediction/kl_divergence").and_then(Value::as_f64).unwrap();
+    assert!(predicted > 0.0 && predicted < 1.0, "{predicted}");
+    let tensors = report["tensors"].as_array().unwrap();
+    let ty = |name: &str| &tensors.iter().find(|t| t["name"] == name).unwrap()["type"];
+    assert_eq!(ty("blk.1.attn_q.weight"), "q8_0");
+    let (again, _) =
+        quantize(directory.path(), "b.gguf", &[&options[..], &["--threads", "1"]].concat()).unwrap();
+    assert!(file == again, "one thread and several write different files");
+}
+
+#[test]
+fn what_cannot_be_reached_is_an_error_that_says_what_can() {
+    let directory = tempfile::tempdir().unwrap();
+    let error =
+        quantize(directory.path(), "a.gguf", &["--method", "imatrix", "--target-bpw", "0.5"]).unwrap_err();
+    assert!(says(&error, "the least that can be reached is"), "{error}");
+    assert!(common::listing(directory.path()).is_empty());
+    let error = quantize(directory.path(), "a.gguf", &["--target-bpw", "4", "--bits", "4"]).unwrap_err();
+    assert!(says(&error, "cannot be used with"), "{error}");
+}
