@@ -60,6 +60,7 @@ impl Resolver {
         let output =
             args.output.clone().unwrap_or_else(|| default_output(&model, &format!("{method}-{types}.gguf")));
         Ok(QuantizeSettings {
+            act_order: act_order(args, method)?,
             method,
             effort: parse_or("--effort", args.effort.as_ref().or(file.effort.as_ref()), Effort::default())?,
             mix,
@@ -100,11 +101,6 @@ impl Resolver {
         let file = &self.settings.quantize;
         let model = self.model(args.model.as_deref())?;
         let method = parse_or("--method", args.method.as_ref().or(file.method.as_ref()), Method::Awq)?;
-        if args.act_order && method.rounding() != Rounding::Feedback {
-            return Err(Failure::usage(format!("--act-order means nothing to {method}")).help(
-                "The order of columns matters where errors are fed forward: --method gptq or awq+gptq.",
-            ));
-        }
         let group: GroupSize = parse("--group-size", group_size)?;
         let bits = args.bits.or(file.bits).unwrap_or(DEFAULT_BITS);
         let scheme = IntScheme::new(bits, group, !args.asymmetric).map_err(Failure::usage)?;
@@ -118,7 +114,7 @@ impl Resolver {
             method,
             effort: parse_or("--effort", args.effort.as_ref().or(file.effort.as_ref()), Effort::default())?,
             scheme,
-            act_order: args.act_order,
+            act_order: act_order(args, method)?,
             keep: parse_all("--keep", &args.keep, &file.keep)?,
             calibration: self.calibration(&args.calibration),
             batches: self.batches(args.samples, args.seq_len, args.seed),
@@ -149,6 +145,7 @@ impl Resolver {
             model,
             method: Method::Rtn,
             effort: Effort::default(),
+            act_order: false,
             mix,
             target: None,
             overrides: Vec::new(),
@@ -230,6 +227,15 @@ impl Resolver {
 }
 
 /// Flags beat the file as a whole: `--bits` on the command line is not overruled by `type` in the file.
+/// `--act-order`, which only error feedback can follow.
+fn act_order(args: &Quantize, method: Method) -> Result<bool, Failure> {
+    if args.act_order && method.rounding() != Rounding::Feedback {
+        return Err(Failure::usage(format!("--act-order means nothing to {method}"))
+            .help("The order of columns matters where errors are fed forward: --method gptq or awq+gptq."));
+    }
+    Ok(args.act_order)
+}
+
 fn mix(args: &Quantize, settings: &Settings) -> Result<Mix, Failure> {
     let (bits, name) = match (args.bits, &args.r#type) {
         (None, None) => (settings.quantize.bits, settings.quantize.r#type.as_ref()),

@@ -252,8 +252,17 @@ fn a_memory_limit_changes_no_byte_and_one_too_low_is_refused() {
     };
     let free = memory(&[]);
     assert_eq!(free["spill"], false);
-    let limit = format!("{}B", free["peak_bytes"].as_u64().unwrap() - (4 << 20));
-    let limit = ["--max-memory", limit.as_str()];
+    // first inputs are computed twice, then hidden states go to a file
+    let below = |memory: &serde_json::Value| {
+        ["--max-memory".to_owned(), format!("{}B", memory["peak_bytes"].as_u64().unwrap() - (1 << 20))]
+    };
+    let twice = below(&free);
+    let twice = twice.each_ref().map(String::as_str);
+    let without = memory(&twice);
+    assert_eq!((&without["spill"], &without["kept_input_bytes"]), (&false.into(), &0.into()));
+    assert_ne!(free["kept_input_bytes"], 0);
+    let limit = below(&without);
+    let limit = limit.each_ref().map(String::as_str);
     assert_eq!(memory(&limit)["spill"], true);
     let file = |limit: &[&str]| {
         let output = slmc(directory, arguments("gptq", &[&more[..], limit, &["--json"]].concat()));
@@ -263,6 +272,7 @@ fn a_memory_limit_changes_no_byte_and_one_too_low_is_refused() {
     };
     let ((bytes, used), (limited, used_limited)) = (file(&[]), file(&limit));
     assert!(bytes == limited);
+    assert!(bytes == file(&twice).0);
     // mostly the program itself, which a build with debug assertions has more of
     let estimate = free["peak_bytes"].as_u64().unwrap();
     assert!(used < estimate * 5 / 4 && used > estimate / 2, "{used} used, {estimate} expected");

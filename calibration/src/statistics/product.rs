@@ -4,7 +4,7 @@ use gemm::Parallelism;
 use rayon::prelude::*;
 
 /// Tokens whose products are summed in f32, inside one matrix product, before they go into the f64 sums.
-const TOKENS: usize = 1024;
+const TOKENS: usize = 4096;
 
 /// Where Σ a\[rows\] b\[columns\]ᵀ, row-major in f64, lies among the sums of all tiles.
 #[derive(Clone, Copy, Debug)]

@@ -68,8 +68,8 @@ pub struct Quantize {
     /// Give every group of integers a zero point of its own
     #[arg(long, requires = "group_size")]
     pub asymmetric: bool,
-    /// Let gptq round columns with large activations first
-    #[arg(long, requires = "group_size")]
+    /// Let gptq round columns with large activations first; in GGUF formats, whose blocks stay together, whole blocks
+    #[arg(long)]
     pub act_order: bool,
     /// Store tensors whose GGUF name matches the regular expression as TYPE (repeatable; the first match wins)
     #[arg(long, value_name = "REGEX=TYPE")]

@@ -24,6 +24,9 @@ pub struct Walk<'a> {
     pub batch_tokens: usize,
     /// Where the hidden states are kept.
     pub storage: &'a Storage,
+    /// What the inputs of one linear layer may take while it is rounded, in bytes; they are computed twice where they would
+    /// take more, with the same values.
+    pub kept_input_bytes: u64,
     /// Blocks that an earlier run finished, for the progress shown: they are walked through all the same.
     pub finished: usize,
     /// Hears of the progress.
@@ -39,7 +42,7 @@ impl<'a> Walk<'a> {
         reporter: &'a dyn Reporter,
     ) -> Self {
         let (batch_tokens, storage) = (BATCH_TOKENS, &Storage::Memory);
-        Self { source, sequences, device, batch_tokens, storage, finished: 0, reporter }
+        Self { source, sequences, device, batch_tokens, storage, kept_input_bytes: 0, finished: 0, reporter }
     }
 
     /// Walks through all blocks. For each, `visit` gets its number, the block and the hidden states in front of it; it must

@@ -36,6 +36,7 @@ fn settings(mix: Mix, output: PathBuf) -> QuantizeSettings {
         model: root().join("models/tiny"),
         method: Method::Rtn,
         effort: Effort::default(),
+        act_order: false,
         mix,
         target: None,
         overrides: Vec::new(),

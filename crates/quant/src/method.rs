@@ -40,11 +40,11 @@ pub enum Rounding {
 pub enum Effort {
     /// What error feedback finds for the weights as they are.
     Fast,
-    /// The float model runs beside the rounded one, and layers are rounded towards its outputs; two passes of coordinate
-    /// descent behind the feedback.
+    /// The float model runs beside the rounded one with half of the calibration tokens, and layers are rounded towards its
+    /// outputs; two passes of coordinate descent behind the feedback.
     #[default]
     Balanced,
-    /// As balanced, with six passes.
+    /// As balanced, with all tokens and six passes.
     Best,
 }
 
@@ -70,9 +70,17 @@ impl Effort {
         }
     }
 
-    /// Whether layers are rounded towards the float model's outputs, not towards their own weights.
-    pub const fn follows_float_model(self) -> bool {
-        !matches!(self, Self::Fast)
+    /// Of how many batches of calibration tokens one runs through the float model too, so that layers are rounded towards its
+    /// outputs; `None` where they are rounded towards their own weights.
+    ///
+    /// Measured on an 11.5M-parameter Llama and 65 thousand tokens: with every second batch the KL divergence of Q4_K_M is
+    /// 2.7 % more than with all, with every fourth 7 %, with none 21 %.
+    pub const fn follows_float_model_every(self) -> Option<usize> {
+        match self {
+            Self::Fast => None,
+            Self::Balanced => Some(2),
+            Self::Best => Some(1),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ mod random;
 
 use random::Random;
 use slmc_gguf::TensorType;
-use slmc_quant::gptq::{FeedbackFactor, InputCorrection, aim_at_outputs, quantize};
+use slmc_quant::gptq::{FeedbackFactor, InputCorrection, Order, aim_at_outputs, quantize};
 use slmc_quant::loss::{InputStatistics, output_error};
 use slmc_quant::rtn::{dequantize_rows, quantize_rows};
 
@@ -45,7 +45,7 @@ fn error(ty: TensorType, weights: &[f32], bytes: &[u8], hessian: &[f32]) -> f64 
 
 fn encoded(ty: TensorType, weights: &[f32], factor: &FeedbackFactor, passes: usize) -> Vec<u8> {
     let mut bytes = vec![0; ty.bytes_for(weights.len()).unwrap()];
-    quantize(ty, weights, factor, passes, &mut bytes).unwrap();
+    quantize(ty, weights, factor, passes, Order::Natural, &mut bytes).unwrap();
     bytes
 }
 
@@ -103,6 +103,39 @@ fn rows_do_not_depend_on_each_other_or_on_threads() {
         for row in [0, 63, 64, 69] {
             let alone = encoded(ty, &w[row * COLUMNS..][..COLUMNS], &factor, 2);
             assert_eq!(alone, all[row * row_bytes..][..row_bytes], "{ty}, row {row}");
+        }
+    }
+}
+
+#[test]
+fn blocks_by_activation_are_blocks_that_stand_in_that_order() {
+    let mut random = Random(5);
+    let w = weights(&mut random);
+    for ty in [TensorType::Q4_0, TensorType::Q4_K] {
+        let (len, bytes) = (ty.block_len(), ty.block_bytes());
+        let blocks = COLUMNS / len;
+        // inputs that get weaker from block to block
+        let mut falling = hessian(&mut random, COLUMNS);
+        for (i, row) in falling.chunks_exact_mut(COLUMNS).enumerate() {
+            for (j, h) in row.iter_mut().enumerate() {
+                *h *= 0.5f32.powi((i / len + j / len) as i32);
+            }
+        }
+        let column = |k: usize| (blocks - 1 - k / len) * len + k % len;
+        let turned_around: Vec<f32> = (0..COLUMNS * COLUMNS)
+            .map(|at| falling[column(at / COLUMNS) * COLUMNS + column(at % COLUMNS)])
+            .collect();
+        let turned_weights: Vec<f32> =
+            (0..w.len()).map(|at| w[at / COLUMNS * COLUMNS + column(at % COLUMNS)]).collect();
+        let [falling, rising] =
+            [falling, turned_around].map(|h| FeedbackFactor::new(h, COLUMNS, 0.01).unwrap());
+        let expected = encoded(ty, &w, &falling, 1);
+        let mut found = vec![0; expected.len()];
+        quantize(ty, &turned_weights, &rising, 1, Order::Activation, &mut found).unwrap();
+        assert_ne!(found, encoded(ty, &turned_weights, &rising, 1), "{ty}: the order changes something");
+        for (found, expected) in found.chunks_exact(blocks * bytes).zip(expected.chunks_exact(blocks * bytes))
+        {
+            assert!(found.chunks_exact(bytes).rev().eq(expected.chunks_exact(bytes)), "{ty}");
         }
     }
 }

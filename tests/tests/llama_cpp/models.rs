@@ -144,6 +144,7 @@ pub fn quantize(model: &Path, mix: Mix, pre: Option<&str>) -> PathBuf {
         model: model.to_owned(),
         method: Method::Rtn,
         effort: Default::default(),
+        act_order: false,
         mix,
         target: None,
         overrides: Vec::new(),

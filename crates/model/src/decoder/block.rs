@@ -92,10 +92,9 @@ impl Block {
         context: &Context,
         observer: &mut dyn LinearObserver,
     ) -> Result<Tensor<3>, ModelError> {
-        let shape = hidden.dims();
         let normed = self.attention_input(&hidden);
-        let heads = self.heads(rows(normed), shape[1], context, observer)?;
-        Ok(self.output.apply_onto(rows(hidden), &self.output.round(&heads)).reshape(shape))
+        let heads = self.heads(rows(normed), hidden.dims()[1], context, observer)?;
+        Ok(onto(&self.output, hidden, &heads))
     }
 
     /// The second half of the block: the residual stream with the MLP's output added.
@@ -103,9 +102,17 @@ impl Block {
     /// # Errors
     /// An observer's objection.
     pub fn mlp(&self, hidden: Tensor<3>, observer: &mut dyn LinearObserver) -> Result<Tensor<3>, ModelError> {
-        let shape = hidden.dims();
         let inner = self.gated(rows(self.mlp_input(&hidden)), observer)?;
-        Ok(self.down.apply_onto(rows(hidden), &self.down.round(&inner)).reshape(shape))
+        Ok(onto(&self.down, hidden, &inner))
+    }
+
+    /// One linear layer's output added to the residual stream `[batch, seq, hidden_size]`; `x` is `[tokens, d_in]`, as
+    /// [`Block::linear_input`] gives it.
+    ///
+    /// # Errors
+    /// The role is no linear layer of a block.
+    pub fn linear_onto(&self, role: Role, hidden: Tensor<3>, x: &Tensor<2>) -> Result<Tensor<3>, ModelError> {
+        Ok(onto(self.linear_of(role).ok_or_else(|| self.not_here(role))?, hidden, x))
     }
 
     /// What the layers behind `input` are fed with, `[tokens, d_in]`, before any rounding of activations. `hidden` is the
@@ -329,6 +336,12 @@ fn apply_shared<const N: usize>(layers: [&Linear; N], x: &Tensor<2>) -> [Tensor<
         });
         layer.apply(&rounded[index].1)
     })
+}
+
+/// The residual stream with a layer's output added.
+fn onto(layer: &Linear, hidden: Tensor<3>, x: &Tensor<2>) -> Tensor<3> {
+    let shape = hidden.dims();
+    layer.apply_onto(rows(hidden), &layer.round(x)).reshape(shape)
 }
 
 /// `[batch, seq, width]` as `[batch · seq, width]`.

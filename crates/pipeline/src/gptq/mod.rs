@@ -19,12 +19,11 @@ use slmc_quant::gptq::{FeedbackFactor, InputCorrection, aim_at_outputs};
 
 use crate::PipelineError;
 use crate::export::TensorReport;
-use crate::hidden::HiddenStates;
 use crate::progress::Reporter;
 use crate::walker::{Walk, run_block};
 use crate::work::Step;
 use head::head_hessian;
-use streams::{Blocks, Drift, Gathered, Streams};
+use streams::{Blocks, Drift, FloatStream, Gathered, Streams};
 
 pub use rounder::{RoundTensors, Rounder};
 
@@ -50,23 +49,23 @@ pub fn quantize(walk: &Walk<'_>, rounder: &dyn RoundTensors) -> Result<Vec<Tenso
     let mut reports = Vec::new();
     let (source, device, reporter) = (walk.source, walk.device, walk.reporter);
     let finished = work.finished_blocks(Step::RoundedBlock);
-    let mut float: Option<HiddenStates> = None;
+    let mut float = None;
     let hidden = Walk { finished, ..*walk }.blocks(|layer, block, hidden, context| {
-        if rounder.effort().follows_float_model() && float.is_none() {
-            float = Some(hidden.duplicate()?);
+        if let (None, Some(every)) = (&float, rounder.effort().follows_float_model_every()) {
+            float = Some(FloatStream::beside(hidden, every)?);
         }
         reports.extend(match work.finished(Step::RoundedBlock(layer)) {
             Some(finished) => {
                 if let Some(float) = &mut float {
-                    run_block(block, float, context)?;
+                    run_block(block, &mut float.states, context)?;
                 }
                 let reports = restore::block(rounder, &finished, block)?;
                 run_block(block, hidden, context)?;
                 reports
             }
             None => {
-                let mut streams = Streams { rounded: hidden, float: float.as_mut() };
-                round_block(block, &mut streams, context, rounder, reporter)?
+                let streams = Streams::new(hidden, float.as_mut(), walk.kept_input_bytes);
+                round_block(block, streams, context, rounder, reporter)?
             }
         });
         Ok(())
@@ -86,13 +85,13 @@ pub fn quantize(walk: &Walk<'_>, rounder: &dyn RoundTensors) -> Result<Vec<Tenso
 /// Rounds and writes a block's matrices, leaving the streams behind it.
 fn round_block(
     block: &mut Block,
-    streams: &mut Streams<'_>,
+    mut streams: Streams<'_>,
     context: &Context,
     rounder: &dyn RoundTensors,
     reporter: &dyn Reporter,
 ) -> Result<Vec<TensorReport>, PipelineError> {
     let layer = block.layer();
-    let float = streams.float.is_some().then(|| block.clone());
+    let float = rounder.effort().follows_float_model_every().map(|_| block.clone());
     let mut reports = Vec::new();
     for input in LinearInput::ALL {
         if reporter.is_cancelled() {
@@ -130,7 +129,7 @@ fn round_block(
         }
     }
     restore::keep(rounder.work(), Step::RoundedBlock(layer), &reports)?;
-    streams.leave(block)?;
+    streams.leave(block, context)?;
     Ok(reports)
 }
 

@@ -3,7 +3,7 @@
 use slmc_gguf::container::Writer;
 use slmc_model::arch::{permute_rows, unpermute_rows};
 use slmc_model::{ModelConfig, Role, TensorId};
-use slmc_quant::gptq::{self, FeedbackFactor};
+use slmc_quant::gptq::{self, FeedbackFactor, Order};
 use slmc_quant::loss::InputStatistics;
 use slmc_quant::rtn::dequantize_rows;
 use slmc_quant::{Effort, Grid, Plan, PlannedTensor, QuantError};
@@ -78,6 +78,8 @@ pub struct Rounder<'a> {
     pub writer: &'a Writer,
     /// How long to look for better values.
     pub effort: Effort,
+    /// Which blocks are rounded first.
+    pub order: Order,
     /// Weights of the head that are rounded together.
     pub chunk_weights: usize,
     /// Keeps what is finished.
@@ -153,7 +155,7 @@ impl RoundTensors for Rounder<'_> {
 }
 
 /// From rows (`[n, columns]`), into room for as many, heads, columns: another order of the rows inside the heads.
-type Order = fn(&[f32], &mut [f32], usize, usize);
+type Reordering = fn(&[f32], &mut [f32], usize, usize);
 
 impl Rounder<'_> {
     fn tensor(&self, id: TensorId) -> &ExportTensor {
@@ -178,7 +180,7 @@ impl Rounder<'_> {
     }
 
     /// From the checkpoint's order of rows to the file's or back, where they differ.
-    fn reordered(&self, role: Role, rows: Vec<f32>, columns: usize, order: Order) -> Vec<f32> {
+    fn reordered(&self, role: Role, rows: Vec<f32>, columns: usize, order: Reordering) -> Vec<f32> {
         let Some(heads) = self.config.permuted_heads(role) else { return rows };
         let mut ordered = vec![0.0; rows.len()];
         order(&rows, &mut ordered, heads, columns);
@@ -202,7 +204,8 @@ impl Rounder<'_> {
             failed(QuantError::Columns { grid, block_len, columns })
         })?;
         let mut bytes = vec![0; weights.len() / columns * row_bytes];
-        gptq::quantize(ty, targets, factor, self.effort.passes(), &mut bytes).map_err(failed)?;
+        let passes = self.effort.passes();
+        gptq::quantize(ty, targets, factor, passes, self.order, &mut bytes).map_err(failed)?;
         self.writer.write(&tensor.name, (first * row_bytes) as u64, &bytes)?;
         self.work.put(&tensor.name, &bytes)?;
         let mut rounded = vec![0.0; weights.len()];

@@ -8,7 +8,7 @@ use slmc_calibration::statistics::{CrossMoment, SecondMoment};
 use slmc_model::{Block, Context, HostView, LinearInput, NoObserver, Tensor};
 
 use crate::PipelineError;
-use crate::hidden::HiddenStates;
+use crate::hidden::{HiddenStates, Storage};
 
 /// A block before rounding and while it is being rounded.
 pub struct Blocks<'a> {
@@ -36,15 +36,44 @@ pub enum Drift {
     Outputs(CrossMoment),
 }
 
-/// The streams, batch by batch.
-pub struct Streams<'a> {
-    /// The rounded model's.
-    pub rounded: &'a mut HiddenStates,
-    /// The float model's; without them nothing is known of drift.
-    pub float: Option<&'a mut HiddenStates>,
+/// The float model's hidden states, of every so many batches.
+pub struct FloatStream {
+    /// Those batches.
+    pub states: HiddenStates,
+    every: usize,
 }
 
-impl Streams<'_> {
+impl FloatStream {
+    /// Of every `every`-th batch, as the rounded model has them now.
+    ///
+    /// # Errors
+    /// The states cannot be kept.
+    pub fn beside(rounded: &HiddenStates, every: usize) -> Result<Self, PipelineError> {
+        Ok(Self { states: rounded.every(every)?, every })
+    }
+
+    /// Where batch `at` of the rounded model is, if it is here.
+    fn index(&self, at: usize) -> Option<usize> {
+        at.is_multiple_of(self.every).then_some(at / self.every)
+    }
+}
+
+/// The streams, batch by batch.
+pub struct Streams<'a> {
+    rounded: &'a mut HiddenStates,
+    float: Option<&'a mut FloatStream>,
+    keep_bytes: u64,
+    /// The inputs of the layer that is being rounded, of which its outputs are made then.
+    kept: Option<HiddenStates>,
+}
+
+impl<'a> Streams<'a> {
+    /// The rounded model's, and beside it the float model's, without which nothing is known of drift. The inputs of a layer
+    /// that adds to the residual stream are kept where they take at most `keep_bytes`, and else computed twice.
+    pub fn new(rounded: &'a mut HiddenStates, float: Option<&'a mut FloatStream>, keep_bytes: u64) -> Self {
+        Self { rounded, float, keep_bytes, kept: None }
+    }
+
     /// Gathers what the layers behind `input` need, moving the streams on over what is done.
     ///
     /// # Errors
@@ -58,57 +87,110 @@ impl Streams<'_> {
         let name = format!("block {}, {input}", blocks.rounded.layer());
         let mut gathered: Option<Gathered> = None;
         for at in 0..self.rounded.len() {
-            let mut states = self.rounded.get(at)?;
             if input == LinearInput::Mlp {
-                states = blocks.rounded.attention(states, blocks.context, &mut NoObserver)?;
-                self.rounded.set(at, states.clone())?;
+                self.pass(LinearInput::Output, at, blocks.rounded, blocks.context)?;
             }
+            let states = self.rounded.get(at)?;
             let x = blocks.rounded.linear_input(input, &states, blocks.context)?;
-            let (d_in, width) = (x.dims()[1], states.dims()[2]);
+            let (d_in, [.., width]) = (x.dims()[1], states.dims());
             let gathered = gathered.get_or_insert_with(|| Gathered {
                 hessian: SecondMoment::new(&name, d_in),
-                drift: (has_drifted && self.float.is_some()).then(|| match input {
-                    LinearInput::Attention | LinearInput::Mlp => {
-                        Drift::Inputs(CrossMoment::new(&name, [d_in, d_in]))
-                    }
-                    LinearInput::Output | LinearInput::Down => {
-                        Drift::Outputs(CrossMoment::new(&name, [width, d_in]))
-                    }
-                }),
+                drift: (has_drifted && self.float.is_some()).then(|| Drift::new(&name, input, width, d_in)),
             });
-            let seen = HostView::of(&x);
-            gathered.hessian.add(&seen)?;
-            let (Some(float), Some(block)) = (self.float.as_deref_mut(), blocks.float) else { continue };
-            let mut wanted = float.get(at)?;
-            if let LinearInput::Output | LinearInput::Down = input {
-                wanted = match input {
-                    LinearInput::Output => block.attention(wanted, blocks.context, &mut NoObserver)?,
-                    _ => block.mlp(wanted, &mut NoObserver)?,
-                };
-                float.set(at, wanted.clone())?;
-            }
-            match &mut gathered.drift {
-                None => {}
-                Some(Drift::Inputs(drift)) => {
-                    let lost = block.linear_input(input, &wanted, blocks.context)? - x.clone();
-                    drift.add(&HostView::of(&lost), &seen)?;
-                }
-                Some(Drift::Outputs(drift)) => {
-                    let reached = rows(states) + block.linear(input.roles()[0], &x)?;
-                    let lost = rows(wanted) - reached;
-                    drift.add(&HostView::of(&lost), &seen)?;
-                }
-            }
+            gathered.hessian.add(&HostView::of(&x))?;
+            self.drift(input, at, blocks, (states, &x), gathered.drift.as_mut())?;
+            self.keep(input, x)?;
+        }
+        if input == LinearInput::Mlp {
+            self.kept = None;
         }
         gathered.ok_or_else(|| unreachable!("calibration has at least one batch"))
+    }
+
+    /// Moves the float stream on over what is done, and adds to the drift; `states` is the rounded model's stream and `x` what
+    /// its layers behind `input` see.
+    fn drift(
+        &mut self,
+        input: LinearInput,
+        at: usize,
+        blocks: &Blocks<'_>,
+        (states, x): (Tensor<3>, &Tensor<2>),
+        drift: Option<&mut Drift>,
+    ) -> Result<(), PipelineError> {
+        let (Some(float), Some(block)) = (self.float.as_deref_mut(), blocks.float) else { return Ok(()) };
+        let Some(index) = float.index(at) else { return Ok(()) };
+        match input {
+            LinearInput::Attention | LinearInput::Mlp => {}
+            LinearInput::Output => float
+                .states
+                .update(index, |states| Ok(block.attention(states, blocks.context, &mut NoObserver)?))?,
+            LinearInput::Down => {
+                float.states.update(index, |states| Ok(block.mlp(states, &mut NoObserver)?))?;
+            }
+        }
+        let wanted = float.states.get(index)?;
+        let seen = HostView::of(x);
+        match drift {
+            None => {}
+            Some(Drift::Inputs(drift)) => {
+                let lost = block.linear_input(input, &wanted, blocks.context)? - x.clone();
+                drift.add(&HostView::of(&lost), &seen)?;
+            }
+            Some(Drift::Outputs(drift)) => {
+                let lost = rows(wanted) - rows(block.linear_onto(input.roles()[0], states, x)?);
+                drift.add(&HostView::of(&lost), &seen)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps a batch of the inputs of a layer that adds to the residual stream, where there is room for all batches.
+    fn keep(&mut self, input: LinearInput, x: Tensor<2>) -> Result<(), PipelineError> {
+        let [tokens, d_in] = x.dims();
+        let bytes = (self.rounded.len() * tokens * d_in * size_of::<f32>()) as u64;
+        if matches!(input, LinearInput::Output | LinearInput::Down) && bytes <= self.keep_bytes {
+            let kept = match &mut self.kept {
+                Some(kept) => kept,
+                None => self.kept.insert(HiddenStates::new(&Storage::Memory, &x.device())?),
+            };
+            kept.push(x.reshape([1, tokens, d_in]))?;
+        }
+        Ok(())
+    }
+
+    /// Moves batch `at` of the rounded stream on over the half of the block that ends with the layer behind `input`.
+    fn pass(
+        &mut self,
+        input: LinearInput,
+        at: usize,
+        block: &Block,
+        context: &Context,
+    ) -> Result<(), PipelineError> {
+        let kept = &self.kept;
+        self.rounded.update(at, |states| {
+            Ok(match (kept, input) {
+                (Some(kept), _) => block.linear_onto(input.roles()[0], states, &rows(kept.get(at)?))?,
+                (None, LinearInput::Output) => block.attention(states, context, &mut NoObserver)?,
+                (None, _) => block.mlp(states, &mut NoObserver)?,
+            })
+        })
     }
 
     /// Moves the rounded stream on over the MLP: the block is done.
     ///
     /// # Errors
     /// The block cannot be run.
-    pub fn leave(&mut self, block: &Block) -> Result<(), PipelineError> {
-        self.rounded.replace(|states| Ok(block.mlp(states, &mut NoObserver)?))
+    pub fn leave(mut self, block: &Block, context: &Context) -> Result<(), PipelineError> {
+        (0..self.rounded.len()).try_for_each(|at| self.pass(LinearInput::Down, at, block, context))
+    }
+}
+
+impl Drift {
+    fn new(name: &str, input: LinearInput, width: usize, d_in: usize) -> Self {
+        match input {
+            LinearInput::Attention | LinearInput::Mlp => Self::Inputs(CrossMoment::new(name, [d_in, d_in])),
+            LinearInput::Output | LinearInput::Down => Self::Outputs(CrossMoment::new(name, [width, d_in])),
+        }
     }
 }
 

@@ -101,22 +101,32 @@ impl HiddenStates {
         }
     }
 
-    /// Puts other values in place of batch `index`.
+    /// Puts what `step` makes of batch `index` in its place; it is handed over, so that a block can add onto it in place.
     ///
     /// # Errors
-    /// The file cannot be written.
+    /// The file cannot be read or written; `step` fails. The states are lost then.
     ///
     /// # Panics
-    /// If there are fewer, or their shape is another.
-    pub fn set(&mut self, index: usize, states: Tensor<3>) -> Result<(), PipelineError> {
+    /// If there are fewer, or the shape becomes another.
+    pub fn update(
+        &mut self,
+        index: usize,
+        step: impl FnOnce(Tensor<3>) -> Result<Tensor<3>, PipelineError>,
+    ) -> Result<(), PipelineError> {
+        const SHAPE: &str = "hidden states keep their shape";
         match &mut self.place {
             Place::Memory(batches) => {
-                assert_eq!(batches[index].dims(), states.dims(), "hidden states keep their shape");
-                batches[index] = states;
+                let states = batches.remove(index);
+                let shape = states.dims();
+                batches.insert(index, step(states)?);
+                assert_eq!(batches[index].dims(), shape, "{SHAPE}");
             }
-            Place::File { file, batches } => {
-                assert_eq!(batches[index].shape, states.dims(), "hidden states keep their shape");
-                file.write(batches[index].first, &host::into_vec(states))?;
+            Place::File { batches, .. } => {
+                let Batch { shape, first } = batches[index];
+                let states = step(self.get(index)?)?;
+                assert_eq!(states.dims(), shape, "{SHAPE}");
+                let Place::File { file, .. } = &self.place else { unreachable!("it is in a file") };
+                file.write(first, &host::into_vec(states))?;
             }
         }
         Ok(())
@@ -141,31 +151,26 @@ impl HiddenStates {
         }
     }
 
-    /// Replaces every batch in turn by what `step` makes of it; it is handed over, so that a block can add onto it in place.
+    /// Replaces every batch in turn by what `step` makes of it.
     ///
     /// # Errors
-    /// The file cannot be read or written; `step` fails. The states are lost then.
+    /// As [`HiddenStates::update`].
     pub fn replace(
         &mut self,
         mut step: impl FnMut(Tensor<3>) -> Result<Tensor<3>, PipelineError>,
     ) -> Result<(), PipelineError> {
-        if let Place::Memory(batches) = &mut self.place {
-            *batches = std::mem::take(batches).into_iter().map(step).collect::<Result<_, _>>()?;
-            return Ok(());
-        }
-        (0..self.len()).try_for_each(|index| {
-            let states = step(self.get(index)?)?;
-            self.set(index, states)
-        })
+        (0..self.len()).try_for_each(|index| self.update(index, &mut step))
     }
 
-    /// The same states once more, kept in the same manner.
+    /// Every `step`-th batch once more, from the first on, kept in the same manner.
     ///
     /// # Errors
     /// The file cannot be read, or another not be written.
-    pub fn duplicate(&self) -> Result<Self, PipelineError> {
+    pub fn every(&self, step: usize) -> Result<Self, PipelineError> {
         let mut copy = Self::new(&self.storage, &self.device)?;
-        self.each(|states| copy.push(states))?;
+        for index in (0..self.len()).step_by(step) {
+            copy.push(self.get(index)?)?;
+        }
         Ok(copy)
     }
 }
@@ -199,10 +204,11 @@ mod tests {
             states.push(batch(-1.0, 2)).unwrap();
             states.push(batch(f32::MIN_POSITIVE / 2.0, 2)).unwrap();
             states.push(batch(3.0, 1)).unwrap();
-            let copy = states.duplicate().unwrap();
+            let copy = states.every(2).unwrap();
+            assert_eq!(copy.len(), 2);
             states.replace(|states| Ok(states * 3.0)).unwrap();
             assert_eq!((states.len(), states.width()), (3, 3));
-            states.set(1, batch(f32::MAX, 2)).unwrap();
+            states.update(1, |_| Ok(batch(f32::MAX, 2))).unwrap();
             (bits(&states), bits(&copy))
         });
         assert_eq!(kept[0], kept[1]);

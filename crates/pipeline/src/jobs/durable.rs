@@ -143,6 +143,7 @@ impl Durable<'_> {
         let walk = Walk {
             batch_tokens,
             storage: &storage,
+            kept_input_bytes: footing.kept_input_bytes,
             ..Walk::new(self.source, &batches.tokens, &device, reporter)
         };
         run(Some((&walk, work)), &footing)

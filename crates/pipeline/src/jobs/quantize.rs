@@ -14,6 +14,7 @@ use slmc_gguf::container::{Layout, Metadata, Writer};
 use slmc_gguf::vocabulary::Vocabulary;
 use slmc_model::{ModelConfig, WeightSource};
 use slmc_quant::PlanRequest;
+use slmc_quant::gptq::Order;
 use slmc_quant::mix::ModelFacts;
 use slmc_quant::plan::{Pattern, TypeOverride};
 
@@ -50,6 +51,8 @@ pub struct QuantizeSettings {
     pub method: Method,
     /// How long to look for better values than the first ones found.
     pub effort: Effort,
+    /// Whether error feedback rounds blocks with large activations first.
+    pub act_order: bool,
     /// Which types.
     pub mix: Mix,
     /// Types by measured cost instead of the mix's, and what they shall reach.
@@ -310,7 +313,9 @@ impl Prepared {
                 let (config, tensors) = (self.config(), &self.tensors);
                 let (plan, effort, chunk_weights) = (&self.plan, self.settings.effort, footing.chunk_weights);
                 let (reader, writer) = (&reader, &writer);
-                let rounder = Rounder { config, reader, tensors, plan, writer, effort, chunk_weights, work };
+                let order = if self.settings.act_order { Order::Activation } else { Order::Natural };
+                let rounder =
+                    Rounder { config, reader, tensors, plan, writer, effort, order, chunk_weights, work };
                 gptq::quantize(&Walk { source: &source, ..*walk }, &rounder)?
             }
             _ => Vec::new(),
@@ -386,6 +391,9 @@ fn provenance(
     }
     if settings.method.rounding() == Rounding::Feedback {
         recipe["effort"] = json!(settings.effort);
+        if settings.act_order {
+            recipe["act_order"] = true.into();
+        }
     }
     if batches.is_some() {
         recipe["samples"] = settings.batches.samples.into();

@@ -20,6 +20,9 @@ const BATCHES: [usize; 3] = [BATCH_TOKENS, BATCH_TOKENS / 2, BATCH_TOKENS / 4];
 /// Of the machine's memory, what hidden states may take before they go to a file: a quarter.
 const HIDDEN_SHARE: u64 = 4;
 
+/// What the inputs of a layer that is being rounded may take: keeping them saves a sixth of the products.
+const KEPT_INPUTS: u64 = 512 << 20;
+
 /// What reading, rounding and writing take for every thread, and the output's buffers.
 const WRITING: (u64, u64) = (6 << 20, 32 << 20);
 
@@ -52,6 +55,8 @@ pub struct Footing {
     pub chunk_weights: usize,
     /// Whether the hidden states are kept in a file.
     pub spill: bool,
+    /// What the inputs of a layer that is being rounded may take, in bytes, instead of being computed twice.
+    pub kept_input_bytes: u64,
     /// Peak resident memory in bytes, estimated.
     pub peak_bytes: u64,
 }
@@ -94,13 +99,14 @@ impl Workload<'_> {
             None => BATCHES.to_vec(),
         };
         let Some(limit) = limit else {
-            return Ok(self.at(batches[0], CHUNK_WEIGHTS[0], too_much));
+            return Ok(self.at(batches[0], CHUNK_WEIGHTS[0], KEPT_INPUTS, too_much));
         };
         let mut least = None;
         for batch_tokens in batches {
-            let chunks = CHUNK_WEIGHTS.into_iter().flat_map(|chunk| [(chunk, false), (chunk, true)]);
-            for (chunk_weights, spill) in chunks {
-                let footing = self.at(batch_tokens, chunk_weights, spill || too_much);
+            let hidden = [(KEPT_INPUTS, false), (0, false), (0, true)];
+            let choices = CHUNK_WEIGHTS.into_iter().flat_map(|chunk| hidden.map(|hidden| (chunk, hidden)));
+            for (chunk_weights, (kept, spill)) in choices {
+                let footing = self.at(batch_tokens, chunk_weights, kept, spill || too_much);
                 if footing.peak_bytes <= limit {
                     return Ok(footing);
                 }
@@ -116,9 +122,9 @@ impl Workload<'_> {
         Err(BudgetError { limit, needed, what, bytes })
     }
 
-    fn at(&self, batch_tokens: usize, chunk_weights: usize, spill: bool) -> Footing {
+    fn at(&self, batch_tokens: usize, chunk_weights: usize, kept_input_bytes: u64, spill: bool) -> Footing {
         let spill = spill && self.sequences > 0;
-        let mut footing = Footing { batch_tokens, chunk_weights, spill, peak_bytes: 0 };
+        let mut footing = Footing { batch_tokens, chunk_weights, spill, kept_input_bytes, peak_bytes: 0 };
         footing.peak_bytes = sum(&self.peak(&footing));
         footing
     }
@@ -147,7 +153,7 @@ impl Workload<'_> {
 
     /// AWQ's search and the gathering of second moments.
     fn calibrating(&self, footing: &Footing) -> Parts {
-        let mut parts = self.walking(footing, 1);
+        let mut parts = self.walking(footing, None);
         // AWQ keeps the inputs of a batch, and while it searches the float weights of a group and a rounded copy of each
         let inputs = LinearInput::ALL.iter().map(|input| self.width(*input)).sum::<u64>();
         parts.push(("samples of the inputs", self.batch(footing).min(BATCH_TOKENS as u64) * inputs * F32));
@@ -161,28 +167,35 @@ impl Workload<'_> {
     /// Error feedback, input by input: gathering the Hessian and the drift; factoring; aiming; rounding.
     fn feeding_back(&self, footing: &Footing) -> Vec<Parts> {
         const WHAT: &str = "a Hessian and its factor";
+        const KEPT: &str = "inputs of a layer";
         const F64: u64 = 8;
         let mut stages = Vec::new();
         for input in LinearInput::ALL {
             let width = self.width(input);
             let square = width.pow(2) * F32;
             let drift = match input {
-                _ if self.streams() == 1 => 0,
+                _ if self.follows().is_none() => 0,
                 LinearInput::Attention | LinearInput::Mlp => width.pow(2),
                 LinearInput::Output | LinearInput::Down => width * self.config.hidden_size as u64,
             };
-            let mut gathering = self.walking(footing, self.streams());
+            let mut gathering = self.walking(footing, self.follows());
             gathering.push((WHAT, moment_bytes(width)));
             gathering.push(("drift from the float model", drift * F64));
-            let mut factoring = self.standing(footing, self.streams());
+            let mut factoring = self.standing(footing, self.follows());
             factoring.push((WHAT, square + moment_bytes(width).max(square)));
             factoring.push(("drift from the float model", drift * (F64 + F32)));
             let largest = input.roles().iter().map(|role| self.weights(*role)).max().unwrap_or(0);
-            let mut rounding = self.standing(footing, self.streams());
+            let mut rounding = self.standing(footing, self.follows());
             rounding.push((WHAT, 2 * square));
             rounding.push(("drift from the float model", drift * F32));
             // the weights, what they aim at and become, and a rearranged copy of each
             rounding.push(("the matrix being rounded", largest * (6 * F32 + 1)));
+            gathering.push((
+                KEPT,
+                self.kept(footing, if input == LinearInput::Mlp { LinearInput::Output } else { input }),
+            ));
+            factoring.push((KEPT, self.kept(footing, input)));
+            rounding.push((KEPT, self.kept(footing, input)));
             stages.extend([gathering, factoring, rounding]);
         }
         let square = (self.config.hidden_size as u64).pow(2) * F32;
@@ -191,11 +204,19 @@ impl Workload<'_> {
         stages
     }
 
-    /// Streams of hidden states that run through the blocks beside each other: the rounded model's, and the float model's where
-    /// it is followed.
-    fn streams(&self) -> u64 {
-        let follows = self.method.rounding() == Rounding::Feedback && self.effort.follows_float_model();
-        if follows { 2 } else { 1 }
+    /// Of how many batches one runs through the float model too, beside the rounded one.
+    fn follows(&self) -> Option<usize> {
+        match self.method.rounding() {
+            Rounding::Feedback => self.effort.follows_float_model_every(),
+            Rounding::Plain | Rounding::Weighted => None,
+        }
+    }
+
+    /// The inputs that are kept while the layer behind them is rounded.
+    fn kept(&self, footing: &Footing, input: LinearInput) -> u64 {
+        let bytes = (self.sequences * self.seq_len) as u64 * self.width(input) * F32;
+        let adds_to_stream = matches!(input, LinearInput::Output | LinearInput::Down);
+        if adds_to_stream && bytes <= footing.kept_input_bytes { bytes } else { 0 }
     }
 
     /// Read, rearranged, rounded and encoded.
@@ -204,8 +225,8 @@ impl Workload<'_> {
     }
 
     /// A block, the hidden states, and what a batch needs on its way.
-    fn walking(&self, footing: &Footing, streams: u64) -> Parts {
-        let mut parts = self.standing(footing, streams);
+    fn walking(&self, footing: &Footing, follows: Option<usize>) -> Parts {
+        let mut parts = self.standing(footing, follows);
         let heads = self.width(LinearInput::Output);
         let keys = (self.config.num_key_value_heads * self.config.head_dim) as u64;
         let inside = (2 * heads + 4 * keys).max(self.width(LinearInput::Down));
@@ -215,19 +236,22 @@ impl Workload<'_> {
     }
 
     /// A block and the hidden states.
-    fn standing(&self, footing: &Footing, streams: u64) -> Parts {
+    fn standing(&self, footing: &Footing, follows: Option<usize>) -> Parts {
+        let streams = if follows.is_some() { 2 } else { 1 };
         let block = Role::LINEAR.into_iter().map(|role| self.weights(role)).sum::<u64>() * F32;
         let batch = self.batch(footing) * self.width(LinearInput::Attention) * F32;
-        let hidden = if footing.spill { batch * streams } else { self.hidden_of(streams) };
+        let hidden = if footing.spill { batch * streams } else { self.hidden_of(follows) };
         vec![("one block's weights", block * streams), ("hidden states", hidden)]
     }
 
     fn hidden(&self) -> u64 {
-        self.hidden_of(self.streams())
+        self.hidden_of(self.follows())
     }
 
-    fn hidden_of(&self, streams: u64) -> u64 {
-        (self.sequences * self.seq_len * self.config.hidden_size) as u64 * F32 * streams
+    /// The rounded model's, and the float model's where one of so many batches follows it.
+    fn hidden_of(&self, follows: Option<usize>) -> u64 {
+        let states = (self.sequences * self.seq_len * self.config.hidden_size) as u64 * F32;
+        states + follows.map_or(0, |every| states.div_ceil(every as u64))
     }
 
     /// Tokens of a batch.

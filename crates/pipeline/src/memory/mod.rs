@@ -74,15 +74,21 @@ pub fn give_back_blocks_of(bytes: u32) {
     let _ = bytes;
 }
 
-/// Has the C library give back what it holds free between blocks in use. The system clears every page again that is taken
-/// anew, so this is for seldom.
+/// What a process holds before it is worth giving any of it back.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const MUCH: u64 = 512 << 20;
+
+/// Has the C library give back what it holds free between blocks in use, where the process holds much. The system clears every
+/// page again that is taken anew, so this is for seldom.
 ///
 /// Source: `malloc_trim(3)`.
 pub fn give_back_free_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: only memory that nobody holds goes back.
-    unsafe {
-        libc::malloc_trim(0);
+    if resident_bytes().is_some_and(|bytes| bytes > MUCH) {
+        // SAFETY: only memory that nobody holds goes back.
+        unsafe {
+            libc::malloc_trim(0);
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use slmc_gguf::TensorType;
 use slmc_gguf::activation::ActivationFormat;
 use slmc_model::decoder::KvPrecision;
 use slmc_model::{ModelConfig, ModelError, TensorId, Weight, WeightSource};
-use slmc_quant::gptq::{self, FeedbackFactor};
+use slmc_quant::gptq::{self, FeedbackFactor, Order};
 use slmc_quant::rtn::{dequantize_rows, quantize_rows};
 use slmc_quant::{Grid, QuantError};
 
@@ -59,7 +59,7 @@ impl Knowledge {
             }
             Self::Hessian { factor, passes } => {
                 let passes = if care == Care::Full { *passes } else { 0 };
-                gptq::quantize(ty, weights, factor, passes, &mut bytes)?;
+                gptq::quantize(ty, weights, factor, passes, Order::Natural, &mut bytes)?;
             }
         }
         Ok(bytes)

@@ -15,11 +15,13 @@ mod descent;
 mod factor;
 mod feedback;
 mod integer;
+mod order;
 mod round;
 mod targets;
 pub(crate) mod tile;
 
 pub use factor::{Damping, FeedbackFactor};
-pub use integer::{IntOptions, Order, damping_of_mean, quantize_int};
+pub use integer::{IntOptions, quantize_int};
+pub use order::{Order, damping_of_mean};
 pub use round::quantize;
 pub use targets::{InputCorrection, aim_at_outputs};

@@ -1,6 +1,6 @@
 //! Rounding whole matrices, some rows at a time on every thread.
 
-use pulp::Arch;
+use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 use slmc_gguf::TensorType;
 use slmc_gguf::blocks::{BlockError, BlockFormat, FormatVisitor, visit_format};
@@ -8,14 +8,19 @@ use slmc_gguf::blocks::{BlockError, BlockFormat, FormatVisitor, visit_format};
 use super::FeedbackFactor;
 use super::descent::Descent;
 use super::feedback::Targets;
+use super::order::{Order, by_activation};
 use super::tile::{ROWS, Tile};
 use crate::QuantError;
 use crate::error::{check_length, count_rows};
 use crate::rtn::{quantize_rows, row_bytes};
 
-/// Encodes `weights` (`[n, columns]`) as `ty` into `out`, feeding errors forward and then descending `passes` times over all
-/// codes. Parallel over rows, which do not depend on each other; the bytes do not depend on the number of threads. Types
-/// without blocks are rounded plainly.
+/// Encodes `weights` (`[n, columns]`) as `ty` into `out`, feeding errors forward, whole blocks in `order`, and then descending
+/// `passes` times over all codes. Parallel over rows, which do not depend on each other; the bytes do not depend on the number
+/// of threads. Types without blocks are rounded plainly.
+///
+/// Rounding blocks in the order of their activations is group-aware reordering (Gafni et al., arXiv 2505.14638; GPTQModel's
+/// `act_group_aware`). Measured on an 11.5M-parameter Llama, it takes 3 % off the KL divergence of Q4_0 without descent, and
+/// nothing with descent or where blocks are longer.
 ///
 /// # Errors
 /// Lengths that do not fit; weights that are not finite.
@@ -24,6 +29,7 @@ pub fn quantize(
     weights: &[f32],
     factor: &FeedbackFactor,
     passes: usize,
+    order: Order,
     out: &mut [u8],
 ) -> Result<(), QuantError> {
     let columns = factor.columns();
@@ -33,7 +39,18 @@ pub fn quantize(
     if let Some(index) = weights.iter().position(|w| !w.is_finite()) {
         return Err(BlockError::NonFinite { index, value: weights[index] }.into());
     }
-    match visit_format(ty, Rows { weights, factor, passes, out: &mut *out, row_bytes }) {
+    let done = match order {
+        Order::Natural => visit_format(ty, Rows { weights, factor, passes, out: &mut *out, row_bytes }),
+        Order::Activation => {
+            let (block_len, block_bytes) = (ty.block_len(), ty.block_bytes());
+            let ordered = by_activation(factor, block_len)?;
+            let (weights, factor) = (&ordered.arrange(weights), &ordered.factor);
+            let done = visit_format(ty, Rows { weights, factor, passes, out: &mut *out, row_bytes });
+            out.par_chunks_mut(row_bytes).for_each(|row| ordered.put_back(row, block_len, block_bytes));
+            done
+        }
+    };
+    match done {
         Some(()) => Ok(()),
         None => quantize_rows(ty, weights, columns, None, out),
     }
@@ -56,18 +73,36 @@ impl FormatVisitor for Rows<'_> {
         rows.zip(self.out.par_chunks_mut(ROWS * self.row_bytes)).for_each_init(
             || (Tile::<F, N, BYTES>::new(columns), Targets::<N>::new(), Descent::new(columns)),
             |(tile, targets, descent), (weights, out)| {
-                Arch::new().dispatch(
-                    #[inline(always)]
-                    || {
-                        tile.load(weights);
-                        targets.round(tile, self.factor);
-                        if self.passes > 0 {
-                            descent.run(tile, self.factor.hessian(), self.passes);
-                        }
-                        tile.pack(out);
-                    },
-                );
+                let (factor, passes) = (self.factor, self.passes);
+                Arch::new().dispatch(RowsOf { tile, targets, descent, factor, passes, weights, out });
             },
         );
+    }
+}
+
+/// Some rows, which one thread rounds to `F`. A type of its own, as the body of a closure need not be compiled for the
+/// vector instructions found.
+struct RowsOf<'a, F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize> {
+    tile: &'a mut Tile<F, N, BYTES>,
+    targets: &'a mut Targets<N>,
+    descent: &'a mut Descent,
+    factor: &'a FeedbackFactor,
+    passes: usize,
+    weights: &'a [f32],
+    out: &'a mut [u8],
+}
+
+impl<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize> NullaryFnOnce for RowsOf<'_, F, N, BYTES> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self { tile, targets, descent, factor, passes, weights, out } = self;
+        tile.load(weights);
+        targets.round(tile, factor);
+        if passes > 0 {
+            descent.run(tile, factor.hessian(), passes);
+        }
+        tile.pack(out);
     }
 }

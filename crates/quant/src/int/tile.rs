@@ -1,6 +1,6 @@
 //! Plain rounding: 64 groups side by side, whatever rows they stand in.
 
-use pulp::Arch;
+use pulp::{Arch, NullaryFnOnce};
 use slmc_gguf::blocks::Levels;
 
 use super::fit::{ScaleRule, Steps, fit};
@@ -37,14 +37,28 @@ pub(crate) fn encode_groups(
                 }
             }
         }
-        let steps = Arch::new().dispatch(
-            #[inline(always)]
-            || fit(grid, rule, &x, &w),
-        );
+        let steps = Arch::new().dispatch(Fit { grid, rule, values: &x, importance: &w });
         for (r, (group, out)) in values.chunks_exact(len).zip(out.chunks_exact_mut(bytes)).enumerate() {
             round(grid, &steps, r, group, &mut codes);
             grid.pack(&codes, steps.size[r], steps.zero[r] as u8, out);
         }
+    }
+}
+
+/// A type of its own, as the body of a closure need not be compiled for the vector instructions found.
+struct Fit<'a> {
+    grid: IntGrid,
+    rule: ScaleRule,
+    values: &'a [Lanes],
+    importance: &'a [Lanes],
+}
+
+impl NullaryFnOnce for Fit<'_> {
+    type Output = Steps;
+
+    #[inline(always)]
+    fn call(self) -> Steps {
+        fit(self.grid, self.rule, self.values, self.importance)
     }
 }
 

@@ -2,9 +2,9 @@
 
 use slmc_gguf::blocks::Levels;
 
-use super::order::OrderedFactor;
 use super::tile::IntTile;
 use crate::gptq::FeedbackFactor;
+use crate::gptq::order::OrderedFactor;
 use crate::gptq::tile::{BLOCK, Lanes, ROWS, accumulate};
 use crate::int::IntGrid;
 use crate::int::fit::{ScaleRule, Steps, fit};

@@ -3,14 +3,14 @@
 
 mod descent;
 mod feedback;
-mod order;
 mod tile;
 
-use pulp::Arch;
+use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 use slmc_gguf::blocks::BlockError;
 
 use super::FeedbackFactor;
+use super::order::{Order, OrderedFactor, by_activation};
 use super::tile::ROWS;
 use crate::QuantError;
 use crate::error::{check_length, count_rows};
@@ -19,8 +19,6 @@ use crate::rtn::row_bytes;
 use descent::Descent;
 use feedback::Feedback;
 use tile::IntTile;
-
-pub use order::{Order, damping_of_mean};
 
 /// How [`quantize_int`] chooses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,30 +63,49 @@ pub fn quantize_int(
     }
     let ordered = match options.order {
         Order::Natural => None,
-        Order::Activation => Some(order::by_activation(factor)?),
+        Order::Activation => Some(by_activation(factor, 1)?),
     };
     let rows = weights.par_chunks(ROWS * columns).zip(out.par_chunks_mut(ROWS * row_bytes));
     rows.for_each_init(
         || (IntTile::new(grid, columns), Feedback::new(grid, columns), Descent::new(grid, columns)),
         |(tile, feedback, descent), (weights, out)| {
-            Arch::new().dispatch(
-                #[inline(always)]
-                || {
-                    tile.load(weights);
-                    match &ordered {
-                        None => feedback.in_natural_order(tile, factor, options.scales),
-                        Some(ordered) => {
-                            tile.fit_all(options.scales, factor.hessian());
-                            feedback.in_order(tile, ordered);
-                        }
-                    }
-                    if options.passes > 0 {
-                        descent.run(tile, factor.hessian(), options.passes);
-                    }
-                    tile.pack(out);
-                },
-            );
+            let ordered = ordered.as_ref();
+            Arch::new().dispatch(Rows { tile, feedback, descent, factor, options, ordered, weights, out });
         },
     );
     Ok(())
+}
+
+/// Some rows, which one thread rounds. A type of its own, as the body of a closure need not be compiled for the vector
+/// instructions found.
+struct Rows<'a> {
+    tile: &'a mut IntTile,
+    feedback: &'a mut Feedback,
+    descent: &'a mut Descent,
+    factor: &'a FeedbackFactor,
+    options: &'a IntOptions,
+    ordered: Option<&'a OrderedFactor>,
+    weights: &'a [f32],
+    out: &'a mut [u8],
+}
+
+impl NullaryFnOnce for Rows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self { tile, feedback, descent, factor, options, ordered, weights, out } = self;
+        tile.load(weights);
+        match ordered {
+            None => feedback.in_natural_order(tile, factor, options.scales),
+            Some(ordered) => {
+                tile.fit_all(options.scales, factor.hessian());
+                feedback.in_order(tile, ordered);
+            }
+        }
+        if options.passes > 0 {
+            descent.run(tile, factor.hessian(), options.passes);
+        }
+        tile.pack(out);
+    }
 }
