@@ -35,7 +35,7 @@ pub fn run(
     let mut rows = Vec::new();
     let mut largest = (0.0f64, 0.0f64);
     for ty in types {
-        let methods: [(&str, Maker<'_>); 6] = [
+        let methods: [(&str, Maker<'_>); 7] = [
             ("llama-quantize", &|| tools.llama_quantize(&original, ty, None, &file)),
             ("llama-quantize, imatrix", &|| tools.llama_quantize(&original, ty, Some(&imatrix), &file)),
             ("llama-quantize, slmc imatrix", &|| {
@@ -44,6 +44,7 @@ pub fn run(
             ("slmc rtn", &|| tools.slmc_quantize(model, "rtn", ty, None, &file)),
             ("slmc awq", &|| tools.slmc_quantize(model, "awq", ty, Some(calibration), &file)),
             ("slmc gptq", &|| tools.slmc_quantize(model, "gptq", ty, Some(calibration), &file)),
+            ("slmc gptq, best", &|| tools.slmc_quantize(model, "gptq, best", ty, Some(calibration), &file)),
         ];
         for (name, make) in methods {
             make()?;

@@ -3,9 +3,11 @@
 mod accuracy;
 mod command;
 mod imatrix;
+mod integers;
 mod measure;
 mod quantize;
 mod report;
+mod targets;
 mod tools;
 
 use std::path::PathBuf;
@@ -17,7 +19,7 @@ use clap::{Args, Parser, Subcommand};
 #[derive(Parser)]
 #[command(name = "cargo xtask")]
 enum Xtask {
-    /// Run slmc and llama.cpp's tools on the same work, one after the other, and print both
+    /// Run slmc and its peers on the same work, one after the other, and print both
     Peers {
         #[command(flatten)]
         tools: ToolPaths,
@@ -29,7 +31,7 @@ enum Xtask {
 #[derive(Args)]
 struct ToolPaths {
     /// Directory with llama-quantize, llama-imatrix and llama-perplexity
-    #[arg(long, env = "LLAMA_CPP_BIN")]
+    #[arg(long, env = "LLAMA_CPP_BIN", default_value = ".")]
     llama_cpp: PathBuf,
     /// The slmc to measure
     #[arg(long, default_value = "target/release/slmc")]
@@ -98,6 +100,46 @@ enum Work {
         )]
         types: Vec<String>,
     },
+    /// INT4 with groups of 128: accuracy, time and memory of GPTQ beside llm-compressor's and AutoRound
+    Integers {
+        /// Checkpoint directory
+        model: PathBuf,
+        /// Text to score
+        #[arg(long)]
+        text: PathBuf,
+        /// Calibration text
+        #[arg(long)]
+        calibration: PathBuf,
+        /// Python with torch, transformers, compressed-tensors, llmcompressor and auto-round
+        #[arg(long)]
+        python: PathBuf,
+        /// Calibration samples of 512 tokens
+        #[arg(long, default_value_t = 64)]
+        samples: usize,
+        /// AutoRound's iterations; 0 leaves it out
+        #[arg(long, default_value_t = 200)]
+        iterations: usize,
+        /// Windows of 512 tokens to score
+        #[arg(long, default_value_t = 100)]
+        windows: usize,
+    },
+    /// Types chosen by measured cost, beside the mixes of the same size
+    Targets {
+        /// Checkpoint directory
+        model: PathBuf,
+        /// Text to score
+        #[arg(long)]
+        text: PathBuf,
+        /// Calibration text
+        #[arg(long)]
+        calibration: PathBuf,
+        /// Method of both
+        #[arg(long, default_value = "gptq")]
+        method: String,
+        /// Mixes whose sizes are the targets
+        #[arg(long, value_delimiter = ',', default_value = "q4_k_m")]
+        types: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -111,6 +153,21 @@ fn main() -> ExitCode {
         }
         Work::Accuracy { model, text, calibration, types } => {
             accuracy::run(&tools, &model, &text, &calibration, &types)
+        }
+        Work::Integers { model, text, calibration, python, samples, iterations, windows } => integers::run(
+            &tools,
+            &integers::Comparison {
+                model: &model,
+                calibration: &calibration,
+                text: &text,
+                python: &python,
+                samples,
+                iterations,
+                windows,
+            },
+        ),
+        Work::Targets { model, text, calibration, method, types } => {
+            targets::run(&tools, &model, &text, &calibration, &method, &types)
         }
     };
     match done {

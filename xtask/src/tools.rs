@@ -29,6 +29,7 @@ impl Tools {
         run(self.slmc("convert").arg(model).args(["--dtype", dtype]).arg("--output").arg(output)).map(drop)
     }
 
+    /// `method` is slmc's, with the effort behind a comma where it is not the default one.
     pub fn slmc_quantize(
         &self,
         model: &Path,
@@ -38,7 +39,8 @@ impl Tools {
         output: &Path,
     ) -> Result<Finished, String> {
         let mut command = self.slmc("quantize");
-        command.arg(model).args(["--method", method, "--type", ty, "--no-eval"]);
+        let (method, effort) = method.split_once(", ").unwrap_or((method, "balanced"));
+        command.arg(model).args(["--method", method, "--effort", effort, "--type", ty, "--no-eval"]);
         command.arg("--output").arg(output);
         if let Some(text) = calibration {
             command.arg("--calibration").arg(text);
