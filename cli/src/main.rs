@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     slmc_pipeline::memory::keep_freed_blocks();
     let cli = Cli::parse();
     match run(&cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
             let code = failure.code;
             eprintln!("{:?}", miette::Report::new(failure));
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: &Cli) -> Result<(), Failure> {
+fn run(cli: &Cli) -> Result<ExitCode, Failure> {
     let settings = Settings::load(cli.global.config.as_deref())?;
     if let Some(threads) = cli.global.threads.or(settings.threads) {
         rayon::ThreadPoolBuilder::new()
@@ -47,5 +47,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Quantize(args) => commands::quantize::run(args, &resolver, &terminal, json),
         Command::Imatrix(args) => commands::imatrix::run(args, &resolver, &terminal, json),
         Command::Eval(args) => commands::eval::run(args, &resolver, &terminal, json),
+        Command::Gate(args) => return commands::gate::run(args, &resolver, &terminal, json),
     }
+    .map(|()| ExitCode::SUCCESS)
 }

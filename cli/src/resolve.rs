@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use slmc_pipeline::jobs::evaluate::{EvaluateSettings, Measure};
+use slmc_pipeline::jobs::gate::{GateSettings, Limits};
 use slmc_pipeline::jobs::imatrix::ImatrixSettings;
 use slmc_pipeline::jobs::pack::{GroupSize, IntScheme, PackSettings};
 use slmc_pipeline::jobs::quantize::{
@@ -13,6 +14,7 @@ use slmc_pipeline::jobs::quantize::{
 
 use crate::args::convert::Convert;
 use crate::args::eval::Eval;
+use crate::args::gate::Gate;
 use crate::args::imatrix::Imatrix;
 use crate::args::quantize::Quantize;
 use crate::failure::Failure;
@@ -20,6 +22,7 @@ use crate::settings::{FILE_NAME, Settings};
 
 const DEFAULT_N_CTX: u32 = 512;
 const DEFAULT_BITS: u32 = 4;
+const DEFAULT_CONFIDENCE: f64 = 0.95;
 
 /// Joins what was typed with the settings file.
 pub struct Resolver {
@@ -171,6 +174,60 @@ impl Resolver {
         })
     }
 
+    /// Flags beat the file limit by limit: a limit in the file stays in force beside one on the command line.
+    pub fn gate(&self, args: &Gate) -> Result<GateSettings, Failure> {
+        let file = &self.settings.gate;
+        let share = |option: &str, typed: Option<&String>, written: Option<&String>| {
+            typed.or(written).map(|text| share(option, text)).transpose()
+        };
+        let limits = Limits {
+            max_kl: args.max_kl.or(file.max_kl),
+            max_ppl_increase: share(
+                "--max-ppl-increase",
+                args.max_ppl_increase.as_ref(),
+                file.max_ppl_increase.as_ref(),
+            )?,
+            min_top1: share("--min-top1", args.min_top1.as_ref(), file.min_top1.as_ref())?,
+            max_bytes: args
+                .max_size
+                .as_ref()
+                .or(file.max_size.as_ref())
+                .map(|size| bytes("--max-size", size))
+                .transpose()?,
+        };
+        if limits.is_empty() {
+            return Err(Failure::usage("no limit given").help(format!(
+                "Say what may be lost, for example --max-kl 0.01 --max-ppl-increase 2%, or in {FILE_NAME}:\n  [gate]\n  \
+                 max_kl = 0.01"
+            )));
+        }
+        if let Some(share) = limits.min_top1.filter(|share| *share > 1.0) {
+            return Err(Failure::usage(format!("--min-top1 {share}: expected a share such as 95% or 0.95")));
+        }
+        if let Some(kl) = limits.max_kl.filter(|kl| !(kl.is_finite() && *kl >= 0.0)) {
+            return Err(Failure::usage(format!("--max-kl {kl}: expected a number of at least 0")));
+        }
+        let confidence = args.confidence.or(file.confidence).unwrap_or(DEFAULT_CONFIDENCE);
+        if !(confidence > 0.5 && confidence < 1.0) {
+            return Err(Failure::usage(format!(
+                "--confidence {confidence}: expected a share above 0.5 and below 1"
+            )));
+        }
+        let model = args.model.clone().or_else(|| file.model.clone()).ok_or_else(|| {
+            Failure::usage("no compressed model given").help(format!(
+                "Name the GGUF file or checkpoint directory to check, or put it into {FILE_NAME}:\n  [gate]\n  model = \
+                 \"out.gguf\""
+            ))
+        })?;
+        Ok(GateSettings {
+            model,
+            base: args.base.clone().or_else(|| self.settings.model.clone()),
+            measure: self.measure(args.text.as_ref(), args.n_ctx, args.windows, args.device.as_deref())?,
+            limits,
+            confidence,
+        })
+    }
+
     pub fn imatrix(&self, args: &Imatrix) -> Result<ImatrixSettings, Failure> {
         let model = self.model(args.model.as_deref())?;
         let output = args.output.clone().unwrap_or_else(|| {
@@ -226,7 +283,6 @@ impl Resolver {
     }
 }
 
-/// Flags beat the file as a whole: `--bits` on the command line is not overruled by `type` in the file.
 /// `--act-order`, which only error feedback can follow.
 fn act_order(args: &Quantize, method: Method) -> Result<bool, Failure> {
     if args.act_order && method.rounding() != Rounding::Feedback {
@@ -236,6 +292,7 @@ fn act_order(args: &Quantize, method: Method) -> Result<bool, Failure> {
     Ok(args.act_order)
 }
 
+/// Flags beat the file as a whole: `--bits` on the command line is not overruled by `type` in the file.
 fn mix(args: &Quantize, settings: &Settings) -> Result<Mix, Failure> {
     let (bits, name) = match (args.bits, &args.r#type) {
         (None, None) => (settings.quantize.bits, settings.quantize.r#type.as_ref()),
@@ -279,6 +336,18 @@ fn named(target: Target) -> String {
         Target::BitsPerWeight(bits) => format!("{bits}bpw"),
         Target::FileBytes(bytes) => format!("{bytes}bytes"),
         Target::KlDivergence(kl) => format!("kl{kl}"),
+    }
+}
+
+/// `2%` or `0.02`.
+fn share(option: &str, text: &str) -> Result<f64, Failure> {
+    let (number, unit) = match text.trim().strip_suffix('%') {
+        Some(percent) => (percent, 100.0),
+        None => (text, 1.0),
+    };
+    match number.trim().parse::<f64>() {
+        Ok(number) if number.is_finite() && number >= 0.0 => Ok(number / unit),
+        _ => Err(Failure::usage(format!("{option} {text}: expected a share such as 2% or 0.02"))),
     }
 }
 

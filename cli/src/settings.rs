@@ -23,6 +23,8 @@ pub struct Settings {
     pub calibration: Calibration,
     #[serde(default)]
     pub eval: Eval,
+    #[serde(default)]
+    pub gate: Gate,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -61,6 +63,17 @@ pub struct Eval {
     pub n_ctx: Option<u32>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gate {
+    pub model: Option<PathBuf>,
+    pub max_kl: Option<f64>,
+    pub max_ppl_increase: Option<String>,
+    pub min_top1: Option<String>,
+    pub max_size: Option<String>,
+    pub confidence: Option<f64>,
+}
+
 impl Settings {
     /// The file named by `--config`, else `slmc.toml` of the working directory, else nothing set.
     pub fn load(named: Option<&Path>) -> Result<Self, Failure> {
@@ -79,7 +92,7 @@ impl Settings {
     }
 
     fn rebase(&mut self, directory: &Path) {
-        if let Some(path) = &mut self.model {
+        for path in self.model.iter_mut().chain(&mut self.gate.model) {
             *path = directory.join(&*path);
         }
         for text in self.eval.text.iter_mut().chain(&mut self.calibration.files) {

@@ -42,12 +42,13 @@ pub fn run(tools: &Tools, comparison: &Comparison<'_>) -> Result<(), String> {
         rows.push(Row { seconds: seconds.unwrap_or(run.wall.as_secs_f64()), name, output, run });
     };
     let output = work.path().join("llm-compressor");
-    let made = run_command(comparison.peer(tools, "llm_compressor.py", &output).args(["--method", "gptq"]))?;
+    let made =
+        run_command(comparison.peer(tools, "run_llm_compressor.py", &output).args(["--method", "gptq"]))?;
     add("llm-compressor GPTQ".into(), output, made);
     if comparison.iterations > 0 {
         let (output, iterations) = (work.path().join("auto-round"), comparison.iterations.to_string());
         let made =
-            run_command(comparison.peer(tools, "auto_round.py", &output).args(["--iters", &iterations]))?;
+            run_command(comparison.peer(tools, "run_auto_round.py", &output).args(["--iters", &iterations]))?;
         add(format!("AutoRound, {iterations} iterations"), output, made);
     }
     for effort in ["fast", "balanced", "best"] {

@@ -2,6 +2,7 @@
 
 pub mod convert;
 pub mod eval;
+pub mod gate;
 pub mod imatrix;
 pub mod inspect;
 pub mod quantize;
@@ -28,9 +29,10 @@ Examples:
   slmc convert MODEL --dtype f16                an unquantized GGUF file
   slmc imatrix MODEL --calibration t.txt        an importance matrix, for llama-quantize and slmc quantize
   slmc eval out.gguf --base MODEL --text t.txt  perplexity, and KL divergence from the original
+  slmc gate out.gguf --base MODEL --max-kl 0.01 fails the job when more was lost
 
 Settings that stay the same can stand in slmc.toml in the working directory; flags win over it.
-Exit codes: 0 done, 1 failed, 2 wrong usage.")]
+Exit codes: 0 done, 1 failed, 2 wrong usage; gate: 3 regression, 4 cannot decide.")]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,
@@ -64,4 +66,5 @@ pub enum Command {
     Quantize(Box<quantize::Quantize>),
     Imatrix(imatrix::Imatrix),
     Eval(eval::Eval),
+    Gate(gate::Gate),
 }

@@ -2,6 +2,7 @@
 
 pub mod convert;
 pub mod eval;
+pub mod gate;
 pub mod imatrix;
 pub mod inspect;
 pub mod quantize;
@@ -25,7 +26,10 @@ fn failure(error: PipelineError) -> Failure {
     let mut failure = Failure::from_error(&error);
     if matches!(
         error,
-        PipelineError::Plan(_) | PipelineError::ImatrixMethod { .. } | PipelineError::Memory(_)
+        PipelineError::Plan(_)
+            | PipelineError::ImatrixMethod { .. }
+            | PipelineError::Memory(_)
+            | PipelineError::NoBase
     ) {
         failure.code = 2;
     }

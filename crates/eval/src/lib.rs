@@ -8,6 +8,7 @@
 pub mod accumulate;
 pub mod evaluate;
 mod exponential;
+pub mod gate;
 mod group;
 mod heads;
 mod kernel;

@@ -15,6 +15,9 @@ pub enum PipelineError {
         /// What it is instead.
         reason: String,
     },
+    /// What is lost can be told only beside the original.
+    #[error("no original given to compare with: name it with --base")]
+    NoBase,
     /// Reading or writing a checkpoint failed.
     #[error(transparent)]
     Checkpoint(#[from] slmc_checkpoint::CheckpointError),

@@ -2,6 +2,7 @@
 
 mod durable;
 pub mod evaluate;
+pub mod gate;
 pub mod imatrix;
 pub mod inspect;
 mod outcome;

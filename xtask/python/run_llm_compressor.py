@@ -1,6 +1,6 @@
 """llm-compressor's INT4 symmetric, groups of 128: one line of JSON says how long it took.
 
-python llm_compressor.py MODEL TEXT OUTPUT --method gptq|awq --samples 64 --seq-len 512 --threads 2
+python run_llm_compressor.py MODEL TEXT OUTPUT --method gptq|awq --samples 64 --seq-len 512 --threads 2
 """
 
 import argparse

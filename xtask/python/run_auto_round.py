@@ -1,6 +1,6 @@
 """AutoRound's INT4 symmetric, groups of 128: one line of JSON says how long it took.
 
-python auto_round.py MODEL TEXT OUTPUT --iters 200 --samples 64 --seq-len 512 --threads 2
+python run_auto_round.py MODEL TEXT OUTPUT --iters 200 --samples 64 --seq-len 512 --threads 2
 """
 
 import argparse

@@ -1,0 +1,53 @@
+//! `slmc gate`
+
+use std::path::PathBuf;
+
+use clap::Args;
+use slmc_pipeline::jobs::quantize::TextSource;
+
+/// Hold a compressed model against limits, and fail the job when it lost too much
+///
+/// Measures MODEL beside BASE on the same text and compares each value's bounds with its limit: it has passed when even the worse
+/// bound keeps the limit, is a regression when even the better one breaks it, and cannot be decided between. Windows are
+/// resampled for the bounds (studentized bootstrap, each one-sided at --confidence).
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  slmc gate out.gguf --base models/tiny --max-kl 0.01
+  slmc gate out.gguf --base MODEL --text heldout.txt --max-ppl-increase 2% --min-top1 95% --max-size 700MB
+  slmc gate out.gguf                            base and limits from [gate] of slmc.toml
+Exit codes: 0 passed, 3 regression, 4 cannot decide, 1 failed, 2 wrong usage.")]
+pub struct Gate {
+    /// Compressed model (checkpoint directory or GGUF file) [default: `model` of slmc.toml's gate section]
+    pub model: Option<PathBuf>,
+    /// The original model (checkpoint directory or GGUF file) [default: `model` of slmc.toml]
+    #[arg(long, value_name = "BASE")]
+    pub base: Option<PathBuf>,
+    /// Most mean KL divergence from the original, in nats per token
+    #[arg(long, value_name = "KL")]
+    pub max_kl: Option<f64>,
+    /// Largest increase of perplexity: 2% or 0.02
+    #[arg(long, value_name = "SHARE")]
+    pub max_ppl_increase: Option<String>,
+    /// Least share of tokens with the same most likely token: 95% or 0.95
+    #[arg(long, value_name = "SHARE")]
+    pub min_top1: Option<String>,
+    /// Most bytes of the weight files: 700MB, 1.5GiB or a number of bytes
+    #[arg(long, value_name = "SIZE")]
+    pub max_size: Option<String>,
+    /// Of each bound of what was measured, above 0.5 and below 1 [default: 0.95]
+    #[arg(long, value_name = "SHARE")]
+    pub confidence: Option<f64>,
+    /// Text to score; of the bundled corpus or its parts (bundled:english …), what is held out [default: bundled]
+    #[arg(long, value_name = "FILE")]
+    pub text: Option<TextSource>,
+    /// Tokens a window [default: 512]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(8..))]
+    pub n_ctx: Option<u32>,
+    /// Score at most this many windows
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub windows: Option<u32>,
+    /// Where the models run: cpu, ndarray or wgpu [default: cpu]
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
+}

@@ -1,0 +1,96 @@
+use super::*;
+use crate::summary::Summary;
+use crate::{Evaluation, Scores};
+
+const ROWS: usize = 4;
+
+/// An evaluation whose windows have these mean divergences, increases of nll and shares of agreement.
+fn evaluation(windows: &[(f64, f64, f64)]) -> Evaluation {
+    let mut scores = Scores { nll: Vec::new(), drift: Some(Vec::new()) };
+    for &(kl, increase, same) in windows {
+        for row in 0..ROWS {
+            scores.nll.push(3.0 + increase);
+            let same_top = (row as f64) < same * ROWS as f64;
+            scores.drift.as_mut().unwrap().push(Drift { base_nll: 3.0, kl, delta_p: 0.0, same_top });
+        }
+    }
+    let summary = Summary::of(&scores);
+    Evaluation {
+        n_ctx: 8,
+        stride: 8,
+        bos: None,
+        windows: windows.len(),
+        warnings: Vec::new(),
+        summary,
+        scores,
+    }
+}
+
+fn verdict(windows: &[(f64, f64, f64)], limits: Limits) -> Check {
+    judge(Some(&evaluation(windows)), 100, &limits, 0.95)[0]
+}
+
+#[test]
+fn clear_cases_are_told_and_close_ones_are_not() {
+    let windows: Vec<_> = (0..40).map(|i| (0.01 + 0.0001 * f64::from(i % 7), 0.02, 0.75)).collect();
+    let kl = |limit| verdict(&windows, Limits { max_kl: Some(limit), ..Limits::default() });
+    assert_eq!(kl(0.02).verdict, Verdict::Passed);
+    assert_eq!(kl(0.005).verdict, Verdict::Regression);
+    let close = kl(0.0103);
+    assert_eq!(close.verdict, Verdict::Undecided);
+    assert!(close.windows_needed.unwrap() > 40, "{close:?}");
+    let Interval { low, high } = close.interval.unwrap();
+    assert!(low < close.value && close.value < high && high - low < 0.0002, "{close:?}");
+
+    let increase = |limit| verdict(&windows, Limits { max_ppl_increase: Some(limit), ..Limits::default() });
+    // every window alike: known exactly
+    assert!((increase(0.1).value - 0.02f64.exp_m1()).abs() < 1e-12);
+    assert_eq!((increase(0.021).verdict, increase(0.020).verdict), (Verdict::Passed, Verdict::Regression));
+    let agreement = |limit| verdict(&windows, Limits { min_top1: Some(limit), ..Limits::default() }).verdict;
+    assert_eq!((agreement(0.7), agreement(0.8)), (Verdict::Passed, Verdict::Regression));
+}
+
+#[test]
+fn few_windows_decide_nothing_and_sizes_are_exact() {
+    let few = vec![(0.5, 0.5, 0.0); FEWEST_WINDOWS - 1];
+    let check = verdict(&few, Limits { max_kl: Some(0.01), ..Limits::default() });
+    assert_eq!((check.verdict, check.windows_needed), (Verdict::Undecided, Some(10)));
+    let size = |limit| judge(None, 100, &Limits { max_bytes: Some(limit), ..Limits::default() }, 0.95);
+    assert_eq!(conclusion(&size(100)), Verdict::Passed);
+    assert_eq!(conclusion(&size(99)), Verdict::Regression);
+    assert_eq!(conclusion(&[]), Verdict::Undecided);
+}
+
+#[test]
+fn the_worst_verdict_counts() {
+    let windows: Vec<_> = (0..20).map(|i| (0.01 + 0.001 * f64::from(i % 3), 0.0, 1.0)).collect();
+    let limits =
+        Limits { max_kl: Some(0.02), min_top1: Some(0.9), max_bytes: Some(99), max_ppl_increase: None };
+    let checks = judge(Some(&evaluation(&windows)), 100, &limits, 0.95);
+    let verdicts: Vec<_> = checks.iter().map(|check| check.verdict).collect();
+    assert_eq!(verdicts, [Verdict::Passed, Verdict::Passed, Verdict::Regression]);
+    assert_eq!(conclusion(&checks), Verdict::Regression);
+}
+
+/// A model exactly at its limit, with divergences as skewed as real ones: false alarms and false passes are as rare as stated.
+#[test]
+fn alarms_are_as_rare_as_stated() {
+    const RUNS: usize = 500;
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut normal = || (0..12).map(|_| random.f64()).sum::<f64>() - 6.0;
+    let (mut alarms, mut passes) = (0, 0);
+    for _ in 0..RUNS {
+        // log-normal with σ = 0.5, whose mean is e^(σ²/2)
+        let windows: Vec<_> = (0..60).map(|_| ((0.5 * normal()).exp(), 0.0, 1.0)).collect();
+        let limits = Limits { max_kl: Some(0.125f64.exp()), ..Limits::default() };
+        match verdict(&windows, limits).verdict {
+            Verdict::Regression => alarms += 1,
+            Verdict::Passed => passes += 1,
+            Verdict::Undecided => {}
+        }
+    }
+    // 5 % of 500 are 25, with a standard deviation of 4.9
+    println!("{alarms} alarms, {passes} passes of {RUNS}");
+    assert!((10..=40).contains(&alarms), "{alarms} alarms");
+    assert!((10..=40).contains(&passes), "{passes} passes");
+}
