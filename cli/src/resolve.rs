@@ -23,6 +23,7 @@ use crate::settings::{FILE_NAME, Settings};
 const DEFAULT_N_CTX: u32 = 512;
 const DEFAULT_BITS: u32 = 4;
 const DEFAULT_CONFIDENCE: f64 = 0.95;
+const DEFAULT_KL_GROWTH: f64 = 0.1;
 
 /// Joins what was typed with the settings file.
 pub struct Resolver {
@@ -195,7 +196,8 @@ impl Resolver {
                 .map(|size| bytes("--max-size", size))
                 .transpose()?,
         };
-        if limits.is_empty() {
+        let baseline = args.baseline.clone().or_else(|| file.baseline.clone());
+        if limits.is_empty() && baseline.is_none() && args.save_baseline.is_none() {
             return Err(Failure::usage("no limit given").help(format!(
                 "Say what may be lost, for example --max-kl 0.01 --max-ppl-increase 2%, or in {FILE_NAME}:\n  [gate]\n  \
                  max_kl = 0.01"
@@ -224,6 +226,14 @@ impl Resolver {
             base: args.base.clone().or_else(|| self.settings.model.clone()),
             measure: self.measure(args.text.as_ref(), args.n_ctx, args.windows, args.device.as_deref())?,
             limits,
+            baseline,
+            max_kl_growth: share(
+                "--max-kl-growth",
+                args.max_kl_growth.as_ref(),
+                file.max_kl_growth.as_ref(),
+            )?
+            .unwrap_or(DEFAULT_KL_GROWTH),
+            save_baseline: args.save_baseline.clone(),
             confidence,
         })
     }

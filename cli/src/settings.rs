@@ -71,6 +71,8 @@ pub struct Gate {
     pub max_ppl_increase: Option<String>,
     pub min_top1: Option<String>,
     pub max_size: Option<String>,
+    pub baseline: Option<PathBuf>,
+    pub max_kl_growth: Option<String>,
     pub confidence: Option<f64>,
 }
 
@@ -92,7 +94,7 @@ impl Settings {
     }
 
     fn rebase(&mut self, directory: &Path) {
-        for path in self.model.iter_mut().chain(&mut self.gate.model) {
+        for path in self.model.iter_mut().chain(&mut self.gate.model).chain(&mut self.gate.baseline) {
             *path = directory.join(&*path);
         }
         for text in self.eval.text.iter_mut().chain(&mut self.calibration.files) {

@@ -59,6 +59,31 @@ fn what_cannot_be_decided_is_no_pass() {
 }
 
 #[test]
+fn a_baseline_holds_later_models_to_what_was_accepted() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    copy_tiny(&directory.join("model"));
+    quantize(directory, "q4_k_m");
+    quantize(directory, "q4_0");
+    let output = gate(directory, "q4_k_m.gguf", &["--base", "model", "--save-baseline", "gate.json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let against = |model, more: &[&str]| {
+        gate(directory, model, &[&["--base", "model", "--baseline", "gate.json"], more].concat())
+    };
+    assert_eq!(against("q4_k_m.gguf", &[]).status.code(), Some(0));
+    let worse = against("q4_0.gguf", &[]);
+    assert_eq!(worse.status.code(), Some(3), "{}", stdout(&worse));
+    assert_eq!(against("q4_0.gguf", &["--max-kl-growth", "900%"]).status.code(), Some(0));
+    let other = against("q4_k_m.gguf", &["--windows", "12"]);
+    assert_eq!(other.status.code(), Some(4), "{}", stdout(&other));
+    assert!(says(&stdout(&other), "windows of 128 tokens, this model on 12 of 128"), "{}", stdout(&other));
+    std::fs::write(directory.join("gate.json"), "{}").unwrap();
+    let bad = against("q4_k_m.gguf", &[]);
+    assert_eq!(bad.status.code(), Some(1));
+    assert!(says(&stderr(&bad), "not a baseline of `slmc gate`"), "{}", stderr(&bad));
+}
+
+#[test]
 fn settings_come_from_the_file_and_sizes_need_no_text() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();

@@ -38,6 +38,26 @@ fn a_file_size_is_kept_and_used_and_pins_stay() {
 }
 
 #[test]
+fn what_is_predicted_is_near_what_is_measured() {
+    let directory = tempfile::tempdir().unwrap();
+    let model = tiny();
+    for (method, bits) in [("imatrix", "3.5"), ("gptq", "4.5")] {
+        let text = ["--calibration", "bundled:english", "--text", "bundled:english"];
+        let size = ["--samples", "64", "--seq-len", "256", "--target-bpw", bits, "--method", method];
+        let all = ["quantize", model.to_str().unwrap(), "--output", "a.gguf", "--json"];
+        let output = slmc(directory.path(), [&all[..], &text, &size].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        let report: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        let number = |pointer: &str| report.pointer(pointer).and_then(Value::as_f64).unwrap();
+        let (predicted, measured) =
+            (number("/prediction/kl_divergence"), number("/evaluation/kl_divergence/mean"));
+        println!("{method}, {bits} bits a weight: {predicted:.5} predicted, {measured:.5} measured");
+        assert!((predicted / measured - 1.0).abs() < 0.25, "{method}: {predicted} for {measured}");
+        assert!((number("/bits_per_weight") - bits.parse::<f64>().unwrap()).abs() < 0.01);
+    }
+}
+
+#[test]
 fn what_cannot_be_reached_is_an_error_that_says_what_can() {
     let directory = tempfile::tempdir().unwrap();
     let error =

@@ -15,6 +15,8 @@ use slmc_pipeline::jobs::quantize::TextSource;
 Examples:
   slmc gate out.gguf --base models/tiny --max-kl 0.01
   slmc gate out.gguf --base MODEL --text heldout.txt --max-ppl-increase 2% --min-top1 95% --max-size 700MB
+  slmc gate out.gguf --base MODEL --save-baseline gate.json
+  slmc gate new.gguf --base MODEL --baseline gate.json
   slmc gate out.gguf                            base and limits from [gate] of slmc.toml
 Exit codes: 0 passed, 3 regression, 4 cannot decide, 1 failed, 2 wrong usage.")]
 pub struct Gate {
@@ -35,6 +37,15 @@ pub struct Gate {
     /// Most bytes of the weight files: 700MB, 1.5GiB or a number of bytes
     #[arg(long, value_name = "SIZE")]
     pub max_size: Option<String>,
+    /// Losses of a model that was accepted, of --save-baseline: compare with it window by window
+    #[arg(long, value_name = "FILE")]
+    pub baseline: Option<PathBuf>,
+    /// By how much the KL divergence may exceed the baseline's: 10% or 0.1 [default: 10%]
+    #[arg(long, value_name = "SHARE")]
+    pub max_kl_growth: Option<String>,
+    /// Keep this model's losses, as small JSON for a repository
+    #[arg(long, value_name = "FILE")]
+    pub save_baseline: Option<PathBuf>,
     /// Of each bound of what was measured, above 0.5 and below 1 [default: 0.95]
     #[arg(long, value_name = "SHARE")]
     pub confidence: Option<f64>,

@@ -50,6 +50,9 @@ fn print(outcome: &GateOutcome) {
     });
     let between = format!("{:.0} % between", 100.0 * (2.0 * outcome.confidence - 1.0));
     println!("{}", table(["", "limit", "measured", between.as_str(), "verdict"], rows));
+    if let Some(reason) = &outcome.incomparable {
+        println!("{reason}");
+    }
     println!(
         "{}",
         match outcome.verdict {
@@ -66,13 +69,14 @@ fn named(metric: Metric) -> &'static str {
         Metric::PerplexityIncrease => "perplexity increase, at most",
         Metric::Top1Agreement => "same most likely token, at least",
         Metric::Bytes => "size, at most",
+        Metric::KlOverBaseline => "KL divergence over the baseline's, at most",
     }
 }
 
 fn shown(metric: Metric, value: f64) -> String {
     match metric {
         Metric::KlDivergence => format!("{value:.5}"),
-        Metric::PerplexityIncrease => format!("{:+.2} %", 100.0 * value),
+        Metric::PerplexityIncrease | Metric::KlOverBaseline => format!("{:+.2} %", 100.0 * value),
         Metric::Top1Agreement => format!("{:.2} %", 100.0 * value),
         Metric::Bytes => bytes(value as u64),
     }

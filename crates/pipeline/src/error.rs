@@ -15,6 +15,14 @@ pub enum PipelineError {
         /// What it is instead.
         reason: String,
     },
+    /// A gate's baseline cannot be read or written.
+    #[error("{path}: {reason}")]
+    Baseline {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// What is lost can be told only beside the original.
     #[error("no original given to compare with: name it with --base")]
     NoBase,

@@ -5,6 +5,7 @@
 //! is undecided between: then more text would tell. So a model that is exactly at a limit is called a regression in
 //! 1 − confidence of all cases, and passed in as many.
 
+mod baseline;
 mod interval;
 
 use serde::Serialize;
@@ -12,6 +13,7 @@ use serde::Serialize;
 use crate::Evaluation;
 use crate::scores::Drift;
 
+pub use baseline::{Baseline, Incomparable};
 pub use interval::{Interval, interval};
 
 /// Windows below which nothing is decided: a resample of so few says little of what others would be like.
@@ -54,6 +56,8 @@ pub enum Metric {
     Top1Agreement,
     /// Bytes of the weight files.
     Bytes,
+    /// Mean KL divergence over that of a baseline, less 1.
+    KlOverBaseline,
 }
 
 /// How something compares with its limit. The worse is the greater.
@@ -95,16 +99,7 @@ pub fn judge(evaluation: Option<&Evaluation>, bytes: u64, limits: &Limits, confi
     let mut checks = Vec::new();
     if limits.need_evaluation() {
         let evaluation = evaluation.expect("limits on losses need an evaluation");
-        let drift = evaluation.scores.drift.as_deref().expect("limits on losses need a base");
-        let nll = &evaluation.scores.nll;
-        let rows = nll.len() / evaluation.windows.max(1);
-        let means = |of: &dyn Fn(f64, &Drift) -> f64| -> Vec<f64> {
-            let windows = nll.chunks_exact(rows).zip(drift.chunks_exact(rows));
-            let mean = |(nll, drift): (&[f64], &[Drift])| {
-                nll.iter().zip(drift).map(|(nll, drift)| of(*nll, drift)).sum::<f64>() / rows as f64
-            };
-            windows.map(mean).collect()
-        };
+        let means = |of: &dyn Fn(f64, &Drift) -> f64| window_means(evaluation, of);
         let same = |_: f64, drift: &Drift| f64::from(u8::from(drift.same_top));
         if let Some(limit) = limits.max_kl {
             let kl = means(&|_, drift| drift.kl);
@@ -132,6 +127,21 @@ pub fn judge(evaluation: Option<&Evaluation>, bytes: u64, limits: &Limits, confi
         checks.push(Check { metric, limit, value, interval: None, verdict, windows_needed: None });
     }
     checks
+}
+
+/// Means over each window of what `of` makes of a token's nll and drift.
+///
+/// # Panics
+/// If there was no base.
+fn window_means(evaluation: &Evaluation, of: impl Fn(f64, &Drift) -> f64) -> Vec<f64> {
+    let drift = evaluation.scores.drift.as_deref().expect("limits on losses need a base");
+    let nll = &evaluation.scores.nll;
+    let rows = nll.len() / evaluation.windows.max(1);
+    let windows = nll.chunks_exact(rows).zip(drift.chunks_exact(rows));
+    let mean = |(nll, drift): (&[f64], &[Drift])| {
+        nll.iter().zip(drift).map(|(nll, drift)| of(*nll, drift)).sum::<f64>() / rows as f64
+    };
+    windows.map(mean).collect()
 }
 
 /// The verdict on all: the worst of them.

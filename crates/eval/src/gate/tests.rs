@@ -72,6 +72,37 @@ fn the_worst_verdict_counts() {
     assert_eq!(conclusion(&checks), Verdict::Regression);
 }
 
+#[test]
+fn a_baseline_tells_small_changes_apart_on_the_same_windows() {
+    // windows that differ far more from each other than the models do
+    let windows = |factor: f64| -> Vec<_> {
+        (0..40).map(|i| (factor * 0.01 * f64::from(1 + i % 5) + 1e-5 * f64::from(i % 3), 0.0, 1.0)).collect()
+    };
+    let baseline = Baseline::of(&evaluation(&windows(1.0)), "text");
+    let growth = |factor| baseline.check(&evaluation(&windows(factor)), "text", 0.1, 0.95).unwrap();
+    assert_eq!(growth(1.0).value, 0.0);
+    assert_eq!((growth(1.0).verdict, growth(1.09).verdict), (Verdict::Passed, Verdict::Passed));
+    assert_eq!(growth(1.11).verdict, Verdict::Regression);
+    assert!((growth(1.2).value - 0.2).abs() < 1e-3);
+    // from no loss at all
+    let none = Baseline::of(&evaluation(&[(0.0, 0.0, 1.0); 40]), "text");
+    let against_none =
+        |kl| none.check(&evaluation(&[(kl, 0.0, 1.0); 40]), "text", 0.1, 0.95).unwrap().verdict;
+    assert_eq!((against_none(0.0), against_none(1e-9)), (Verdict::Passed, Verdict::Regression));
+}
+
+#[test]
+fn a_baseline_of_something_else_decides_nothing() {
+    let now = evaluation(&[(0.1, 0.0, 1.0); 20]);
+    let baseline = Baseline::of(&now, "text");
+    let refused = |baseline: &Baseline, text: &str| baseline.check(&now, text, 0.1, 0.95).unwrap_err();
+    assert_eq!(refused(&baseline, "other text"), Incomparable::Text);
+    let fewer = Baseline { kl_divergence: vec![0.1; 19], ..baseline.clone() };
+    assert!(refused(&fewer, "text").to_string().contains("19 windows of 8 tokens, this model on 20"));
+    let later = Baseline { slmc_gate: 2, ..baseline };
+    assert_eq!(refused(&later, "text"), Incomparable::Version { found: 2 });
+}
+
 /// A model exactly at its limit, with divergences as skewed as real ones: false alarms and false passes are as rare as stated.
 #[test]
 fn alarms_are_as_rare_as_stated() {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 use slmc_calibration::TextSource;
 use slmc_eval::{Evaluation, Options, Progress, Protocol};
 use slmc_model::{Device, WeightSource};
@@ -45,6 +46,8 @@ pub struct EvaluateOutcome {
     pub base: Option<PathBuf>,
     /// What was scored.
     pub text: String,
+    /// SHA-256 of its token ids, as little-endian 32-bit numbers.
+    pub tokens_sha256: String,
     /// The figures.
     #[serde(flatten)]
     pub evaluation: Evaluation,
@@ -86,6 +89,7 @@ pub fn evaluate(
         model: settings.model.clone(),
         base: settings.base.clone(),
         text: name(&settings.measure.text),
+        tokens_sha256: sha256(&measured.tokens),
         evaluation,
         seconds,
         tokens_per_second: run / seconds,
@@ -148,6 +152,12 @@ impl slmc_eval::Reporter for Bar<'_> {
             });
         }
     }
+}
+
+fn sha256(tokens: &[u32]) -> String {
+    let mut hash = Sha256::new();
+    tokens.iter().for_each(|token| hash.update(token.to_le_bytes()));
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn name(text: &TextSource) -> String {

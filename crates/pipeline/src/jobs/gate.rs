@@ -1,9 +1,10 @@
-//! Holding a compressed model against limits.
+//! Holding a compressed model against limits, and against one that was accepted before.
 
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use slmc_eval::gate::{Check, conclusion, judge};
+use slmc_eval::gate::{Baseline, Check, conclusion, judge};
 
 use super::evaluate::{EvaluateOutcome, EvaluateSettings, Measure, evaluate};
 use crate::PipelineError;
@@ -17,12 +18,18 @@ pub use slmc_eval::gate::{FEWEST_WINDOWS, Interval, Limits, Metric, Verdict};
 pub struct GateSettings {
     /// The compressed model.
     pub model: PathBuf,
-    /// The original; needed where a limit is on a loss.
+    /// The original; needed where a limit is on a loss, and for baselines.
     pub base: Option<PathBuf>,
     /// How losses are measured.
     pub measure: Measure,
     /// What may be lost.
     pub limits: Limits,
+    /// The file of an accepted model's losses.
+    pub baseline: Option<PathBuf>,
+    /// By what share the KL divergence may exceed the baseline's.
+    pub max_kl_growth: f64,
+    /// Where to keep this model's losses.
+    pub save_baseline: Option<PathBuf>,
     /// Of each bound of what was measured, 0.5 to 1.
     pub confidence: f64,
 }
@@ -30,26 +37,37 @@ pub struct GateSettings {
 /// What came out.
 #[derive(Debug, Serialize)]
 pub struct GateOutcome {
-    /// The conclusion from all checks.
+    /// The conclusion from all checks; none checked is passed.
     pub verdict: Verdict,
     /// Every limit.
     pub checks: Vec<Check>,
+    /// Why the baseline decides nothing, where it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub incomparable: Option<String>,
     /// Of each bound.
     pub confidence: f64,
     /// Bytes of the model's weight files.
     pub bytes: u64,
-    /// What was measured, where a limit needed it.
+    /// What was measured, where something needed it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evaluation: Option<EvaluateOutcome>,
 }
 
-/// Runs the job.
+impl GateSettings {
+    /// Whether the models have to be run.
+    pub fn need_evaluation(&self) -> bool {
+        self.limits.need_evaluation() || self.baseline.is_some() || self.save_baseline.is_some()
+    }
+}
+
+/// Runs the job. The new baseline is kept whatever the verdict.
 ///
 /// # Errors
-/// As [`evaluate`]; a limit on a loss without a base.
+/// As [`evaluate`]; a loss to tell without a base; a baseline that cannot be read or written.
 pub fn gate(settings: &GateSettings, reporter: &dyn Reporter) -> Result<GateOutcome, PipelineError> {
     let bytes = ModelFile::open(&settings.model)?.bytes();
-    let evaluation = match settings.limits.need_evaluation() {
+    let baseline = settings.baseline.as_deref().map(read).transpose()?;
+    let evaluation = match settings.need_evaluation() {
         false => None,
         true => {
             let base = settings.base.clone().ok_or(PipelineError::NoBase)?;
@@ -57,8 +75,42 @@ pub fn gate(settings: &GateSettings, reporter: &dyn Reporter) -> Result<GateOutc
             Some(evaluate(&EvaluateSettings { model, base: Some(base), measure }, reporter)?)
         }
     };
-    let measured = evaluation.as_ref().map(|outcome| &outcome.evaluation);
-    let checks = judge(measured, bytes, &settings.limits, settings.confidence);
     let confidence = settings.confidence;
-    Ok(GateOutcome { verdict: conclusion(&checks), checks, confidence, bytes, evaluation })
+    let measured = evaluation.as_ref().map(|outcome| &outcome.evaluation);
+    let mut checks = judge(measured, bytes, &settings.limits, confidence);
+    let mut incomparable = None;
+    if let (Some(baseline), Some(outcome)) = (&baseline, &evaluation) {
+        let (evaluation, tokens) = (&outcome.evaluation, &outcome.tokens_sha256);
+        match baseline.check(evaluation, tokens, settings.max_kl_growth, confidence) {
+            Ok(check) => checks.push(check),
+            Err(reason) => incomparable = Some(reason.to_string()),
+        }
+    }
+    if let (Some(path), Some(outcome)) = (&settings.save_baseline, &evaluation) {
+        write(path, &Baseline::of(&outcome.evaluation, &outcome.tokens_sha256))?;
+    }
+    let verdict = match (conclusion(&checks), &incomparable) {
+        (Verdict::Regression, _) => Verdict::Regression,
+        (_, Some(_)) => Verdict::Undecided,
+        _ if checks.is_empty() => Verdict::Passed,
+        (verdict, None) => verdict,
+    };
+    Ok(GateOutcome { verdict, checks, incomparable, confidence, bytes, evaluation })
+}
+
+fn read(path: &Path) -> Result<Baseline, PipelineError> {
+    let failed = |reason: String| PipelineError::Baseline { path: path.to_owned(), reason };
+    let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    serde_json::from_str(&text).map_err(|error| failed(format!("not a baseline of `slmc gate`: {error}")))
+}
+
+/// Whole or not at all.
+fn write(path: &Path, baseline: &Baseline) -> Result<(), PipelineError> {
+    let failed =
+        |error: std::io::Error| PipelineError::Baseline { path: path.to_owned(), reason: error.to_string() };
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(directory).map_err(failed)?;
+    serde_json::to_writer_pretty(&mut file, baseline).map_err(|error| failed(error.into()))?;
+    file.write_all(b"\n").map_err(failed)?;
+    file.persist(path).map_err(|error| failed(error.error)).map(drop)
 }

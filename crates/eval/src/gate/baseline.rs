@@ -1,0 +1,109 @@
+//! What a model lost when it was accepted, to hold later ones against on the same windows.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Check, Metric, Side, Verdict, check, window_means};
+use crate::Evaluation;
+
+/// The version of the stored form.
+const VERSION: u32 = 1;
+
+/// An accepted model's losses, window by window: differences between two models on the same windows are far less uncertain
+/// than either's own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Baseline {
+    /// Version of the stored form.
+    pub slmc_gate: u32,
+    /// SHA-256 of the token ids of the text.
+    pub tokens_sha256: String,
+    /// Tokens of a window.
+    pub n_ctx: usize,
+    /// Mean KL divergence from the original of each window, in nats per token.
+    pub kl_divergence: Vec<f64>,
+}
+
+/// Why a baseline says nothing of an evaluation.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Incomparable {
+    /// Written by another version.
+    #[error("the baseline is of version {found}; this slmc reads version {VERSION}")]
+    Version {
+        /// Its version.
+        found: u32,
+    },
+    /// Measured on something else.
+    #[error("the baseline was measured on another text, or by another tokenizer")]
+    Text,
+    /// Measured otherwise.
+    #[error(
+        "the baseline was measured on {baseline_windows} windows of {baseline_n_ctx} tokens, this model on {windows} of {n_ctx}"
+    )]
+    Windows {
+        /// Windows then.
+        baseline_windows: usize,
+        /// Tokens of each.
+        baseline_n_ctx: usize,
+        /// Windows now.
+        windows: usize,
+        /// Tokens of each.
+        n_ctx: usize,
+    },
+}
+
+impl Baseline {
+    /// Of an evaluation beside a base.
+    ///
+    /// # Panics
+    /// If there was no base.
+    pub fn of(evaluation: &Evaluation, tokens_sha256: &str) -> Self {
+        Self {
+            slmc_gate: VERSION,
+            tokens_sha256: tokens_sha256.to_owned(),
+            n_ctx: evaluation.n_ctx,
+            kl_divergence: window_means(evaluation, |_, drift| drift.kl),
+        }
+    }
+
+    /// Holds an evaluation's KL divergence against this one's, which it may exceed by the share `limit`.
+    ///
+    /// With r the ratio of the means of x and of the baseline's b, the ratio's error is that of the mean of x − r b in parts of
+    /// the mean of b, to first order (Fieller's linear form), so that is what is resampled.
+    ///
+    /// # Errors
+    /// The two were not measured on the same windows.
+    pub fn check(
+        &self,
+        evaluation: &Evaluation,
+        tokens_sha256: &str,
+        limit: f64,
+        confidence: f64,
+    ) -> Result<Check, Incomparable> {
+        if self.slmc_gate != VERSION {
+            return Err(Incomparable::Version { found: self.slmc_gate });
+        }
+        if self.tokens_sha256 != tokens_sha256 {
+            return Err(Incomparable::Text);
+        }
+        let now = Self::of(evaluation, tokens_sha256);
+        if (self.n_ctx, self.kl_divergence.len()) != (now.n_ctx, now.kl_divergence.len()) {
+            return Err(Incomparable::Windows {
+                baseline_windows: self.kl_divergence.len(),
+                baseline_n_ctx: self.n_ctx,
+                windows: now.kl_divergence.len(),
+                n_ctx: now.n_ctx,
+            });
+        }
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+        let (before, after) = (mean(&self.kl_divergence), mean(&now.kl_divergence));
+        let metric = Metric::KlOverBaseline;
+        if before == 0.0 && after > 0.0 {
+            // any loss is beyond every share of none
+            let (value, verdict) = (f64::INFINITY, Verdict::Regression);
+            return Ok(Check { metric, limit, value, interval: None, verdict, windows_needed: None });
+        }
+        let (ratio, scale) = if before > 0.0 { (after / before, before) } else { (1.0, 1.0) };
+        let pairs = now.kl_divergence.iter().zip(&self.kl_divergence);
+        let growth: Vec<f64> = pairs.map(|(x, b)| ratio - 1.0 + (x - ratio * b) / scale).collect();
+        Ok(check(metric, limit, Side::AtMost, &growth, confidence, |x| x))
+    }
+}
