@@ -77,7 +77,24 @@ impl CheckpointWriter {
     /// A target that is a file; one that is not empty, unless `existing` allows replacing it; and then one
     /// that holds anything that is no part of a checkpoint.
     pub fn create(target: &Path, plan: CheckpointPlan, existing: ExistingTarget) -> Result<Self, WriteError> {
-        let staging = Staging::beside(target, existing)?;
+        Self::begin(Staging::new(target, None, existing)?, plan)
+    }
+
+    /// The same, prepared in `room`, a directory on the target's file system that belongs to this checkpoint alone: what a
+    /// killed process was preparing there is removed.
+    ///
+    /// # Errors
+    /// As [`CheckpointWriter::create`].
+    pub fn create_in(
+        room: &Path,
+        target: &Path,
+        plan: CheckpointPlan,
+        existing: ExistingTarget,
+    ) -> Result<Self, WriteError> {
+        Self::begin(Staging::new(target, Some(room), existing)?, plan)
+    }
+
+    fn begin(staging: Staging, plan: CheckpointPlan) -> Result<Self, WriteError> {
         let mut files = Vec::with_capacity(plan.shards.len());
         for shard in &plan.shards {
             let path = staging.dir().join(&shard.file);

@@ -18,6 +18,10 @@ pub enum ExistingTarget {
     Replace,
 }
 
+/// The temporary directory's name, around something random.
+const PREFIX: &str = ".checkpoint-";
+const SUFFIX: &str = ".partial";
+
 /// A temporary directory on the target's file system.
 #[derive(Debug)]
 pub(super) struct Staging {
@@ -32,17 +36,22 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> WriteError {
 }
 
 impl Staging {
-    /// Checks the target and makes a directory beside it.
-    pub fn beside(target: &Path, existing: ExistingTarget) -> Result<Self, WriteError> {
+    /// Checks the target and makes a directory in `room`, which belongs to this checkpoint alone: what a killed process left
+    /// there is removed. Without one, the directory is made beside the target.
+    pub fn new(target: &Path, room: Option<&Path>, existing: ExistingTarget) -> Result<Self, WriteError> {
         // A link to a directory stays: what it points to is replaced.
         let target = if target.exists() { target.canonicalize().map_err(io(target))? } else { target.into() };
         check(&target, existing)?;
-        let parent = match target.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
+        let parent = match (room, target.parent()) {
+            (Some(room), _) => room,
+            (None, Some(parent)) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
+        if let Some(room) = room {
+            remove_leftovers(room)?;
+        }
         let mut builder = tempfile::Builder::new();
-        builder.prefix(".checkpoint-").suffix(".partial");
+        builder.prefix(PREFIX).suffix(SUFFIX);
         #[cfg(unix)]
         let permissions = {
             use std::os::unix::fs::PermissionsExt;
@@ -88,6 +97,18 @@ impl Staging {
             _ => sync_directory(Path::new(".")),
         }
     }
+}
+
+/// Removes what killed processes were preparing.
+fn remove_leftovers(room: &Path) -> Result<(), WriteError> {
+    for entry in fs::read_dir(room).map_err(io(room))? {
+        let entry = entry.map_err(io(room))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with(PREFIX) && name.ends_with(SUFFIX) {
+            fs::remove_dir_all(entry.path()).map_err(io(&entry.path()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether the target may be written to.

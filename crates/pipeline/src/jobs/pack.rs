@@ -228,7 +228,9 @@ impl PreparedPack {
         walk: Option<(&Walk<'_>, &Work)>,
         reporter: &dyn Reporter,
     ) -> Result<Vec<TensorReport>, PipelineError> {
-        let writer = PackedWriter::create(&self.settings.output, self.layout.clone(), self.existing)?;
+        let room = walk.map(|(_, work)| work.room()).transpose()?;
+        let writer =
+            PackedWriter::create(&self.settings.output, room.as_deref(), self.layout.clone(), self.existing)?;
         let reader = RowReader::new(&self.checkpoint, &calibrated.rescaling);
         let done = match walk {
             Some((walk, work)) if self.settings.method.rounding() == Rounding::Feedback => {

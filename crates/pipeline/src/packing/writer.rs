@@ -36,16 +36,20 @@ impl PackedWriter {
         )
     }
 
-    /// Begins a checkpoint that will appear at `target`.
+    /// Begins a checkpoint that will appear at `target`, prepared in `room` if there is a directory of its own for it.
     ///
     /// # Errors
     /// Those of [`CheckpointWriter::create`].
     pub fn create(
         target: &Path,
+        room: Option<&Path>,
         layout: CheckpointPlan,
         existing: ExistingTarget,
     ) -> Result<Self, WriteError> {
-        let writer = CheckpointWriter::create(target, layout, existing)?;
+        let writer = match room {
+            Some(room) => CheckpointWriter::create_in(room, target, layout, existing)?,
+            None => CheckpointWriter::create(target, layout, existing)?,
+        };
         Ok(Self { inner: Mutex::new(Inner { writer, zeros: HashMap::new() }) })
     }
 

@@ -32,6 +32,7 @@ use journal::{Broken, Chain, Entry, FORMAT, Header, Journal, Piece};
 const JOURNAL: &str = "journal";
 const NEW_JOURNAL: &str = "journal.new";
 const DATA: &str = "data";
+const ROOM: &str = "output";
 
 /// What is finished together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -266,6 +267,16 @@ impl Work {
         self.state().steps
     }
 
+    /// A directory for preparing an output of several files.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn room(&self) -> Result<PathBuf, WorkError> {
+        let room = self.directory.join(ROOM);
+        fs::create_dir_all(&room).map_err(WorkError::io(&room))?;
+        Ok(room)
+    }
+
     /// Removes the directory: the output is whole, or there is nothing to keep.
     ///
     /// # Errors
@@ -273,7 +284,11 @@ impl Work {
     pub fn remove(self) -> Result<(), WorkError> {
         let Self { directory, state, .. } = self;
         drop(state);
-        // the journal first: a kill in between leaves nothing that could be resumed
+        // the journal before what it tells of: a kill in between leaves nothing that could be resumed
+        let room = directory.join(ROOM);
+        if room.exists() {
+            fs::remove_dir(&room).map_err(WorkError::io(&room))?;
+        }
         for name in [JOURNAL, DATA] {
             let path = directory.join(name);
             fs::remove_file(&path).map_err(WorkError::io(&path))?;
@@ -350,7 +365,7 @@ fn holds_something_else(directory: &Path) -> Result<bool, WorkError> {
     let io = WorkError::io;
     for entry in fs::read_dir(directory).map_err(io(directory))? {
         let name = entry.map_err(io(directory))?.file_name();
-        if ![DATA, JOURNAL, NEW_JOURNAL].iter().any(|own| name == *own) {
+        if ![DATA, JOURNAL, NEW_JOURNAL, ROOM].iter().any(|own| name == *own) {
             return Ok(true);
         }
     }
