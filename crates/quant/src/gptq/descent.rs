@@ -6,21 +6,34 @@
 //! least squares, as near as they can be stored, and then the factor by which all of them are best stretched.
 //! Compare Behdin et al., "QuantEase", arXiv 2309.01885, which descends from plain rounding under fixed scales.
 
+use std::ops::Range;
+
 use slmc_gguf::blocks::{BlockFormat, Step};
 
 use super::tile::{BLOCK, Lanes, ROWS, Tile, accumulate};
 
-/// Working space: G = E H of all columns, and what a block's values changed by.
+/// Columns inside which G is kept right one column at a time; divides every block length.
+const STEP: usize = 32;
+
+/// Working space: G = E H of all columns, what a window's values changed by, and what some of its columns did just now.
 pub struct Descent {
     gradient: Vec<Lanes>,
     change: Vec<Lanes>,
+    step: Vec<Lanes>,
+    levels: Vec<Lanes>,
     products: Vec<Lanes>,
 }
 
 impl Descent {
     pub fn new(columns: usize) -> Self {
         let block = || vec![[0.0; ROWS]; BLOCK];
-        Self { gradient: vec![[0.0; ROWS]; columns], change: block(), products: block() }
+        Self {
+            gradient: vec![[0.0; ROWS]; columns],
+            change: block(),
+            step: block(),
+            levels: block(),
+            products: block(),
+        }
     }
 
     /// Improves the tile under `hessian` (`[columns, columns]`, symmetric, with a positive diagonal), `passes` times over all
@@ -84,26 +97,45 @@ impl<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize> Window<'_, F,
     /// Chooses the codes of one format block again.
     #[inline(always)]
     fn choose_codes(&mut self, block: usize) {
+        const { assert!(N.is_multiple_of(STEP)) };
         let steps = self.tile.steps(block);
-        for k in 0..N {
-            let column = block * N + k;
-            let s = k / F::SUB_BLOCK;
-            let (size, offset, inverse) = (&steps.sizes[s], &steps.offsets[s], &steps.inverses[s]);
-            let curvature = 1.0 / self.hessian_row(column)[column];
-            let gradient = &self.descent.gradient[column];
-            let (weight, error, codes) =
-                (&self.tile.weights[column], &mut self.tile.errors[column], &mut self.tile.codes[column]);
-            let mut change = [0.0; ROWS];
-            for r in 0..ROWS {
-                let value = weight[r] - error[r] + gradient[r] * curvature;
-                let code = F::LEVELS.nearest((value - offset[r]) * inverse[r]);
-                let new = weight[r] - (size[r] * F::LEVELS.level(code) + offset[r]);
-                change[r] = new - error[r];
-                error[r] = new;
-                codes[r] = code;
+        let columns = self.tile.weights.len();
+        for begin in (block * N..(block + 1) * N).step_by(STEP) {
+            let members = begin..begin + STEP;
+            let mut changed = false;
+            for column in members.clone() {
+                let s = (column - block * N) / F::SUB_BLOCK;
+                let (size, offset, inverse) = (&steps.sizes[s], &steps.offsets[s], &steps.inverses[s]);
+                let row = &self.hessian[column * columns..][..columns];
+                let curvature = 1.0 / row[column];
+                let gradient = &self.descent.gradient[column];
+                let (weight, error, codes) =
+                    (&self.tile.weights[column], &mut self.tile.errors[column], &mut self.tile.codes[column]);
+                let change = &mut self.descent.step[column - begin];
+                for r in 0..ROWS {
+                    let value = weight[r] - error[r] + gradient[r] * curvature;
+                    let code = F::LEVELS.nearest((value - offset[r]) * inverse[r]);
+                    let new = weight[r] - (size[r] * F::LEVELS.level(code) + offset[r]);
+                    change[r] = new - error[r];
+                    error[r] = new;
+                    codes[r] = code;
+                }
+                if change.iter().any(|c| *c != 0.0) {
+                    changed = true;
+                    let change = self.descent.step[column - begin];
+                    for (gradient, h) in
+                        self.descent.gradient[members.clone()].iter_mut().zip(&row[members.clone()])
+                    {
+                        for r in 0..ROWS {
+                            gradient[r] += change[r] * h;
+                        }
+                    }
+                }
             }
-            if change.iter().any(|c| *c != 0.0) {
-                self.add(column, &change);
+            if changed {
+                self.tell(members.clone(), self.first..begin);
+                self.tell(members.clone(), members.end..self.first + self.width);
+                self.note(members);
             }
         }
     }
@@ -114,13 +146,12 @@ impl<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize> Window<'_, F,
         let begin = block * N + sub_block * F::SUB_BLOCK;
         let members = begin..begin + F::SUB_BLOCK;
         // q, H q and H 1 within the sub-block
-        let mut levels = [[0.0; ROWS]; N];
+        let levels = &mut self.descent.levels[..F::SUB_BLOCK];
         for (level, codes) in levels.iter_mut().zip(&self.tile.codes[members.clone()]) {
             for r in 0..ROWS {
                 level[r] = F::LEVELS.level(codes[r]);
             }
         }
-        let levels = &levels[..F::SUB_BLOCK];
         let products = &mut self.descent.products[..F::SUB_BLOCK];
         products.fill([0.0; ROWS]);
         accumulate(products, self.hessian, self.tile.weights.len(), begin, begin, levels);
@@ -131,10 +162,10 @@ impl<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize> Window<'_, F,
             offset_offset += ones;
             for r in 0..ROWS {
                 let gradient = self.descent.gradient[column][r];
-                slope_size[r] += gradient * levels[k][r];
+                slope_size[r] += gradient * self.descent.levels[k][r];
                 slope_offset[r] += gradient;
-                size_size[r] += self.descent.products[k][r] * levels[k][r];
-                size_offset[r] += ones * levels[k][r];
+                size_size[r] += self.descent.products[k][r] * self.descent.levels[k][r];
+                size_offset[r] += ones * self.descent.levels[k][r];
             }
         }
         let (mut by_size, mut by_offset) = ([0.0f32; ROWS], [0.0f32; ROWS]);
@@ -169,14 +200,15 @@ impl<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize> Window<'_, F,
                 *scales = before;
             }
         }
-        for (k, column) in members.enumerate() {
-            let mut change = [0.0; ROWS];
+        for (k, column) in members.clone().enumerate() {
+            let (level, change) = (&self.descent.levels[k], &mut self.descent.step[k]);
             for r in 0..ROWS {
-                change[r] = -(by_size[r] * levels[k][r] + by_offset[r]);
+                change[r] = -(by_size[r] * level[r] + by_offset[r]);
                 self.tile.errors[column][r] += change[r];
             }
-            self.add(column, &change);
         }
+        self.tell(members.clone(), self.first..self.first + self.width);
+        self.note(members);
     }
 
     /// Stretches the steps of one format block.
@@ -213,29 +245,41 @@ impl<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize> Window<'_, F,
             let (size, offset) = (&steps.sizes[s], &steps.offsets[s]);
             let (weight, error, codes) =
                 (&self.tile.weights[column], &mut self.tile.errors[column], &self.tile.codes[column]);
-            let mut change = [0.0; ROWS];
+            let change = &mut self.descent.step[k];
+            *change = [0.0; ROWS];
             for r in 0..self.tile.rows {
                 let new = weight[r] - (size[r] * F::LEVELS.level(codes[r]) + offset[r]);
                 change[r] = new - error[r];
                 error[r] = new;
             }
-            self.add(column, &change);
         }
+        self.tell(begin..begin + N, self.first..self.first + self.width);
+        self.note(begin..begin + N);
     }
 
-    /// Notes that a column's error changed, here and in G of the window.
+    /// Brings G of the columns `listeners` up to date with what the columns `members` changed by just now.
     #[inline(always)]
-    fn add(&mut self, column: usize, change: &Lanes) {
-        let members = self.first..self.first + self.width;
-        let columns = self.tile.weights.len();
-        let row = &self.hessian[column * columns..][..columns];
-        for (gradient, h) in self.descent.gradient[members.clone()].iter_mut().zip(&row[members]) {
+    fn tell(&mut self, members: Range<usize>, listeners: Range<usize>) {
+        let (columns, first) = (self.tile.weights.len(), listeners.start);
+        let change = &self.descent.step[..members.len()];
+        accumulate(
+            &mut self.descent.gradient[listeners],
+            self.hessian,
+            columns,
+            members.start,
+            first,
+            change,
+        );
+    }
+
+    /// Adds it to what the window's values changed by.
+    #[inline(always)]
+    fn note(&mut self, members: Range<usize>) {
+        let sums = &mut self.descent.change[members.start - self.first..members.end - self.first];
+        for (sum, change) in sums.iter_mut().zip(&self.descent.step) {
             for r in 0..ROWS {
-                gradient[r] += change[r] * h;
+                sum[r] += change[r];
             }
-        }
-        for (sum, c) in self.descent.change[column - self.first].iter_mut().zip(change) {
-            *sum += c;
         }
     }
 }

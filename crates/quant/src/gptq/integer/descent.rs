@@ -3,6 +3,8 @@
 //! With E = W − Ŵ and G = E H, the best value in place of ŵ_k, all others as they are, is ŵ_k + G_k / H_kk. For given codes
 //! with levels q − z, a group's best scale is larger by Σ G (q − z) / (q − z)ᵀ H (q − z), sums over the group.
 
+use std::ops::Range;
+
 use slmc_gguf::blocks::Levels;
 
 use super::tile::IntTile;
@@ -10,11 +12,15 @@ use crate::gptq::tile::{BLOCK, Lanes, ROWS, accumulate};
 use crate::int::IntGrid;
 use crate::int::tile::levels;
 
-/// Working space: G = E H of all columns, and what a window's values changed by.
+/// Columns inside which G is kept right one column at a time; divides every group that is shorter than a row.
+const STEP: usize = 32;
+
+/// Working space: G = E H of all columns, what a window's values changed by, and what some of its columns did just now.
 pub struct Descent {
     code_levels: Levels,
     gradient: Vec<Lanes>,
     change: Vec<Lanes>,
+    step: Vec<Lanes>,
     /// q − z of a group.
     levels: Vec<Lanes>,
     /// H (q − z), within the group.
@@ -29,6 +35,7 @@ impl Descent {
             code_levels: levels(grid),
             gradient: zeros(columns),
             change: zeros(BLOCK),
+            step: zeros(BLOCK),
             levels: zeros(group),
             products: zeros(group),
         }
@@ -45,8 +52,9 @@ impl Descent {
             for first in (0..columns).step_by(BLOCK) {
                 let width = BLOCK.min(columns - first);
                 self.change[..width].fill([0.0; ROWS]);
-                for column in first..first + width {
-                    self.choose_code(tile, hessian, column, first..first + width);
+                for begin in (first..first + width).step_by(STEP) {
+                    let members = begin..(begin + STEP).min(first + width);
+                    self.choose_codes(tile, hessian, members, first..first + width);
                 }
                 if tile.steps.len() > 1 {
                     for group in first / len..(first + width) / len {
@@ -64,55 +72,66 @@ impl Descent {
         }
     }
 
-    /// Chooses one code again; G is kept right in `window`.
+    /// Chooses the codes of some columns again; G is kept right in `window`.
     #[inline(always)]
-    fn choose_code(
+    fn choose_codes(
         &mut self,
         tile: &mut IntTile,
         hessian: &[f32],
-        column: usize,
-        window: std::ops::Range<usize>,
+        members: Range<usize>,
+        window: Range<usize>,
     ) {
         let columns = tile.weights.len();
-        let steps = &tile.steps[column / tile.grid.group_len()];
-        let curvature = 1.0 / hessian[column * columns + column];
-        let gradient = &self.gradient[column];
-        let (weight, error, codes) =
-            (&tile.weights[column], &mut tile.errors[column], &mut tile.codes[column]);
-        let mut change = [0.0; ROWS];
-        for r in 0..ROWS {
-            let value = weight[r] - error[r] + gradient[r] * curvature;
-            let code = self.code_levels.nearest(value * steps.inverse[r] + steps.zero[r]);
-            let new = weight[r] - steps.size[r] * (self.code_levels.level(code) - steps.zero[r]);
-            change[r] = new - error[r];
-            error[r] = new;
-            codes[r] = code;
+        let mut changed = false;
+        for column in members.clone() {
+            let steps = &tile.steps[column / tile.grid.group_len()];
+            let row = &hessian[column * columns..][..columns];
+            let curvature = 1.0 / row[column];
+            let gradient = &self.gradient[column];
+            let (weight, error, codes) =
+                (&tile.weights[column], &mut tile.errors[column], &mut tile.codes[column]);
+            let change = &mut self.step[column - members.start];
+            for r in 0..ROWS {
+                let value = weight[r] - error[r] + gradient[r] * curvature;
+                let code = self.code_levels.nearest(value * steps.inverse[r] + steps.zero[r]);
+                let new = weight[r] - steps.size[r] * (self.code_levels.level(code) - steps.zero[r]);
+                change[r] = new - error[r];
+                error[r] = new;
+                codes[r] = code;
+            }
+            if change.iter().any(|c| *c != 0.0) {
+                changed = true;
+                let change = *change;
+                for (gradient, h) in self.gradient[members.clone()].iter_mut().zip(&row[members.clone()]) {
+                    for r in 0..ROWS {
+                        gradient[r] += change[r] * h;
+                    }
+                }
+            }
         }
-        if change.iter().any(|c| *c != 0.0) {
-            self.add(hessian, columns, column, &change, window);
+        if changed {
+            self.tell(hessian, columns, members.clone(), window.start..members.start);
+            self.tell(hessian, columns, members.clone(), members.end..window.end);
+            self.note(members, window);
         }
     }
 
     /// Chooses the scale of a group inside `window` again, for the codes as they are.
     #[inline(always)]
-    fn refit_group(
-        &mut self,
-        tile: &mut IntTile,
-        hessian: &[f32],
-        group: usize,
-        window: std::ops::Range<usize>,
-    ) {
+    fn refit_group(&mut self, tile: &mut IntTile, hessian: &[f32], group: usize, window: Range<usize>) {
         let (columns, len) = (tile.weights.len(), tile.grid.group_len());
         let by = self.refit(tile, hessian, group);
-        for k in 0..len {
-            let column = group * len + k;
-            let mut change = [0.0; ROWS];
+        let members = group * len..(group + 1) * len;
+        for ((error, change), level) in
+            tile.errors[members.clone()].iter_mut().zip(&mut self.step).zip(&self.levels)
+        {
             for r in 0..ROWS {
-                change[r] = -by[r] * self.levels[k][r];
-                tile.errors[column][r] += change[r];
+                change[r] = -by[r] * level[r];
+                error[r] += change[r];
             }
-            self.add(hessian, columns, column, &change, window.clone());
         }
+        self.tell(hessian, columns, members.clone(), window.clone());
+        self.note(members, window);
     }
 
     /// The same where a row has one scale: G changes everywhere, by products that are there already.
@@ -164,24 +183,22 @@ impl Descent {
         by
     }
 
-    /// Notes that a column's error changed, in the window's change and in G of the window.
+    /// Brings G of the columns `listeners` up to date with what the columns `members` changed by just now.
     #[inline(always)]
-    fn add(
-        &mut self,
-        hessian: &[f32],
-        columns: usize,
-        column: usize,
-        change: &Lanes,
-        window: std::ops::Range<usize>,
-    ) {
-        let row = &hessian[column * columns..][..columns];
-        for (gradient, h) in self.gradient[window.clone()].iter_mut().zip(&row[window.clone()]) {
+    fn tell(&mut self, hessian: &[f32], columns: usize, members: Range<usize>, listeners: Range<usize>) {
+        let first = listeners.start;
+        let change = &self.step[..members.len()];
+        accumulate(&mut self.gradient[listeners], hessian, columns, members.start, first, change);
+    }
+
+    /// Adds it to what the values of `window` changed by.
+    #[inline(always)]
+    fn note(&mut self, members: Range<usize>, window: Range<usize>) {
+        let sums = &mut self.change[members.start - window.start..members.end - window.start];
+        for (sum, change) in sums.iter_mut().zip(&self.step) {
             for r in 0..ROWS {
-                gradient[r] += change[r] * h;
+                sum[r] += change[r];
             }
-        }
-        for (sum, c) in self.change[column - window.start].iter_mut().zip(change) {
-            *sum += c;
         }
     }
 }
