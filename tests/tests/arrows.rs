@@ -10,7 +10,7 @@ const HOUSE: [&[&str]; 9] = [
     &["slmc-tests", "xtask"],
     &["slmc"],
     &["slmc-pipeline"],
-    &["slmc-eval", "slmc-quant"],
+    &["slmc-eval", "slmc-quant", "slmc-report"],
     &["slmc-calibration"],
     &["slmc-model"],
     &["slmc-checkpoint"],

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use slmc_pipeline::jobs::quantize::TextSource;
+
+use super::measure::MeasureArgs;
 
 /// Measure perplexity, and with --base the KL divergence from the original model
 ///
@@ -22,16 +23,6 @@ pub struct Eval {
     /// The original model to compare with (checkpoint directory or GGUF file)
     #[arg(long, value_name = "BASE")]
     pub base: Option<PathBuf>,
-    /// Text to score; of the bundled corpus or its parts (bundled:english …), what is held out [default: bundled]
-    #[arg(long, value_name = "FILE")]
-    pub text: Option<TextSource>,
-    /// Tokens a window [default: 512]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(8..))]
-    pub n_ctx: Option<u32>,
-    /// Score at most this many windows
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub windows: Option<u32>,
-    /// Where the model runs: cpu, ndarray or wgpu [default: cpu]
-    #[arg(long, value_name = "DEVICE")]
-    pub device: Option<String>,
+    #[command(flatten)]
+    pub measure: MeasureArgs,
 }

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use slmc_pipeline::jobs::quantize::TextSource;
+
+use super::measure::MeasureArgs;
 
 /// Hold a compressed model against limits, and fail the job when it lost too much
 ///
@@ -49,16 +50,6 @@ pub struct Gate {
     /// Of each bound of what was measured, above 0.5 and below 1 [default: 0.95]
     #[arg(long, value_name = "SHARE")]
     pub confidence: Option<f64>,
-    /// Text to score; of the bundled corpus or its parts (bundled:english …), what is held out [default: bundled]
-    #[arg(long, value_name = "FILE")]
-    pub text: Option<TextSource>,
-    /// Tokens a window [default: 512]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(8..))]
-    pub n_ctx: Option<u32>,
-    /// Score at most this many windows
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub windows: Option<u32>,
-    /// Where the models run: cpu, ndarray or wgpu [default: cpu]
-    #[arg(long, value_name = "DEVICE")]
-    pub device: Option<String>,
+    #[command(flatten)]
+    pub measure: MeasureArgs,
 }

@@ -5,6 +5,7 @@ pub mod eval;
 pub mod gate;
 pub mod imatrix;
 pub mod inspect;
+pub mod measure;
 pub mod quantize;
 
 use std::path::PathBuf;

@@ -1,0 +1,77 @@
+//! `slmc gate`.
+
+use slmc_pipeline::jobs::gate::{GateSettings, Limits};
+
+use super::Resolver;
+use super::parse::{bytes, share};
+use crate::args::gate::Gate;
+use crate::failure::Failure;
+use crate::settings::FILE_NAME;
+
+const DEFAULT_CONFIDENCE: f64 = 0.95;
+const DEFAULT_KL_GROWTH: f64 = 0.1;
+
+impl Resolver {
+    /// Flags beat the file limit by limit: a limit in the file stays in force beside one on the command line.
+    pub fn gate(&self, args: &Gate) -> Result<GateSettings, Failure> {
+        let file = &self.settings.gate;
+        let share = |option: &str, typed: Option<&String>, written: Option<&String>| {
+            typed.or(written).map(|text| share(option, text)).transpose()
+        };
+        let limits = Limits {
+            max_kl: args.max_kl.or(file.max_kl),
+            max_ppl_increase: share(
+                "--max-ppl-increase",
+                args.max_ppl_increase.as_ref(),
+                file.max_ppl_increase.as_ref(),
+            )?,
+            min_top1: share("--min-top1", args.min_top1.as_ref(), file.min_top1.as_ref())?,
+            max_bytes: args
+                .max_size
+                .as_ref()
+                .or(file.max_size.as_ref())
+                .map(|size| bytes("--max-size", size))
+                .transpose()?,
+        };
+        let baseline = args.baseline.clone().or_else(|| file.baseline.clone());
+        if limits.is_empty() && baseline.is_none() && args.save_baseline.is_none() {
+            return Err(Failure::usage("no limit given").help(format!(
+                "Say what may be lost, for example --max-kl 0.01 --max-ppl-increase 2%, or in {FILE_NAME}:\n  [gate]\n  \
+                 max_kl = 0.01"
+            )));
+        }
+        if let Some(share) = limits.min_top1.filter(|share| *share > 1.0) {
+            return Err(Failure::usage(format!("--min-top1 {share}: expected a share such as 95% or 0.95")));
+        }
+        if let Some(kl) = limits.max_kl.filter(|kl| !(kl.is_finite() && *kl >= 0.0)) {
+            return Err(Failure::usage(format!("--max-kl {kl}: expected a number of at least 0")));
+        }
+        let confidence = args.confidence.or(file.confidence).unwrap_or(DEFAULT_CONFIDENCE);
+        if !(confidence > 0.5 && confidence < 1.0) {
+            return Err(Failure::usage(format!(
+                "--confidence {confidence}: expected a share above 0.5 and below 1"
+            )));
+        }
+        let model = args.model.clone().or_else(|| file.model.clone()).ok_or_else(|| {
+            Failure::usage("no compressed model given").help(format!(
+                "Name the GGUF file or checkpoint directory to check, or put it into {FILE_NAME}:\n  [gate]\n  model = \
+                 \"out.gguf\""
+            ))
+        })?;
+        Ok(GateSettings {
+            model,
+            base: args.base.clone().or_else(|| self.settings.model.clone()),
+            measure: self.measure(&args.measure)?,
+            limits,
+            baseline,
+            max_kl_growth: share(
+                "--max-kl-growth",
+                args.max_kl_growth.as_ref(),
+                file.max_kl_growth.as_ref(),
+            )?
+            .unwrap_or(DEFAULT_KL_GROWTH),
+            save_baseline: args.save_baseline.clone(),
+            confidence,
+        })
+    }
+}

@@ -1,0 +1,82 @@
+//! Flags, then `slmc.toml`, then defaults: typed settings for a job, or what is wrong with them.
+
+mod convert;
+mod eval;
+mod gate;
+mod imatrix;
+mod output;
+mod pack;
+mod parse;
+mod quantize;
+
+use std::path::{Path, PathBuf};
+
+use slmc_pipeline::jobs::evaluate::Measure;
+use slmc_pipeline::jobs::quantize::{BatchOptions, Device, TextSource};
+
+use crate::args::measure::MeasureArgs;
+use crate::failure::Failure;
+use crate::settings::{FILE_NAME, Settings};
+use parse::parse_or;
+
+const DEFAULT_N_CTX: u32 = 512;
+const DEFAULT_BITS: u32 = 4;
+
+/// Joins what was typed with the settings file.
+pub struct Resolver {
+    settings: Settings,
+}
+
+impl Resolver {
+    pub fn new(settings: Settings) -> Self {
+        Self { settings }
+    }
+
+    /// The model named on the command line, else the settings file's.
+    pub fn model(&self, named: Option<&Path>) -> Result<PathBuf, Failure> {
+        named.map(Path::to_path_buf).or_else(|| self.settings.model.clone()).ok_or_else(|| {
+            Failure::usage("no model given").help(format!(
+                "Name a Hugging Face checkpoint directory (config.json, tokenizer.json, *.safetensors), for example\n  \
+                 slmc quantize path/to/Llama-3.2-1B --method awq --bits 4\n\
+                 or put it into {FILE_NAME} in this directory:\n  model = \"path/to/Llama-3.2-1B\""
+            ))
+        })
+    }
+
+    fn calibration(&self, typed: &[TextSource]) -> Vec<TextSource> {
+        if typed.is_empty() { self.settings.calibration.files.clone() } else { typed.to_vec() }
+    }
+
+    fn batches(&self, samples: Option<u32>, seq_len: Option<u32>, seed: Option<u64>) -> BatchOptions {
+        let (file, default) = (&self.settings.calibration, BatchOptions::default());
+        BatchOptions {
+            samples: samples.or(file.samples).map_or(default.samples, |n| n as usize),
+            seq_len: seq_len.or(file.seq_len).map_or(default.seq_len, |n| n as usize),
+            seed: seed.or(file.seed).unwrap_or_default(),
+            ..default
+        }
+    }
+
+    fn measure(&self, args: &MeasureArgs) -> Result<Measure, Failure> {
+        self.measure_by(args.text.as_ref(), args.n_ctx, args.windows, args.device.as_deref())
+    }
+
+    fn measure_by(
+        &self,
+        text: Option<&TextSource>,
+        n_ctx: Option<u32>,
+        windows: Option<u32>,
+        device: Option<&str>,
+    ) -> Result<Measure, Failure> {
+        Ok(Measure {
+            text: text.or(self.settings.eval.text.as_ref()).cloned().unwrap_or_default(),
+            n_ctx: n_ctx.or(self.settings.eval.n_ctx).unwrap_or(DEFAULT_N_CTX) as usize,
+            max_windows: windows.map(|n| n as usize),
+            device: self.device(device)?,
+        })
+    }
+
+    fn device(&self, named: Option<&str>) -> Result<Device, Failure> {
+        parse_or("--device", named.or(self.settings.device.as_deref()), Device::Cpu)
+    }
+}

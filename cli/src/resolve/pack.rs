@@ -1,0 +1,60 @@
+//! `slmc quantize --group-size`, to a packed checkpoint.
+
+use slmc_pipeline::jobs::pack::{GroupSize, IntScheme, PackSettings};
+use slmc_pipeline::jobs::quantize::{Effort, Method};
+
+use super::output::default_output;
+use super::parse::{parse, parse_all, parse_or};
+use super::quantize::act_order;
+use super::{DEFAULT_BITS, Resolver};
+use crate::args::quantize::Quantize;
+use crate::failure::Failure;
+
+impl Resolver {
+    /// `--group-size`: integers in groups instead of GGUF's block formats.
+    pub fn pack(&self, args: &Quantize, group_size: &str) -> Result<PackSettings, Failure> {
+        for (typed, option) in
+            [(args.r#type.is_some(), "--type"), (!args.tensor_type.is_empty(), "--tensor-type")]
+        {
+            if typed {
+                return Err(Failure::usage(format!("{option} and --group-size exclude each other")).help(
+                    "Types such as q4_k_m are GGUF's, and bring their own blocks and scales; integers in groups are stored \
+                     in safetensors, all linear layers alike. Leave one of the two out.",
+                ));
+            }
+        }
+        if args.imatrix.is_some() {
+            return Err(Failure::usage("--imatrix and --group-size exclude each other").help(
+                "Importance matrices are llama.cpp's, for GGUF files; integers in groups are calibrated on text: \
+                 --method imatrix --calibration FILE weighs errors by the same moments.",
+            ));
+        }
+        let file = &self.settings.quantize;
+        let model = self.model(args.model.as_deref())?;
+        let method = parse_or("--method", args.method.as_ref().or(file.method.as_ref()), Method::Awq)?;
+        let group: GroupSize = parse("--group-size", group_size)?;
+        let bits = args.bits.or(file.bits).unwrap_or(DEFAULT_BITS);
+        let scheme = IntScheme::new(bits, group, !args.asymmetric).map_err(Failure::usage)?;
+        let measure = match args.no_eval {
+            true => None,
+            false => Some(self.measure_by(args.text.as_ref(), None, None, args.device.as_deref())?),
+        };
+        let output =
+            args.output.clone().unwrap_or_else(|| default_output(&model, &format!("{method}-{scheme}")));
+        Ok(PackSettings {
+            method,
+            effort: parse_or("--effort", args.effort.as_ref().or(file.effort.as_ref()), Effort::default())?,
+            scheme,
+            act_order: act_order(args, method)?,
+            keep: parse_all("--keep", &args.keep, &file.keep)?,
+            calibration: self.calibration(&args.calibration),
+            batches: self.batches(args.samples, args.seq_len, args.seed),
+            device: self.device(args.device.as_deref())?,
+            output,
+            measure,
+            max_memory: self.max_memory(args)?,
+            resume: args.resume,
+            model,
+        })
+    }
+}

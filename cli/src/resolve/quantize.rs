@@ -1,0 +1,111 @@
+//! `slmc quantize`, to a GGUF file.
+
+use slmc_pipeline::jobs::quantize::{ByteSize, Effort, Method, Mix, QuantizeSettings, Rounding, Target};
+
+use super::output::default_output;
+use super::parse::{bytes, parse, parse_all, parse_or};
+use super::{DEFAULT_BITS, Resolver};
+use crate::args::quantize::Quantize;
+use crate::failure::Failure;
+use crate::settings::{FILE_NAME, Settings};
+
+impl Resolver {
+    pub fn quantize(&self, args: &Quantize) -> Result<QuantizeSettings, Failure> {
+        let file = &self.settings.quantize;
+        let model = self.model(args.model.as_deref())?;
+        // an importance matrix on the command line beats the method in the file: others could not use it
+        let method = match (&args.method, &args.imatrix) {
+            (None, Some(_)) => Method::Imatrix,
+            (typed, _) => parse_or("--method", typed.as_ref().or(file.method.as_ref()), Method::Awq)?,
+        };
+        let target = target(args, &self.settings)?;
+        let mix = if target.is_some() { Mix::Q4_K_M } else { mix(args, &self.settings)? };
+        let measure = match args.no_eval {
+            true => None,
+            false => Some(self.measure_by(args.text.as_ref(), None, None, args.device.as_deref())?),
+        };
+        let types = target.map_or_else(|| mix.to_string(), named);
+        let output =
+            args.output.clone().unwrap_or_else(|| default_output(&model, &format!("{method}-{types}.gguf")));
+        Ok(QuantizeSettings {
+            act_order: act_order(args, method)?,
+            method,
+            effort: parse_or("--effort", args.effort.as_ref().or(file.effort.as_ref()), Effort::default())?,
+            mix,
+            target,
+            overrides: parse_all("--tensor-type", &args.tensor_type, &file.tensor_type)?,
+            keep: parse_all("--keep", &args.keep, &file.keep)?,
+            imatrix: args.imatrix.clone(),
+            calibration: self.calibration(&args.calibration),
+            batches: self.batches(args.samples, args.seq_len, args.seed),
+            device: self.device(args.device.as_deref())?,
+            pre: args.pre.clone().or_else(|| file.pre.clone()),
+            output,
+            measure,
+            max_memory: self.max_memory(args)?,
+            resume: args.resume,
+            model,
+        })
+    }
+
+    pub(super) fn max_memory(&self, args: &Quantize) -> Result<Option<ByteSize>, Failure> {
+        let size = args.max_memory.as_ref().or(self.settings.quantize.max_memory.as_ref());
+        size.map(|size| parse("--max-memory", size)).transpose()
+    }
+}
+
+/// `--act-order`, which only error feedback can follow.
+pub(super) fn act_order(args: &Quantize, method: Method) -> Result<bool, Failure> {
+    if args.act_order && method.rounding() != Rounding::Feedback {
+        return Err(Failure::usage(format!("--act-order means nothing to {method}"))
+            .help("The order of columns matters where errors are fed forward: --method gptq or awq+gptq."));
+    }
+    Ok(args.act_order)
+}
+
+/// Flags beat the file as a whole: `--bits` on the command line is not overruled by `type` in the file.
+fn mix(args: &Quantize, settings: &Settings) -> Result<Mix, Failure> {
+    let (bits, name) = match (args.bits, &args.r#type) {
+        (None, None) => (settings.quantize.bits, settings.quantize.r#type.as_ref()),
+        (bits, name) => (bits, name.as_ref()),
+    };
+    match (bits, name) {
+        (Some(_), Some(_)) => Err(Failure::usage(format!("{FILE_NAME}: give either `bits` or `type`"))),
+        (_, Some(name)) => parse("--type", name),
+        (bits, None) => Mix::from_bits(bits.unwrap_or(DEFAULT_BITS))
+            .map_err(|error| Failure::usage(format!("--bits: {error}"))),
+    }
+}
+
+/// What types chosen by measured cost shall reach. A flag beats the file as a whole, and so do `--bits` and `--type`.
+fn target(args: &Quantize, settings: &Settings) -> Result<Option<Target>, Failure> {
+    let file = &settings.quantize;
+    let typed = (args.target_bpw, args.target_size.as_ref(), args.max_kl);
+    let (bits, size, kl) = match typed {
+        (None, None, None) if args.bits.is_some() || args.r#type.is_some() => return Ok(None),
+        (None, None, None) => (file.target_bpw, file.target_size.as_ref(), file.max_kl),
+        typed => typed,
+    };
+    let positive = |option: &str, value: f64| match value.is_finite() && value > 0.0 {
+        true => Ok(value),
+        false => Err(Failure::usage(format!("{option} {value}: expected a number above 0"))),
+    };
+    match (bits, size, kl) {
+        (None, None, None) => Ok(None),
+        (Some(bits), None, None) => Ok(Some(Target::BitsPerWeight(positive("--target-bpw", bits)?))),
+        (None, Some(size), None) => Ok(Some(Target::FileBytes(bytes("--target-size", size)?))),
+        (None, None, Some(kl)) => Ok(Some(Target::KlDivergence(positive("--max-kl", kl)?))),
+        _ => {
+            Err(Failure::usage(format!("{FILE_NAME}: give one of `target_bpw`, `target_size` and `max_kl`")))
+        }
+    }
+}
+
+/// A target as part of a file's name.
+fn named(target: Target) -> String {
+    match target {
+        Target::BitsPerWeight(bits) => format!("{bits}bpw"),
+        Target::FileBytes(bytes) => format!("{bytes}bytes"),
+        Target::KlDivergence(kl) => format!("kl{kl}"),
+    }
+}
