@@ -6,6 +6,7 @@ pub mod gate;
 pub mod imatrix;
 pub mod inspect;
 pub mod measure;
+pub mod prune;
 pub mod quantize;
 
 use std::path::PathBuf;
@@ -29,6 +30,7 @@ Examples:
   slmc quantize MODEL --type q5_k_m --dry-run   every tensor's type and the exact file size, nothing written
   slmc convert MODEL --dtype f16                an unquantized GGUF file
   slmc imatrix MODEL --calibration t.txt        an importance matrix, for llama-quantize and slmc quantize
+  slmc prune MODEL --sparsity 0.5               half of the weights zero, the others solved again
   slmc eval out.gguf --base MODEL --text t.txt  perplexity, and KL divergence from the original
   slmc gate out.gguf --base MODEL --max-kl 0.01 fails the job when more was lost
 
@@ -66,6 +68,7 @@ pub enum Command {
     Convert(convert::Convert),
     Quantize(Box<quantize::Quantize>),
     Imatrix(imatrix::Imatrix),
+    Prune(Box<prune::Prune>),
     Eval(eval::Eval),
     Gate(gate::Gate),
 }

@@ -5,6 +5,7 @@ pub mod eval;
 pub mod gate;
 pub mod imatrix;
 pub mod inspect;
+pub mod prune;
 pub mod quantize;
 
 use serde::Serialize;

@@ -7,6 +7,7 @@ mod imatrix;
 mod output;
 mod pack;
 mod parse;
+mod prune;
 mod quantize;
 
 use std::path::{Path, PathBuf};

@@ -105,6 +105,29 @@ pub enum PipelineError {
         /// Why.
         source: QuantError,
     },
+    /// Pruning cannot be planned.
+    #[error(transparent)]
+    PrunePlan(#[from] slmc_prune::PruneError),
+    /// A tensor cannot be pruned.
+    #[error("tensor {tensor}: {source}")]
+    Pruning {
+        /// Hugging Face name.
+        tensor: String,
+        /// Why.
+        source: slmc_prune::PruneError,
+    },
+    /// A written tensor has fewer zeros than it should.
+    #[error("{path}: tensor {tensor} has {found} zeros, expected {expected}; please report this")]
+    NotPruned {
+        /// The checkpoint that was written.
+        path: PathBuf,
+        /// Hugging Face name.
+        tensor: String,
+        /// Planned.
+        expected: u64,
+        /// Counted.
+        found: u64,
+    },
     /// A tensor that the configuration asks for is missing.
     #[error("{path}: no tensor {tensor}, which config.json asks for")]
     MissingTensor {

@@ -18,6 +18,7 @@ pub mod model_file;
 pub mod moments;
 pub mod packing;
 pub mod progress;
+pub mod pruning;
 pub mod rescaling;
 pub mod sensitivity;
 pub mod walker;

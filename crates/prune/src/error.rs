@@ -33,6 +33,23 @@ pub enum PruneError {
         /// What stands there.
         value: f32,
     },
+    /// A tensor does not suit the plan.
+    #[error("{tensor}: {source}; --keep it, or take a share instead of a pattern")]
+    Tensor {
+        /// Its name in the checkpoint.
+        tensor: String,
+        /// Why not.
+        source: Box<PruneError>,
+    },
+    /// A pattern matches no tensor that could be pruned.
+    #[error("--keep `{pattern}` matches no linear layer")]
+    NoMatch {
+        /// The pattern.
+        pattern: String,
+    },
+    /// The plan prunes no weight.
+    #[error("nothing would be pruned: every linear layer is kept, or the sparsity is 0")]
+    Nothing,
     /// The Hessian's algebra failed.
     #[error(transparent)]
     Algebra(#[from] QuantError),

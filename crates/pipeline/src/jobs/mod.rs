@@ -1,5 +1,6 @@
 //! What the commands do: one job a file. Each takes typed settings, resolves them, and returns a typed outcome.
 
+mod directory;
 mod durable;
 pub mod evaluate;
 pub mod gate;
@@ -7,4 +8,5 @@ pub mod imatrix;
 pub mod inspect;
 mod outcome;
 pub mod pack;
+pub mod prune;
 pub mod quantize;
