@@ -4,8 +4,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use slmc_eval::gate::{Baseline, Check, conclusion, judge};
+use slmc_eval::gate::{Baseline, Check, conclusion, judge, judge_latency};
 
+use super::bench::{Amount, Engine, OwnEngine};
 use super::evaluate::{EvaluateOutcome, EvaluateSettings, Measure, evaluate};
 use crate::PipelineError;
 use crate::model_file::ModelFile;
@@ -24,6 +25,8 @@ pub struct GateSettings {
     pub measure: Measure,
     /// What may be lost.
     pub limits: Limits,
+    /// How much is timed, where a limit is on the latency, on slmc's own decoder.
+    pub timing: Amount,
     /// The file of an accepted model's losses.
     pub baseline: Option<PathBuf>,
     /// By what share the KL divergence may exceed the baseline's.
@@ -78,6 +81,9 @@ pub fn gate(settings: &GateSettings, reporter: &dyn Reporter) -> Result<GateOutc
     let confidence = settings.confidence;
     let measured = evaluation.as_ref().map(|outcome| &outcome.evaluation);
     let mut checks = judge(measured, bytes, &settings.limits, confidence);
+    if let Some(limit) = settings.limits.max_latency_increase {
+        checks.push(time(settings, limit, reporter)?);
+    }
     let mut incomparable = None;
     if let (Some(baseline), Some(outcome)) = (&baseline, &evaluation) {
         let (evaluation, tokens) = (&outcome.evaluation, &outcome.tokens_sha256);
@@ -96,6 +102,20 @@ pub fn gate(settings: &GateSettings, reporter: &dyn Reporter) -> Result<GateOutc
         (verdict, None) => verdict,
     };
     Ok(GateOutcome { verdict, checks, incomparable, confidence, bytes, evaluation })
+}
+
+/// Times the two models in turn.
+fn time(settings: &GateSettings, limit: f64, reporter: &dyn Reporter) -> Result<Check, PipelineError> {
+    let base = settings.base.as_deref().ok_or(PipelineError::NoBase)?;
+    let files = [ModelFile::open(base)?, ModelFile::open(&settings.model)?];
+    let schedule = settings.timing.schedule(&files)?;
+    let sources = [files[0].source()?, files[1].source()?];
+    let positions = schedule.prompt.len() + schedule.tokens;
+    let mut base = OwnEngine::new(sources[0].as_ref(), positions, settings.measure.device)?;
+    let mut model = OwnEngine::new(sources[1].as_ref(), positions, settings.measure.device)?;
+    let mut engines: [&mut dyn Engine; 2] = [&mut base, &mut model];
+    let times = schedule.run(&mut engines, reporter)?;
+    Ok(judge_latency(&times[0], &times[1], limit, settings.confidence))
 }
 
 fn read(path: &Path) -> Result<Baseline, PipelineError> {
