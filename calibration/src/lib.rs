@@ -20,5 +20,5 @@ pub use batches::{BatchOptions, Calibration, Packing, TokenBatches};
 pub use chat::ChatTemplate;
 pub use documents::{Document, TextKind};
 pub use error::CalibrationError;
-pub use source::TextSource;
+pub use source::{MeasuredText, TextSource};
 pub use tokenizer::Tokenizer;

@@ -46,7 +46,7 @@ fn run(cli: &Cli) -> Result<ExitCode, Failure> {
         Command::Convert(args) => commands::convert::run(args, &resolver, &terminal, json),
         Command::Quantize(args) => commands::quantize::run(args, &resolver, &terminal, json),
         Command::Imatrix(args) => commands::imatrix::run(args, &resolver, &terminal, json),
-        Command::Eval(args) => commands::eval::run(args, &resolver, &terminal, json),
+        Command::Eval(args) => return commands::eval::run(args, &resolver, &terminal, json),
         Command::Gate(args) => return commands::gate::run(args, &resolver, &terminal, json),
     }
     .map(|()| ExitCode::SUCCESS)

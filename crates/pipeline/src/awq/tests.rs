@@ -82,6 +82,7 @@ fn rescaling_alone_changes_weights_but_not_the_model() {
     let measure = Measure {
         text: "bundled:english".parse::<TextSource>().unwrap(),
         n_ctx: 128,
+        stride: None,
         max_windows: Some(2),
         device: Device::Cpu,
     };

@@ -18,7 +18,7 @@ pub use slmc_quant::IntScheme;
 pub use slmc_quant::int::GroupSize;
 
 use super::durable::{self, Durable};
-use super::evaluate::{EvaluateSettings, Measure, evaluate};
+use super::evaluate::{EvaluateSettings, Measure, evaluate_written};
 use super::quantize::{
     BatchOptions, ByteSize, Device, Effort, Method, QuantizeOutcome, TextSource, Types, refuse_quantized,
     summary,
@@ -171,10 +171,10 @@ impl PreparedPack {
         let peak_memory_bytes = peak_resident_bytes();
         let Self { settings, plan, source_bytes, batches, .. } = self;
         let evaluation = match settings.measure {
-            Some(measure) => Some(evaluate(
+            Some(measure) => evaluate_written(
                 &EvaluateSettings { model: settings.output.clone(), base: Some(settings.model), measure },
                 reporter,
-            )?),
+            )?,
             None => None,
         };
         Ok(QuantizeOutcome {
