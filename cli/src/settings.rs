@@ -72,6 +72,7 @@ pub struct Gate {
     pub max_ppl_increase: Option<String>,
     pub min_top1: Option<String>,
     pub max_size: Option<String>,
+    pub max_latency_increase: Option<String>,
     pub baseline: Option<PathBuf>,
     pub max_kl_growth: Option<String>,
     pub confidence: Option<f64>,

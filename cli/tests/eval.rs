@@ -106,6 +106,58 @@ fn parts_make_up_the_whole() {
     }
 }
 
+#[test]
+fn worst_windows_show_what_both_models_expect() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    models(directory);
+    let text = ["--text", "bundled:english", "--n-ctx", "96"];
+    let compared = [&["q4_0.gguf", "--base", "model"], &text[..]].concat();
+    let report = measured(directory, &[&compared[..], &["--continuation", "6"]].concat());
+    let worst = report["worst"].as_array().unwrap();
+    assert_eq!(worst.len(), 10);
+    let means: Vec<f64> = worst.iter().map(|case| number(case, "/mean_kl")).collect();
+    assert!(
+        means.is_sorted_by(|a, b| a >= b) && means[9] > number(&report, "/kl_divergence/mean"),
+        "{means:?}"
+    );
+    let largest = worst.iter().map(|case| number(case, "/kl")).fold(0.0, f64::max);
+    assert!(largest <= number(&report, "/kl_divergence/max"));
+    let (mut same, mut told) = (0, 0);
+    for case in worst {
+        assert!((48..95).contains(&(number(case, "/position") as usize)), "{case}");
+        for (side, nll) in [("base", "/base_nll"), ("model", "/nll")] {
+            let likeliest = case[side]["likeliest"].as_array().unwrap();
+            assert_eq!(likeliest.len(), 5);
+            let shares: Vec<f64> = likeliest.iter().map(|token| number(token, "/probability")).collect();
+            assert!(shares.is_sorted_by(|a, b| a >= b) && shares.iter().sum::<f64>() < 1.0, "{shares:?}");
+            // the continuation begins with the likeliest token, and the token that came has the probability that was scored
+            let continuation = case[side]["continuation"].as_str().unwrap();
+            assert!(continuation.starts_with(likeliest[0]["text"].as_str().unwrap()), "{case}");
+            for token in likeliest.iter().filter(|token| token["text"] == case["token"]) {
+                let scored = (-number(case, nll)).exp();
+                assert!((number(token, "/probability") / scored - 1.0).abs() < 1e-3, "{case}");
+                told += 1;
+            }
+        }
+        same += usize::from(case["base"]["continuation"] == case["model"]["continuation"]);
+    }
+    assert!(told > 0, "no token that came was among the likeliest");
+    assert!(same < 10, "two models that never differ");
+
+    // none by default where people read, none for one model, none when there is nothing to compare
+    let table = eval(directory, &compared);
+    assert!(!says(&stdout(&table), "goes on"), "{}", stdout(&table));
+    let table = eval(directory, &[&compared[..], &["--worst", "2"]].concat());
+    assert!(says(&stdout(&table), "2. window") && !says(&stdout(&table), "3. window"), "{}", stdout(&table));
+    assert!(says(&stdout(&table), "goes on"), "{}", stdout(&table));
+    let alone = [&["model"], &text[..]].concat();
+    assert_eq!(measured(directory, &alone).get("worst"), None);
+    let refused = eval(directory, &[&alone[..], &["--worst", "2"]].concat());
+    assert_eq!(refused.status.code(), Some(2));
+    assert_eq!(measured(directory, &[&compared[..], &["--worst", "0"]].concat()).get("worst"), None);
+}
+
 /// Adds rows of zeros to the embedding of a copy of the bundled model.
 fn pad(model: &Path, rows: u64) {
     const EMBEDDING: &str = "model.embed_tokens.weight";

@@ -20,6 +20,7 @@ Examples:
   slmc eval tiny-awq-q4_k_m.gguf --base models/tiny --text heldout.txt
   slmc eval models/tiny --text heldout.txt --n-ctx 1024 --stride 512
   slmc eval a.gguf --base b.gguf --text documents.jsonl --breakdown
+  slmc eval a.gguf --base b.gguf --text heldout.txt --worst 3
   slmc eval a.gguf --base b.gguf --text heldout.txt --json")]
 pub struct Eval {
     /// Checkpoint directory or GGUF file [default: `model` of slmc.toml]
@@ -30,6 +31,13 @@ pub struct Eval {
     /// Also print the figures by tokens of context and by document (they always are in --json)
     #[arg(long)]
     pub breakdown: bool,
+    /// Show the N windows in which the model departs most from BASE: the worst place of each, what both expect there, and how both
+    /// go on (each model is opened again for it) [default: 10 with --json and --base, else none]
+    #[arg(long, value_name = "N")]
+    pub worst: Option<u16>,
+    /// Tokens of each continuation of --worst [default: 24]
+    #[arg(long, value_name = "N")]
+    pub continuation: Option<u16>,
     #[command(flatten)]
     pub measure: MeasureArgs,
 }

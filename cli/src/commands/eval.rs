@@ -12,9 +12,10 @@ use crate::terminal::breakdown::{documents, positions};
 use crate::terminal::format::{percent, seconds};
 use crate::terminal::progress::Terminal;
 use crate::terminal::table::table;
+use crate::terminal::worst;
 
 pub fn run(args: &Eval, resolver: &Resolver, terminal: &Terminal, json: bool) -> Result<ExitCode, Failure> {
-    let outcome = evaluate(&resolver.eval(args)?, terminal).map_err(failure)?;
+    let outcome = evaluate(&resolver.eval(args, json)?, terminal).map_err(failure)?;
     if json {
         print_json(&outcome)?;
     } else {
@@ -23,6 +24,7 @@ pub fn run(args: &Eval, resolver: &Resolver, terminal: &Terminal, json: bool) ->
             println!("By tokens of context:\n{}", positions(&outcome.evaluation));
             println!("By document:\n{}", documents(&outcome.evaluation));
         }
+        worst::print(&outcome.worst);
     }
     Ok(match outcome.evaluation.complete {
         true => ExitCode::SUCCESS,

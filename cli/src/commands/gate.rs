@@ -43,6 +43,9 @@ fn print(outcome: &GateOutcome) {
         let verdict = match (check.verdict, check.windows_needed) {
             (Verdict::Passed, _) => "passed".to_owned(),
             (Verdict::Regression, _) => "regression".to_owned(),
+            (Verdict::Undecided, Some(n)) if check.metric == Metric::LatencyIncrease => {
+                format!("needs about {n} repetitions")
+            }
             (Verdict::Undecided, Some(windows)) => format!("needs about {windows} windows"),
             (Verdict::Undecided, None) => "at its limit".to_owned(),
         };
@@ -57,7 +60,7 @@ fn print(outcome: &GateOutcome) {
         "{}",
         match outcome.verdict {
             Verdict::Passed => "Passed.",
-            Verdict::Regression => "Regression: the model lost more than allowed.",
+            Verdict::Regression => "Regression: the model lost more than allowed, or grew slower.",
             Verdict::Undecided if outcome.incomplete.is_some() => "Cannot decide: not all was measured.",
             Verdict::Undecided => "Cannot decide: more text to score, or other limits, would.",
         }
@@ -71,13 +74,16 @@ fn named(metric: Metric) -> &'static str {
         Metric::Top1Agreement => "same most likely token, at least",
         Metric::Bytes => "size, at most",
         Metric::KlOverBaseline => "KL divergence over the baseline's, at most",
+        Metric::LatencyIncrease => "latency per token, increase at most",
     }
 }
 
 fn shown(metric: Metric, value: f64) -> String {
     match metric {
         Metric::KlDivergence => format!("{value:.5}"),
-        Metric::PerplexityIncrease | Metric::KlOverBaseline => format!("{:+.2} %", 100.0 * value),
+        Metric::PerplexityIncrease | Metric::KlOverBaseline | Metric::LatencyIncrease => {
+            format!("{:+.2} %", 100.0 * value)
+        }
         Metric::Top1Agreement => format!("{:.2} %", 100.0 * value),
         Metric::Bytes => bytes(value as u64),
     }

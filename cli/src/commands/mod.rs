@@ -1,8 +1,10 @@
 //! One file a verb: resolve, run the job, print.
 
+pub mod bench;
 pub mod convert;
 pub mod eval;
 pub mod gate;
+pub mod generate;
 pub mod imatrix;
 pub mod inspect;
 pub mod quantize;
@@ -33,6 +35,8 @@ fn failure(error: PipelineError) -> Failure {
             | PipelineError::ImatrixMethod { .. }
             | PipelineError::Memory(_)
             | PipelineError::NoBase
+            | PipelineError::NoLlamaCpp
+            | PipelineError::NotGguf { .. }
     ) {
         failure.code = 2;
     }

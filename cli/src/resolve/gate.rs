@@ -1,5 +1,6 @@
 //! `slmc gate`.
 
+use slmc_pipeline::jobs::bench::Amount;
 use slmc_pipeline::jobs::gate::{GateSettings, Limits};
 
 use super::Resolver;
@@ -10,6 +11,9 @@ use crate::settings::FILE_NAME;
 
 const DEFAULT_CONFIDENCE: f64 = 0.95;
 const DEFAULT_KL_GROWTH: f64 = 0.1;
+
+/// What is timed for a limit on latency: enough tokens for a steady median, few enough for many repetitions.
+const TIMING: Amount = Amount { prompt_tokens: 32, generated_tokens: 33, repetitions: 10, warmup: 1 };
 
 impl Resolver {
     /// Flags beat the file limit by limit: a limit in the file stays in force beside one on the command line.
@@ -32,6 +36,11 @@ impl Resolver {
                 .or(file.max_size.as_ref())
                 .map(|size| bytes("--max-size", size))
                 .transpose()?,
+            max_latency_increase: share(
+                "--max-latency-increase",
+                args.max_latency_increase.as_ref(),
+                file.max_latency_increase.as_ref(),
+            )?,
         };
         let baseline = args.baseline.clone().or_else(|| file.baseline.clone());
         if limits.is_empty() && baseline.is_none() && args.save_baseline.is_none() {
@@ -63,6 +72,7 @@ impl Resolver {
             base: args.base.clone().or_else(|| self.settings.model.clone()),
             measure: self.measure(&args.measure)?,
             limits,
+            timing: Amount { repetitions: args.latency_repetitions as usize, ..TIMING },
             baseline,
             max_kl_growth: share(
                 "--max-kl-growth",

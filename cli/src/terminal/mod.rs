@@ -5,3 +5,4 @@ pub mod format;
 pub mod output_errors;
 pub mod progress;
 pub mod table;
+pub mod worst;

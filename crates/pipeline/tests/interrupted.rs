@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use slmc_model::Device;
 use slmc_pipeline::PipelineError;
+use slmc_pipeline::jobs::bench::Amount;
 use slmc_pipeline::jobs::evaluate::{EvaluateSettings, Measure, evaluate};
 use slmc_pipeline::jobs::gate::{GateSettings, Limits, Verdict, gate};
+use slmc_pipeline::jobs::worst::WorstSettings;
 use slmc_pipeline::progress::{Reporter, Silent, Unit};
 
 fn tiny() -> PathBuf {
@@ -55,7 +57,12 @@ fn measure(directory: &Path) -> Measure {
 #[test]
 fn a_stopped_evaluation_says_how_far_it_came() {
     let directory = tempfile::tempdir().unwrap();
-    let settings = EvaluateSettings { model: tiny(), base: None, measure: measure(directory.path()) };
+    let settings = EvaluateSettings {
+        model: tiny(),
+        base: None,
+        measure: measure(directory.path()),
+        worst: WorstSettings::default(),
+    };
     let reporter = Impatient::after(1);
     let stopped = evaluate(&settings, &reporter).unwrap().evaluation;
     let (done, planned) = (stopped.windows, stopped.windows_planned);
@@ -80,6 +87,7 @@ fn a_stopped_evaluation_passes_no_gate_and_makes_no_baseline() {
         limits: Limits { max_kl: Some(0.1), ..Limits::default() },
         baseline: None,
         max_kl_growth: 0.1,
+        timing: Amount { prompt_tokens: 8, generated_tokens: 2, repetitions: 1, warmup: 0 },
         save_baseline: Some(baseline.clone()),
         confidence: 0.95,
     };

@@ -7,6 +7,7 @@
 
 mod baseline;
 mod interval;
+mod latency;
 
 use std::ops::Range;
 
@@ -17,6 +18,7 @@ use crate::scores::Drift;
 
 pub use baseline::{Baseline, Incomparable};
 pub use interval::{Interval, interval};
+pub use latency::{FEWEST_REPETITIONS, judge_latency};
 
 /// Windows below which nothing is decided: a resample of so few says little of what others would be like.
 pub const FEWEST_WINDOWS: usize = 10;
@@ -32,6 +34,8 @@ pub struct Limits {
     pub min_top1: Option<f64>,
     /// Most bytes of the weight files.
     pub max_bytes: Option<u64>,
+    /// Largest increase of the median latency per generated token over the base's, a fraction of it.
+    pub max_latency_increase: Option<f64>,
 }
 
 impl Limits {
@@ -42,7 +46,7 @@ impl Limits {
 
     /// Whether there is any.
     pub fn is_empty(&self) -> bool {
-        !self.need_evaluation() && self.max_bytes.is_none()
+        !self.need_evaluation() && self.max_bytes.is_none() && self.max_latency_increase.is_none()
     }
 }
 
@@ -60,6 +64,8 @@ pub enum Metric {
     Bytes,
     /// Mean KL divergence over that of a baseline, less 1.
     KlOverBaseline,
+    /// Median latency per generated token over the base's, less 1.
+    LatencyIncrease,
 }
 
 /// How something compares with its limit. The worse is the greater.
@@ -87,7 +93,7 @@ pub struct Check {
     pub interval: Option<Interval>,
     /// The conclusion.
     pub verdict: Verdict,
-    /// For what is undecided, about how many windows would decide it, if the value stayed; `None` (null) where none would, as it
+    /// For what is undecided, about how many windows (repetitions, of a latency) would decide it, if the value stayed; `None` (null) where none would, as it
     /// is at the limit.
     pub windows_needed: Option<u64>,
 }
@@ -180,6 +186,17 @@ fn check(
     }
     let Interval { low, high } = interval(windows, confidence);
     let interval = Interval { low: seen(low), high: seen(high) };
+    conclude(metric, limit, side, (value, interval), windows.len())
+}
+
+/// The verdict on a value with bounds from so many observations.
+fn conclude(
+    metric: Metric,
+    limit: f64,
+    side: Side,
+    (value, interval): (f64, Interval),
+    observations: usize,
+) -> Check {
     let (worse, better) = match side {
         Side::AtMost => (interval.high - limit, interval.low - limit),
         Side::AtLeast => (limit - interval.low, limit - interval.high),
@@ -191,9 +208,9 @@ fn check(
     } else {
         Verdict::Undecided
     };
-    // the distance from the value to the bound that crosses the limit shrinks with the root of the number of windows
+    // the distance from the value to the bound that crosses the limit shrinks with the root of the number of observations
     let reach = if value <= limit { interval.high - value } else { value - interval.low };
-    let needed = (windows.len() as f64 * (reach / (limit - value)).powi(2)).ceil();
+    let needed = (observations as f64 * (reach / (limit - value)).powi(2)).ceil();
     let windows_needed =
         (verdict == Verdict::Undecided && needed.is_finite() && needed < 1e9).then_some(needed as u64);
     Check { metric, limit, value, interval: Some(interval), verdict, windows_needed }

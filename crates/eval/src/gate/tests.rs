@@ -63,8 +63,13 @@ fn few_windows_decide_nothing_and_sizes_are_exact() {
 #[test]
 fn the_worst_verdict_counts() {
     let windows: Vec<_> = (0..20).map(|i| (0.01 + 0.001 * f64::from(i % 3), 0.0, 1.0)).collect();
-    let limits =
-        Limits { max_kl: Some(0.02), min_top1: Some(0.9), max_bytes: Some(99), max_ppl_increase: None };
+    let limits = Limits {
+        max_kl: Some(0.02),
+        min_top1: Some(0.9),
+        max_bytes: Some(99),
+        max_ppl_increase: None,
+        max_latency_increase: None,
+    };
     let checks = judge(Some(&evaluation(&windows)), 100, &limits, 0.95);
     let verdicts: Vec<_> = checks.iter().map(|check| check.verdict).collect();
     assert_eq!(verdicts, [Verdict::Passed, Verdict::Passed, Verdict::Regression]);

@@ -9,6 +9,7 @@ use slmc_eval::{EvaluateError, Options, Progress, Protocol};
 use slmc_model::Device;
 
 use super::tokenized::Reader;
+use super::worst::{Evaluated, WorstCase, WorstSettings};
 use crate::PipelineError;
 use crate::model_file::ModelFile;
 use crate::progress::{Reporter, Unit};
@@ -25,6 +26,8 @@ pub struct EvaluateSettings {
     pub base: Option<PathBuf>,
     /// How.
     pub measure: Measure,
+    /// Which of the windows that differ most to look at; needs an original.
+    pub worst: WorstSettings,
 }
 
 /// How to measure.
@@ -57,6 +60,9 @@ pub struct EvaluateOutcome {
     /// The figures.
     #[serde(flatten)]
     pub evaluation: Evaluation,
+    /// The windows that differ most, where they were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub worst: Vec<WorstCase>,
     /// Wall time of the pass.
     pub seconds: f64,
     /// Tokens run through each model a second, those that are only context included.
@@ -116,6 +122,22 @@ pub fn evaluate(
         let (done, planned) = (evaluation.windows, evaluation.windows_planned);
         reporter.warn(&format!("interrupted: the figures are of the first {done} of {planned} windows"));
     }
+    let worst = match &base_source {
+        Some(base) if settings.worst.windows > 0 && evaluation.complete => {
+            let (model_source, tokenizer) = (source.as_ref(), &reader.tokenizer);
+            Evaluated {
+                evaluation: &evaluation,
+                tokens: &tokenized.tokens,
+                tokenizer,
+                ends: &model.end_tokens(tokenizer)?,
+                model: model_source,
+                base: base.as_ref(),
+                device: measure.device,
+            }
+            .worst(settings.worst, reporter)?
+        }
+        _ => Vec::new(),
+    };
     let run = (evaluation.tokens_read() * (1 + usize::from(base.is_some()))) as f64;
     Ok(EvaluateOutcome {
         model: settings.model.clone(),
@@ -123,6 +145,7 @@ pub fn evaluate(
         text: name(&measure.text),
         tokens_sha256: sha256(&tokenized.tokens),
         evaluation,
+        worst,
         seconds,
         tokens_per_second: run / seconds,
         peak_memory_bytes: crate::memory::peak_resident_bytes(),

@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use slmc_eval::Evaluation;
-use slmc_eval::gate::{Baseline, Check, conclusion, judge};
+use slmc_eval::gate::{Baseline, Check, conclusion, judge, judge_latency};
 
+use super::bench::{Amount, Engine, OwnEngine};
 use super::evaluate::{EvaluateOutcome, EvaluateSettings, Measure, evaluate};
+use super::worst::WorstSettings;
 use crate::PipelineError;
 use crate::model_file::ModelFile;
 use crate::progress::Reporter;
@@ -25,6 +27,8 @@ pub struct GateSettings {
     pub measure: Measure,
     /// What may be lost.
     pub limits: Limits,
+    /// How much is timed, where a limit is on the latency, on slmc's own decoder.
+    pub timing: Amount,
     /// The file of an accepted model's losses.
     pub baseline: Option<PathBuf>,
     /// By what share the KL divergence may exceed the baseline's.
@@ -77,13 +81,19 @@ pub fn gate(settings: &GateSettings, reporter: &dyn Reporter) -> Result<GateOutc
         true => {
             let base = settings.base.clone().ok_or(PipelineError::NoBase)?;
             let (model, measure) = (settings.model.clone(), settings.measure.clone());
-            Some(evaluate(&EvaluateSettings { model, base: Some(base), measure }, reporter)?)
+            Some(evaluate(
+                &EvaluateSettings { model, base: Some(base), measure, worst: WorstSettings::default() },
+                reporter,
+            )?)
         }
     };
     let incomplete = evaluation.as_ref().and_then(|outcome| interrupted(&outcome.evaluation));
     let confidence = settings.confidence;
     let measured = evaluation.as_ref().map(|outcome| &outcome.evaluation);
     let mut checks = judge(measured, bytes, &settings.limits, confidence);
+    if let (Some(limit), None) = (settings.limits.max_latency_increase, &incomplete) {
+        checks.push(time(settings, limit, reporter)?);
+    }
     let mut incomparable = None;
     if let (Some(baseline), Some(outcome)) = (&baseline, &evaluation) {
         let (evaluation, tokens) = (&outcome.evaluation, &outcome.tokens_sha256);
@@ -110,6 +120,20 @@ fn interrupted(evaluation: &Evaluation) -> Option<String> {
     let Evaluation { windows, windows_planned, complete, .. } = evaluation;
     (!complete)
         .then(|| format!("the evaluation was interrupted after {windows} of {windows_planned} windows"))
+}
+
+/// Times the two models in turn.
+fn time(settings: &GateSettings, limit: f64, reporter: &dyn Reporter) -> Result<Check, PipelineError> {
+    let base = settings.base.as_deref().ok_or(PipelineError::NoBase)?;
+    let files = [ModelFile::open(base)?, ModelFile::open(&settings.model)?];
+    let schedule = settings.timing.schedule(&files)?;
+    let sources = [files[0].source()?, files[1].source()?];
+    let positions = schedule.prompt.len() + schedule.tokens;
+    let mut base = OwnEngine::new(sources[0].as_ref(), positions, settings.measure.device)?;
+    let mut model = OwnEngine::new(sources[1].as_ref(), positions, settings.measure.device)?;
+    let mut engines: [&mut dyn Engine; 2] = [&mut base, &mut model];
+    let times = schedule.run(&mut engines, reporter)?;
+    Ok(judge_latency(&times[0], &times[1], limit, settings.confidence))
 }
 
 fn read(path: &Path) -> Result<Baseline, PipelineError> {

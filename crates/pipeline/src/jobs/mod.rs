@@ -1,11 +1,14 @@
 //! What the commands do: one job a file. Each takes typed settings, resolves them, and returns a typed outcome.
 
+pub mod bench;
 mod durable;
 pub mod evaluate;
 pub mod gate;
+pub mod generate;
 pub mod imatrix;
 pub mod inspect;
 mod outcome;
 pub mod pack;
 pub mod quantize;
 mod tokenized;
+pub mod worst;

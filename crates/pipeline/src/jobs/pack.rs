@@ -23,6 +23,7 @@ use super::quantize::{
     BatchOptions, ByteSize, Device, Effort, Method, QuantizeOutcome, TextSource, Types, refuse_quantized,
     summary,
 };
+use super::worst::WorstSettings;
 use crate::PipelineError;
 use crate::awq::{self, Calibrated};
 use crate::batches::{calibration_batches, warn_of_missing};
@@ -172,7 +173,12 @@ impl PreparedPack {
         let Self { settings, plan, source_bytes, batches, .. } = self;
         let evaluation = match settings.measure {
             Some(measure) => evaluate_written(
-                &EvaluateSettings { model: settings.output.clone(), base: Some(settings.model), measure },
+                &EvaluateSettings {
+                    model: settings.output.clone(),
+                    base: Some(settings.model),
+                    measure,
+                    worst: WorstSettings::default(),
+                },
                 reporter,
             )?,
             None => None,

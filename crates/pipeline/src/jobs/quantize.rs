@@ -28,6 +28,7 @@ pub use slmc_quant::{Effort, Method, Mix, Rounding};
 use super::durable::{self, Durable};
 use super::evaluate::{EvaluateSettings, Measure, evaluate_written};
 pub use super::outcome::{QuantizeOutcome, Types};
+use super::worst::WorstSettings;
 use crate::PipelineError;
 use crate::allocation::starting_mix;
 use crate::awq::{self, Calibrated};
@@ -235,6 +236,7 @@ impl Prepared {
                     model: self.settings.output.clone(),
                     base: Some(self.settings.model.clone()),
                     measure,
+                    worst: WorstSettings::default(),
                 },
                 reporter,
             )?,
