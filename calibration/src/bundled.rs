@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::chat::transcript;
 use crate::documents::parse_jsonl;
-use crate::{CalibrationError, ChatTemplate, Document, TextKind};
+use crate::{CalibrationError, ChatTemplate, Document, MeasuredText, TextKind};
 
 /// One file of the corpus: name and contents.
 #[derive(Clone, Copy, Debug)]
@@ -115,16 +115,25 @@ pub fn documents(parts: &Parts, template: Option<&ChatTemplate>) -> Result<Vec<D
     Ok(kept)
 }
 
-/// A text to measure on that no calibration on this corpus has seen: every eighth document of each part,
-/// conversations as plain transcripts, blank lines between.
+/// Documents to measure on that no calibration on this corpus has seen: every eighth of each part, conversations as plain
+/// transcripts.
 ///
 /// # Errors
 /// None of the bundled files give rise to any.
-pub fn held_out(parts: &Parts) -> Result<String, CalibrationError> {
+pub fn held_out_documents(parts: &Parts) -> Result<Vec<Document>, CalibrationError> {
     let mut held = Vec::new();
     for file in parts.files() {
         let all = file.documents(None)?.into_iter().enumerate();
-        held.extend(all.filter(|(n, _)| is_held_out(*n)).map(|(_, document)| document.text));
+        held.extend(all.filter(|(n, _)| is_held_out(*n)).map(|(_, document)| document));
     }
-    Ok(held.join("\n\n"))
+    Ok(held)
+}
+
+/// The text of [`held_out_documents`], blank lines between.
+///
+/// # Errors
+/// As there.
+pub fn held_out(parts: &Parts) -> Result<String, CalibrationError> {
+    let texts: Vec<String> = held_out_documents(parts)?.into_iter().map(|document| document.text).collect();
+    Ok(texts.join(MeasuredText::BETWEEN))
 }

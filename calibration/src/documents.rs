@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::chat::transcript;
 use crate::{CalibrationError, ChatTemplate};
 
 /// How the spelling of a special token in a document is meant.
@@ -36,12 +37,27 @@ impl Document {
 /// A plain text file is **one** document, whatever blank lines it has: in most corpora they separate
 /// paragraphs, not documents.
 pub fn read(path: &Path, template: Option<&ChatTemplate>) -> Result<Vec<Document>, CalibrationError> {
+    read_by(path, |messages| match template {
+        None => Ok(None),
+        Some(template) => template.render(messages).map(|t| Some((t, TextKind::Markup))),
+    })
+}
+
+/// Reads a file as [`read`] does, conversations as plain transcripts.
+///
+/// # Errors
+/// It cannot be read, is not UTF-8, or has a line that is no record.
+pub fn read_to_measure(path: &Path) -> Result<Vec<Document>, CalibrationError> {
+    read_by(path, |messages| Ok(Some((transcript(messages), TextKind::Plain))))
+}
+
+fn read_by(
+    path: &Path,
+    render: impl Fn(&[Value]) -> Result<Option<(String, TextKind)>, String>,
+) -> Result<Vec<Document>, CalibrationError> {
     let text = read_text(path)?;
     if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("jsonl")) {
-        parse_jsonl(&text, path, |messages| match template {
-            None => Ok(None),
-            Some(template) => template.render(messages).map(|t| Some((t, TextKind::Markup))),
-        })
+        parse_jsonl(&text, path, render)
     } else if text.is_empty() {
         Ok(Vec::new())
     } else {

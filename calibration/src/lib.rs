@@ -21,6 +21,6 @@ pub use batches::{BatchOptions, Calibration, Packing, TokenBatches};
 pub use chat::ChatTemplate;
 pub use documents::{Document, TextKind};
 pub use error::CalibrationError;
-pub use source::TextSource;
+pub use source::{MeasuredText, TextSource};
 pub use text_stream::TextStream;
 pub use tokenizer::Tokenizer;

@@ -1,6 +1,7 @@
 //! Where text comes from, as a user names it: a file, or parts of the bundled corpus.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -17,6 +18,33 @@ pub enum TextSource {
     File(PathBuf),
     /// The bundled corpus, or parts of it.
     Bundled(Parts),
+}
+
+/// A text to measure on, and where in it its documents are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MeasuredText {
+    /// The documents, a blank line between two.
+    pub text: String,
+    /// Ranges of bytes, in order.
+    pub documents: Vec<Range<usize>>,
+}
+
+impl MeasuredText {
+    /// What stands between two documents.
+    pub const BETWEEN: &str = "\n\n";
+
+    fn join(documents: Vec<Document>) -> Self {
+        let mut joined = Self::default();
+        for Document { text, .. } in documents {
+            if !joined.documents.is_empty() {
+                joined.text.push_str(Self::BETWEEN);
+            }
+            let start = joined.text.len();
+            joined.text.push_str(&text);
+            joined.documents.push(start..joined.text.len());
+        }
+        joined
+    }
 }
 
 impl Default for TextSource {
@@ -38,14 +66,16 @@ impl TextSource {
         }
     }
 
-    /// The text to measure on: a file as it is, or the held-out documents of the bundled corpus.
+    /// The text to measure on: a plain file as it is, which is one document; the records of a JSON-lines file; or the held-out
+    /// documents of the bundled corpus. Conversations are plain transcripts (`User: …`, `Assistant: …`), whatever the model's chat
+    /// template, so that all models are measured on the same text.
     ///
     /// # Errors
     /// A file that cannot be read.
-    pub fn to_measure(&self) -> Result<String, CalibrationError> {
+    pub fn to_measure(&self) -> Result<MeasuredText, CalibrationError> {
         match self {
-            Self::File(path) => documents::read_text(path),
-            Self::Bundled(parts) => bundled::held_out(parts),
+            Self::File(path) => documents::read_to_measure(path).map(MeasuredText::join),
+            Self::Bundled(parts) => bundled::held_out_documents(parts).map(MeasuredText::join),
         }
     }
 
@@ -94,6 +124,30 @@ mod tests {
         assert!(error.contains("klingon") && error.contains("english"), "{error}");
         assert!("bundled:".parse::<TextSource>().is_err());
         assert_eq!("bundledx".parse::<TextSource>().unwrap(), TextSource::File("bundledx".into()));
+    }
+
+    #[test]
+    fn texts_to_measure_know_their_documents() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str, contents: &str| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, contents).unwrap();
+            TextSource::File(path).to_measure().unwrap()
+        };
+        let plain = file("a.txt", "One.\n\nStill the same document.\n");
+        assert_eq!((plain.text.as_str(), plain.documents.len()), ("One.\n\nStill the same document.\n", 1));
+        let lines = "{\"text\": \"수 one\"}\n\n{\"text\": \"\"}\n{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}]}\n";
+        let records = file("b.jsonl", lines);
+        let documents: Vec<&str> = records.documents.iter().map(|d| &records.text[d.clone()]).collect();
+        assert_eq!(documents.len(), 2, "{documents:?}");
+        assert_eq!(documents[0], "수 one");
+        assert!(documents[1].starts_with("User: Hi"), "{documents:?}");
+        assert_eq!(records.text, documents.join("\n\n"));
+        let bundled = "bundled:english,dialogue".parse::<TextSource>().unwrap();
+        let measured = bundled.to_measure().unwrap();
+        assert!(measured.documents.len() > 2 && measured.documents.iter().all(|d| !d.is_empty()));
+        let TextSource::Bundled(parts) = bundled else { unreachable!() };
+        assert_eq!(measured.text, bundled::held_out(&parts).unwrap());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The model's tokenizer.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -61,6 +62,21 @@ impl Tokenizer {
         self.ids(&self.plain, text, false)
     }
 
+    /// Token ids of a text as [`encode_text`](Self::encode_text) gives them, and for each how many bytes of the text it and those
+    /// before it cover: never fewer than before, and where several tokens make up one character, all of it from the first on.
+    /// Takes more time and memory than the ids alone.
+    ///
+    /// # Errors
+    /// A tokenizer that fails.
+    pub fn encode_text_with_ends(&self, text: &str) -> Result<(Vec<u32>, Vec<usize>), CalibrationError> {
+        let encoding = self.plain.encode(text, false).map_err(|e| tokenizer_error(&self.path, e))?;
+        let ends = encoding.get_offsets().iter().scan(0, |covered, &(_, end)| {
+            *covered = end.max(*covered);
+            Some(*covered)
+        });
+        Ok((encoding.get_ids().to_vec(), ends.collect()))
+    }
+
     /// Token ids of a text in which the spelling of a special token means the token, with nothing added: what
     /// a chat template has rendered.
     pub fn encode_markup(&self, text: &str) -> Result<Vec<u32>, CalibrationError> {
@@ -87,6 +103,11 @@ impl Tokenizer {
     /// The id of a token by its spelling in the vocabulary.
     pub fn token_to_id(&self, token: &str) -> Option<u32> {
         self.plain.token_to_id(token)
+    }
+
+    /// Every token's spelling by its id.
+    pub fn vocabulary(&self) -> BTreeMap<u32, String> {
+        self.plain.get_vocab(true).into_iter().map(|(token, id)| (id, token)).collect()
     }
 
     /// One more than the largest token id: rows an embedding must have at least.

@@ -95,6 +95,22 @@ proptest! {
         prop_assert_eq!(tokenizer.decode(&tokenizer.encode_text(&text).unwrap(), false).unwrap(), text);
     }
 
+    /// Byte-level tokens cover as many bytes as they have letters, but for characters that several make up.
+    #[test]
+    fn ends_are_where_tokens_end(text in "\\PC{0,80}( |\n|수|a){0,20}") {
+        let tokenizer = tokenizer();
+        let (ids, ends) = tokenizer.encode_text_with_ends(&text).unwrap();
+        prop_assert_eq!(&ids, &tokenizer.encode_text(&text).unwrap());
+        let vocabulary = tokenizer.vocabulary();
+        let mut bytes = 0;
+        for (id, &end) in ids.iter().zip(&ends) {
+            bytes += vocabulary[id].chars().count();
+            let whole = text.ceil_char_boundary(bytes);
+            prop_assert_eq!(end, whole, "{:?}", text);
+        }
+        prop_assert_eq!(ends.last().copied().unwrap_or(0), text.len());
+    }
+
     /// Every window has its length and BOS once, at its beginning or between documents; packed windows, joined,
     /// are documents in some order; the same seed gives the same windows.
     #[test]

@@ -61,6 +61,7 @@ pub struct Eval {
     #[serde(default, deserialize_with = "text")]
     pub text: Option<TextSource>,
     pub n_ctx: Option<u32>,
+    pub stride: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -9,13 +9,18 @@ use super::measure::MeasureArgs;
 /// Measure perplexity, and with --base the KL divergence from the original model
 ///
 /// Follows llama-perplexity's protocol: windows of --n-ctx tokens, beginning-of-sequence first where the model uses one, the
-/// second half of each window scored. MODEL and BASE are checkpoint directories or GGUF files; a GGUF file is computed as
-/// llama.cpp computes it on a CPU (activations rounded to the format that its weights' type is multiplied with).
+/// second half of each window scored; with --stride, that of Hugging Face's guide to perplexity. MODEL and BASE are checkpoint
+/// directories or GGUF files; a GGUF file is computed as llama.cpp computes it on a CPU (activations rounded to the format that its
+/// weights' type is multiplied with). They need the same tokenizer; heads padded to different sizes are compared over the rows that
+/// both have. Ctrl-C ends with what was measured so far, marked incomplete, and exit code 130.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   slmc eval models/tiny --text heldout.txt
   slmc eval tiny-awq-q4_k_m.gguf --base models/tiny --text heldout.txt
+  slmc eval models/tiny --text heldout.txt --n-ctx 1024 --stride 512
+  slmc eval a.gguf --base b.gguf --text documents.jsonl --breakdown
+  slmc eval a.gguf --base b.gguf --text heldout.txt --worst 3
   slmc eval a.gguf --base b.gguf --text heldout.txt --json")]
 pub struct Eval {
     /// Checkpoint directory or GGUF file [default: `model` of slmc.toml]
@@ -23,6 +28,16 @@ pub struct Eval {
     /// The original model to compare with (checkpoint directory or GGUF file)
     #[arg(long, value_name = "BASE")]
     pub base: Option<PathBuf>,
+    /// Also print the figures by tokens of context and by document (they always are in --json)
+    #[arg(long)]
+    pub breakdown: bool,
+    /// Show the N windows in which the model departs most from BASE: the worst place of each, what both expect there, and how both
+    /// go on (each model is opened again for it) [default: 10 with --json and --base, else none]
+    #[arg(long, value_name = "N")]
+    pub worst: Option<u16>,
+    /// Tokens of each continuation of --worst [default: 24]
+    #[arg(long, value_name = "N")]
+    pub continuation: Option<u16>,
     #[command(flatten)]
     pub measure: MeasureArgs,
 }

@@ -1,22 +1,35 @@
 //! `slmc eval`
 
-use slmc_pipeline::jobs::evaluate::{EvaluateOutcome, evaluate};
+use std::process::ExitCode;
 
-use super::{failure, print_json};
+use slmc_pipeline::jobs::evaluate::{EvaluateOutcome, Evaluation, Windowing, evaluate};
+
+use super::{INTERRUPTED, failure, print_json};
 use crate::args::eval::Eval;
 use crate::failure::Failure;
 use crate::resolve::Resolver;
+use crate::terminal::breakdown::{documents, positions};
 use crate::terminal::format::{percent, seconds};
 use crate::terminal::progress::Terminal;
 use crate::terminal::table::table;
+use crate::terminal::worst;
 
-pub fn run(args: &Eval, resolver: &Resolver, terminal: &Terminal, json: bool) -> Result<(), Failure> {
-    let outcome = evaluate(&resolver.eval(args)?, terminal).map_err(failure)?;
+pub fn run(args: &Eval, resolver: &Resolver, terminal: &Terminal, json: bool) -> Result<ExitCode, Failure> {
+    let outcome = evaluate(&resolver.eval(args, json)?, terminal).map_err(failure)?;
     if json {
-        return print_json(&outcome);
+        print_json(&outcome)?;
+    } else {
+        println!("{}", table(["", ""], rows(&outcome)));
+        if args.breakdown {
+            println!("By tokens of context:\n{}", positions(&outcome.evaluation));
+            println!("By document:\n{}", documents(&outcome.evaluation));
+        }
+        worst::print(&outcome.worst);
     }
-    println!("{}", table(["", ""], rows(&outcome)));
-    Ok(())
+    Ok(match outcome.evaluation.complete {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::from(INTERRUPTED),
+    })
 }
 
 fn rows(outcome: &EvaluateOutcome) -> Vec<[String; 2]> {
@@ -26,27 +39,27 @@ fn rows(outcome: &EvaluateOutcome) -> Vec<[String; 2]> {
     if let Some(base) = &outcome.base {
         rows.push(["base".into(), base.display().to_string()]);
     }
-    let bos = match evaluation.bos {
-        Some(bos) => format!("token {bos} first"),
-        None => "no token in front".into(),
-    };
-    rows.push([
-        "text".into(),
-        format!(
-            "{}: {} windows of {}, second half scored, {bos}",
-            outcome.text, evaluation.windows, evaluation.n_ctx
-        ),
-    ]);
+    rows.push(["text".into(), format!("{}: {}", outcome.text, windows(evaluation))]);
+    if !evaluation.complete {
+        let (done, planned) = (evaluation.windows, evaluation.windows_planned);
+        rows.push(["incomplete".into(), format!("interrupted after {done} of {planned} windows")]);
+    }
     rows.push(["tokens scored".into(), summary.tokens.to_string()]);
     rows.push(["perplexity".into(), format!("{:.4} ± {:.4}", summary.perplexity, summary.perplexity_stderr)]);
+    if let Some(bits) = summary.bits_per_byte {
+        rows.push(["bits per byte".into(), format!("{bits:.4}")]);
+    }
     if let Some(drift) = &summary.drift {
         let kl = &drift.kl_divergence;
         let change = drift.perplexity_ratio.mean - 1.0;
+        rows.push([
+            "base perplexity".into(),
+            format!("{:.4} ± {:.4}", drift.base_perplexity, drift.base_perplexity_stderr),
+        ]);
+        if let Some(bits) = drift.base_bits_per_byte {
+            rows.push(["base bits per byte".into(), format!("{bits:.4}")]);
+        }
         rows.extend([
-            [
-                "base perplexity".into(),
-                format!("{:.4} ± {:.4}", drift.base_perplexity, drift.base_perplexity_stderr),
-            ],
             [
                 "perplexity change".into(),
                 format!("{:+.2} % ± {:.2} %", 100.0 * change, 100.0 * drift.perplexity_ratio.stderr),
@@ -62,6 +75,10 @@ fn rows(outcome: &EvaluateOutcome) -> Vec<[String; 2]> {
                 "same most likely token".into(),
                 format!("{} ± {}", percent(drift.top1_agreement), percent(drift.top1_agreement_stderr)),
             ],
+            [
+                "the base's among the five likeliest".into(),
+                format!("{} ± {}", percent(drift.top5_agreement), percent(drift.top5_agreement_stderr)),
+            ],
         ]);
     }
     rows.push([
@@ -69,4 +86,21 @@ fn rows(outcome: &EvaluateOutcome) -> Vec<[String; 2]> {
         format!("{}, {:.0} tokens/s", seconds(outcome.seconds), outcome.tokens_per_second),
     ]);
     rows
+}
+
+/// How the text was cut and what was scored.
+fn windows(evaluation: &Evaluation) -> String {
+    let Evaluation { n_ctx, stride, windows, .. } = evaluation;
+    match (evaluation.windowing, evaluation.bos) {
+        (Windowing::SideBySide, bos) => {
+            let bos = bos.map_or("no token in front".to_owned(), |bos| format!("token {bos} first"));
+            format!("{windows} windows of {n_ctx} side by side, second half scored, {bos}")
+        }
+        (Windowing::Strided, bos) => {
+            let bos = bos.map_or("nothing".to_owned(), |bos| format!("token {bos}"));
+            format!(
+                "{windows} windows of {n_ctx}, stride {stride}, what is new scored, {bos} in front of the text"
+            )
+        }
+    }
 }

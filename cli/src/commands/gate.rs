@@ -53,7 +53,7 @@ fn print(outcome: &GateOutcome) {
     });
     let between = format!("{:.0} % between", 100.0 * (2.0 * outcome.confidence - 1.0));
     println!("{}", table(["", "limit", "measured", between.as_str(), "verdict"], rows));
-    if let Some(reason) = &outcome.incomparable {
+    for reason in outcome.incomparable.iter().chain(&outcome.incomplete) {
         println!("{reason}");
     }
     println!(
@@ -61,6 +61,7 @@ fn print(outcome: &GateOutcome) {
         match outcome.verdict {
             Verdict::Passed => "Passed.",
             Verdict::Regression => "Regression: the model lost more than allowed, or grew slower.",
+            Verdict::Undecided if outcome.incomplete.is_some() => "Cannot decide: not all was measured.",
             Verdict::Undecided => "Cannot decide: more text to score, or other limits, would.",
         }
     );

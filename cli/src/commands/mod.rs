@@ -15,6 +15,9 @@ use slmc_pipeline::PipelineError;
 
 use crate::failure::Failure;
 
+/// Exit code of a measurement that Ctrl-C ended early: 128 and the signal's number, as shells have it.
+const INTERRUPTED: u8 = 130;
+
 /// One JSON object on standard output.
 fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value)
@@ -24,7 +27,7 @@ fn print_json(value: &impl Serialize) -> Result<(), Failure> {
 }
 
 /// A job's error as a failure of the command: a wrong pattern, options that do not go together or a limit too low are wrong
-/// usage, everything else is failed work.
+/// usage, an interrupted measurement has its own code, everything else is failed work.
 fn failure(error: PipelineError) -> Failure {
     let mut failure = Failure::from_error(&error);
     if matches!(
@@ -37,6 +40,9 @@ fn failure(error: PipelineError) -> Failure {
             | PipelineError::NotGguf { .. }
     ) {
         failure.code = 2;
+    }
+    if matches!(error, PipelineError::NothingMeasured) {
+        failure.code = INTERRUPTED;
     }
     failure
 }

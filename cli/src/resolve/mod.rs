@@ -61,7 +61,16 @@ impl Resolver {
     }
 
     fn measure(&self, args: &MeasureArgs) -> Result<Measure, Failure> {
-        self.measure_by(args.text.as_ref(), args.n_ctx, args.windows, args.device.as_deref())
+        let measure =
+            self.measure_by(args.text.as_ref(), args.n_ctx, args.windows, args.device.as_deref())?;
+        let stride = args.stride.map(|n| n as usize).or(measure.stride);
+        let n_ctx = measure.n_ctx;
+        if let Some(stride) = stride.filter(|&stride| stride > n_ctx) {
+            return Err(Failure::usage(format!(
+                "a stride of {stride} leaves tokens out between windows of {n_ctx}; it can be 1 to {n_ctx} (--stride, --n-ctx)"
+            )));
+        }
+        Ok(Measure { stride, ..measure })
     }
 
     fn measure_by(
@@ -74,6 +83,7 @@ impl Resolver {
         Ok(Measure {
             text: text.or(self.settings.eval.text.as_ref()).cloned().unwrap_or_default(),
             n_ctx: n_ctx.or(self.settings.eval.n_ctx).unwrap_or(DEFAULT_N_CTX) as usize,
+            stride: self.settings.eval.stride.map(|n| n as usize),
             max_windows: windows.map(|n| n as usize),
             device: self.device(device)?,
         })

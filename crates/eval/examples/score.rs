@@ -2,8 +2,8 @@
 //!
 //! cargo run --release -p slmc-eval --example score -- MODEL TEXT TOKENIZER.json BOS|none [BASE]
 //!
-//! BOS is the id of the token that the tokenizer puts in front of a text. `SLMC_N_CTX` and `SLMC_WINDOWS` set the window and
-//! how many are scored, `RAYON_NUM_THREADS` the threads. The figures go to standard output as JSON.
+//! BOS is the id of the token that the tokenizer puts in front of a text. `SLMC_N_CTX`, `SLMC_STRIDE` and `SLMC_WINDOWS` set
+//! the window, its stride and how many are scored, `RAYON_NUM_THREADS` the threads. The figures go to standard output as JSON.
 
 use std::error::Error;
 use std::path::Path;
@@ -36,7 +36,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         tokenizer.encode(std::fs::read_to_string(text)?, true).map_err(|error| error.to_string())?;
     let bos = if bos == "none" { None } else { Some(bos.parse()?) };
     let n_ctx = number("SLMC_N_CTX")?.unwrap_or(512);
-    let protocol = Protocol { n_ctx, bos, max_windows: number("SLMC_WINDOWS")? };
+    let protocol =
+        Protocol { n_ctx, stride: number("SLMC_STRIDE")?, bos, max_windows: number("SLMC_WINDOWS")? };
     let model = open(model)?;
     let base = base.first().map(|base| open(base)).transpose()?;
 
@@ -47,7 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let seconds = start.elapsed().as_secs_f64();
     println!("{}", serde_json::to_string_pretty(&evaluation)?);
     let models = 1 + usize::from(base.is_some());
-    let tokens = evaluation.windows * evaluation.n_ctx * models;
+    let tokens = evaluation.tokens_read() * models;
     eprintln!("{seconds:.2} s, {:.1} tokens/s", tokens as f64 / seconds);
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! Scores of many tokens, from logits that arrive a slice of the vocabulary at a time.
 //!
 //! The logits of a window never exist whole: 256 scored tokens of a 128k vocabulary are 134 MB per model. A slice of them
-//! does, `[tokens, width]`, and per token what is kept is the running maximum m, Σ exp(x - m) and the target's logit.
+//! does, `[tokens, width]`, and per token what is kept is the running maximum m, Σ exp(x - m) and the target's logit;
+//! of two models, also the base's most probable token and the other's five.
 //! When a slice raises the maximum, the sums so far are rescaled (the online softmax of Milakov and Gimelshein,
 //! arXiv 1805.02867, section 3). With a base model a and a compressed model b, one more sum is kept, C = Σ exp(aᵢ - mₐ)·(aᵢ - bᵢ),
 //! so that with p = softmax(a), q = softmax(b) and log Z = m + log Σ exp(x - m)
@@ -11,7 +12,8 @@
 use rayon::prelude::*;
 use thiserror::Error;
 
-use crate::kernel;
+use crate::kernel::{self, Peak};
+use crate::leaders::Leaders;
 use crate::scores::{Drift, Scores, Side};
 
 /// A logit that is NaN or infinite.
@@ -33,35 +35,39 @@ pub struct NonFiniteLogit {
 struct Softmax {
     /// The largest logit so far.
     max: f32,
-    /// The first vocabulary entry that has it.
-    top: usize,
     /// Σ exp(x - max) so far.
     sum: f64,
     /// The logit of the token that came, once its slice has been seen.
     target: f32,
 }
 
-impl Softmax {
-    const EMPTY: Self = Self { max: f32::MIN, top: 0, sum: 0.0, target: f32::NAN };
+/// What a slice of logits changes about the sums over those before.
+struct Met {
+    /// The slice's largest logit.
+    peak: f32,
+    /// The factor by which sums over earlier slices shrink.
+    shrink: f64,
+}
 
-    /// Takes notice of a slice before its exponentials are summed. Returns the factor by which sums over earlier slices
-    /// shrink, or `None` if a logit is not finite.
-    fn meet(&mut self, logits: &[f32], first_entry: usize, target: usize) -> Option<f64> {
-        let peak = kernel::peak(logits);
-        if !peak.finite {
+impl Softmax {
+    const EMPTY: Self = Self { max: f32::MIN, sum: 0.0, target: f32::NAN };
+
+    /// Takes notice of a slice before its exponentials are summed; `None` if a logit is not finite.
+    fn meet(&mut self, logits: &[f32], first_entry: usize, target: usize) -> Option<Met> {
+        let Peak { max: peak, finite } = kernel::peak(logits);
+        if !finite {
             return None;
         }
         if let Some(&logit) = target.checked_sub(first_entry).and_then(|at| logits.get(at)) {
             self.target = logit;
         }
-        if first_entry > 0 && peak.max <= self.max {
-            return Some(1.0);
+        if peak <= self.max {
+            return Some(Met { peak, shrink: 1.0 });
         }
-        let shrink = (f64::from(self.max) - f64::from(peak.max)).exp();
-        self.max = peak.max;
-        self.top = first_entry + kernel::position_of(logits, peak.max).unwrap_or(0);
+        let shrink = (f64::from(self.max) - f64::from(peak)).exp();
+        self.max = peak;
         self.sum *= shrink;
-        Some(shrink)
+        Some(Met { peak, shrink })
     }
 
     /// log Σ exp(xᵢ) over all logits seen.
@@ -81,6 +87,8 @@ struct Pair {
     base: Softmax,
     model: Softmax,
     cross: f64,
+    base_top: Leaders<1>,
+    model_top: Leaders<5>,
 }
 
 /// Accumulates the logits of one model, or of a base model and a compressed one, over the same tokens.
@@ -106,7 +114,13 @@ impl Accumulator {
 
     /// For a base model's and a compressed model's logits.
     pub fn pair(targets: Vec<u32>) -> Self {
-        let empty = Pair { base: Softmax::EMPTY, model: Softmax::EMPTY, cross: 0.0 };
+        let empty = Pair {
+            base: Softmax::EMPTY,
+            model: Softmax::EMPTY,
+            cross: 0.0,
+            base_top: Leaders::EMPTY,
+            model_top: Leaders::EMPTY,
+        };
         let states = States::Pair(vec![empty; targets.len()]);
         Self { targets, states, next_entry: 0 }
     }
@@ -187,7 +201,8 @@ impl Pair {
             // KL is never negative; a rounding error of equal distributions can be.
             kl: kl.max(0.0),
             delta_p: (-model.nll()).exp() - (-base_nll).exp(),
-            same_top: base.top == model.top,
+            same_top: self.base_top.top() == self.model_top.top(),
+            in_top5: self.model_top.contains(self.base_top.top()),
         }
     }
 }
@@ -205,8 +220,11 @@ fn add_pair(
     base: &[f32],
     model: &[f32],
 ) -> Result<(), Side> {
-    state.cross *= state.base.meet(base, first_entry, target).ok_or(Side::Base)?;
-    state.model.meet(model, first_entry, target).ok_or(Side::Model)?;
+    let met = state.base.meet(base, first_entry, target).ok_or(Side::Base)?;
+    state.cross *= met.shrink;
+    state.base_top.meet(base, met.peak, first_entry);
+    let met = state.model.meet(model, first_entry, target).ok_or(Side::Model)?;
+    state.model_top.meet(model, met.peak, first_entry);
     let sums = kernel::pair_sums(base, state.base.max, model, state.model.max);
     state.base.sum += sums.base;
     state.model.sum += sums.model;

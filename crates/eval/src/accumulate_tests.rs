@@ -10,18 +10,24 @@ fn plain(targets: &[u32], base: &[f32], model: &[f32]) -> Scores {
         let sum: f64 = row.iter().map(|&x| (f64::from(x) - f64::from(max)).exp()).sum();
         row.iter().map(|&x| f64::from(x) - f64::from(max) - sum.ln()).collect()
     };
-    let top = |row: &[f64]| (0..row.len()).rev().max_by(|&i, &j| row[i].total_cmp(&row[j]));
+    let ranked = |row: &[f32]| {
+        let mut order: Vec<usize> = (0..row.len()).collect();
+        order.sort_by(|&i, &j| row[j].total_cmp(&row[i]).then(i.cmp(&j)));
+        order
+    };
     let mut nll = vec![];
     let mut drift = vec![];
     for ((&target, base), model) in targets.iter().zip(base.chunks(width)).zip(model.chunks(width)) {
         let (p, q) = (log_softmax(base), log_softmax(model));
+        let (ranked_p, ranked_q) = (ranked(base), ranked(model));
         let target = target as usize;
         nll.push(-q[target]);
         drift.push(Drift {
             base_nll: -p[target],
             kl: p.iter().zip(&q).map(|(p, q)| p.exp() * (p - q)).sum(),
             delta_p: q[target].exp() - p[target].exp(),
-            same_top: top(&p) == top(&q),
+            same_top: ranked_p[0] == ranked_q[0],
+            in_top5: ranked_q.iter().take(5).any(|&entry| entry == ranked_p[0]),
         });
     }
     Scores { nll, drift: Some(drift) }
@@ -58,7 +64,7 @@ fn assert_close(found: &Scores, expected: &Scores) {
         assert!(close(a.base_nll, b.base_nll), "base nll {} and {}", a.base_nll, b.base_nll);
         assert!((a.kl - b.kl).abs() <= 3e-12 * (1.0 + b.kl), "KL {:e} and {:e}", a.kl, b.kl);
         assert!(close(a.delta_p, b.delta_p), "Δp {} and {}", a.delta_p, b.delta_p);
-        assert_eq!(a.same_top, b.same_top);
+        assert_eq!((a.same_top, a.in_top5), (b.same_top, b.in_top5));
     }
 }
 
@@ -93,7 +99,7 @@ proptest! {
         for row in accumulate(&targets, Some(&base), &base, &widths).drift.unwrap() {
             prop_assert_eq!(row.kl, 0.0);
             prop_assert_eq!(row.delta_p, 0.0);
-            prop_assert!(row.same_top);
+            prop_assert!(row.same_top && row.in_top5);
         }
     }
 

@@ -5,18 +5,20 @@
 //! it is the normalized hidden states of the scored positions. After the other model's blocks, both heads go over the
 //! vocabulary side by side, a slice at a time.
 
+use std::ops::ControlFlow;
+
 use serde::Serialize;
 use slmc_model::{Device, ModelError, WeightSource};
 use thiserror::Error;
 
 use crate::accumulate::NonFiniteLogit;
-use crate::group::Group;
+use crate::evaluation::Evaluation;
+use crate::group::{Group, Step};
 use crate::heads::{Reader, score};
 use crate::plan::{Plan, total_work};
 use crate::progress::{Progress, Reporter, Running};
 use crate::scores::{Scores, Side};
-use crate::summary::Summary;
-use crate::windows::{Protocol, WindowError, Windows};
+use crate::windows::{Protocol, Window, WindowError, Windows};
 
 /// What is evaluated, and in how much memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,34 +28,18 @@ pub struct Options {
     /// Bytes for hidden states, activations and logits. A group has at least one window, however little this is; beside
     /// it stand one block's weights in f32 and a slice of the head for each model.
     pub memory_budget: usize,
+    /// Where a model and its base have heads of different numbers of rows, the rows that mean the same tokens in both: the first
+    /// so many. The others must be padding that stands for no token. Both softmaxes then run over the shared rows alone, as if
+    /// the padding had no probability: KL divergence needs the same outcomes on both sides, and no text asks for the others. A
+    /// padded model's perplexity so is that of its predictions given that no padding comes. `None`: heads must be alike.
+    pub shared_vocabulary: Option<usize>,
 }
 
 impl Options {
     /// `protocol` within 768 MiB.
     pub fn new(protocol: Protocol) -> Self {
-        Self { protocol, memory_budget: 768 << 20 }
+        Self { protocol, memory_budget: 768 << 20, shared_vocabulary: None }
     }
-}
-
-/// A finished evaluation.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Evaluation {
-    /// Tokens in a window.
-    pub n_ctx: usize,
-    /// Tokens from one window's start to the next: windows lie side by side, so `n_ctx`.
-    pub stride: usize,
-    /// The token that stands in place of each window's first; `None` (null) if the tokenizer adds no BOS.
-    pub bos: Option<u32>,
-    /// Windows evaluated.
-    pub windows: usize,
-    /// Things to know about the figures.
-    pub warnings: Vec<Warning>,
-    /// The figures.
-    #[serde(flatten)]
-    pub summary: Summary,
-    /// The rows behind them.
-    #[serde(skip)]
-    pub scores: Scores,
 }
 
 /// Something that may make figures worse than the model deserves.
@@ -69,6 +55,19 @@ pub enum Warning {
         n_ctx: usize,
         /// The model's longest sequence.
         max_position_embeddings: usize,
+    },
+    /// A head with rows that the other model's has not.
+    #[error(
+        "the {side} model's head has {rows} rows, the other's {shared}: the rows beyond stand for no token, and both models' \
+         probabilities are over the {shared} that they share"
+    )]
+    PaddedVocabulary {
+        /// The model with more rows.
+        side: Side,
+        /// Its rows.
+        rows: usize,
+        /// Rows that both have.
+        shared: usize,
     },
 }
 
@@ -86,6 +85,9 @@ pub enum EvaluateError {
         /// Rows of the evaluated model's head.
         model: usize,
     },
+    /// The reporter cancelled before a window was scored.
+    #[error("stopped before anything was measured")]
+    Cancelled,
     /// A model predicted NaN or infinity.
     #[error(
         "window {window}, position {position}: the {side} model's logits are NaN or infinite (vocabulary entries from {first_entry})"
@@ -125,7 +127,7 @@ impl EvaluateError {
 }
 
 /// Scores `model` on `tokens`, the whole text, and measures its drift from `base` if there is one. The result does not
-/// depend on the number of threads.
+/// depend on the number of threads. Where the reporter cancels, it is of the windows that were scored by then.
 ///
 /// # Errors
 /// See [`EvaluateError`].
@@ -138,57 +140,89 @@ pub fn evaluate(
     reporter: &mut dyn Reporter,
 ) -> Result<Evaluation, EvaluateError> {
     let windows = Windows::new(tokens, &options.protocol)?;
-    let vocab_size = model.config().vocab_size;
-    if let Some(base) = base.map(|base| base.config().vocab_size).filter(|&base| base != vocab_size) {
-        return Err(EvaluateError::VocabularyMismatch { base, model: vocab_size });
-    }
-    windows.check_vocabulary(vocab_size)?;
-
     // The base model first, so that drift is reported against what was read before.
     let mut subjects = Vec::with_capacity(2);
     subjects.extend(base.map(|source| (Side::Base, source)));
     subjects.push((Side::Model, model));
-    let warnings = subjects.iter().filter_map(|subject| exceeds_training(subject, &windows)).collect();
+    let (vocab_size, padded) = vocabulary(&subjects, options.shared_vocabulary)?;
+    windows.check_vocabulary(vocab_size)?;
+    let longest = windows.all().iter().map(|window| window.len).max().unwrap_or(0);
+    let too_long = subjects.iter().filter_map(|subject| exceeds_training(subject, longest));
+    let warnings = too_long.chain(padded).collect();
 
     let configs: Vec<_> = subjects.iter().map(|(_, source)| source.config()).collect();
     let plan = Plan::new(&configs, &windows, options.memory_budget);
-    let tokens_total = windows.count() * windows.n_ctx();
-    let mut meter = Meter { done: 0.0, total: total_work(&configs, &windows), tokens_total };
+    let mut meter = Meter::new(total_work(&configs, &windows, vocab_size), windows.all());
     let mut scores = Scores::default();
-    let mut first = 0;
-    while first < windows.count() {
-        let count = plan.windows_per_group.min(windows.count() - first);
-        let group = Group { windows: &windows, first, count, plan: &plan };
+    let mut done = 0;
+    for chunks in plan.groups() {
+        let group = Group { windows: &windows, chunks, head_rows: plan.head_rows };
         let running = Running::of(&scores);
         let mut step = |work: f64| {
             meter.done += work;
-            reporter.progress(&meter.progress(first * windows.n_ctx(), running));
+            reporter.progress(&meter.progress(running));
+            if reporter.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let mut readers = Vec::with_capacity(subjects.len());
-        for &(side, source) in &subjects {
-            let states = group.forward(source, device, &mut step).map_err(EvaluateError::model(side))?;
-            readers.push(Reader { side, source, states });
+        let Some(scored) = group_scores(&group, &subjects, vocab_size, device, &mut step)? else { break };
+        scores.append(scored);
+        done = chunks.last().map_or(done, |chunk| chunk.end);
+        meter.tokens_done = windows.all()[..done].iter().map(|window| window.len).sum();
+        reporter.progress(&meter.progress(Running::of(&scores)));
+        if reporter.is_cancelled() {
+            break;
         }
-        scores.append(score(&group, &readers, &mut step)?);
-        first += count;
-        reporter.progress(&meter.progress(first * windows.n_ctx(), Running::of(&scores)));
     }
-    Ok(Evaluation {
-        n_ctx: windows.n_ctx(),
-        stride: windows.n_ctx(),
-        bos: options.protocol.bos,
-        windows: windows.count(),
-        warnings,
-        summary: Summary::of(&scores),
-        scores,
-    })
+    if done == 0 {
+        return Err(EvaluateError::Cancelled);
+    }
+    Ok(Evaluation::new(&options.protocol, windows.all(), done, warnings, scores))
+}
+
+/// The scores of a group's windows, `None` if `step` wants no more.
+fn group_scores(
+    group: &Group<'_>,
+    subjects: &[Subject<'_>],
+    vocab_size: usize,
+    device: Device,
+    step: &mut Step<'_>,
+) -> Result<Option<Scores>, EvaluateError> {
+    let mut readers = Vec::with_capacity(subjects.len());
+    for &(side, source) in subjects {
+        let states = group.forward(source, device, step).map_err(EvaluateError::model(side))?;
+        let Some(states) = states else { return Ok(None) };
+        readers.push(Reader { side, source, states });
+    }
+    score(group, &readers, vocab_size, step)
 }
 
 /// A model and the part it plays.
 type Subject<'a> = (Side, &'a dyn WeightSource);
 
-fn exceeds_training(&(side, source): &Subject<'_>, windows: &Windows<'_>) -> Option<Warning> {
-    let (n_ctx, max_position_embeddings) = (windows.n_ctx(), source.config().max_position_embeddings);
+/// The entries of the vocabulary that all of `subjects` are scored over, and what to know where they have different ones.
+///
+/// # Errors
+/// They have different ones, and `shared` does not say which of them mean the same.
+fn vocabulary(
+    subjects: &[Subject<'_>],
+    shared: Option<usize>,
+) -> Result<(usize, Option<Warning>), EvaluateError> {
+    let rows = |&(_, source): &Subject<'_>| source.config().vocab_size;
+    let [base, model] = subjects else { return Ok((subjects.first().map_or(0, rows), None)) };
+    let (base_rows, model_rows) = (rows(base), rows(model));
+    let least = base_rows.min(model_rows);
+    if base_rows == model_rows {
+        return Ok((least, None));
+    }
+    let shared = shared
+        .filter(|&shared| shared <= least)
+        .ok_or(EvaluateError::VocabularyMismatch { base: base_rows, model: model_rows })?;
+    let (side, rows) =
+        if base_rows > model_rows { (Side::Base, base_rows) } else { (Side::Model, model_rows) };
+    Ok((shared, Some(Warning::PaddedVocabulary { side, rows, shared })))
+}
+
+fn exceeds_training(&(side, source): &Subject<'_>, n_ctx: usize) -> Option<Warning> {
+    let max_position_embeddings = source.config().max_position_embeddings;
     (n_ctx > max_position_embeddings).then_some(Warning::ContextExceedsTraining {
         side,
         n_ctx,
@@ -196,16 +230,23 @@ fn exceeds_training(&(side, source): &Subject<'_>, windows: &Windows<'_>) -> Opt
     })
 }
 
-/// How much is done, in multiply-adds.
+/// How much is done, in multiply-adds and in tokens.
 struct Meter {
     done: f64,
     total: f64,
+    tokens_done: usize,
     tokens_total: usize,
 }
 
 impl Meter {
-    fn progress(&self, tokens_done: usize, running: Option<Running>) -> Progress {
+    fn new(total: f64, windows: &[Window]) -> Self {
+        let tokens_total = windows.iter().map(|window| window.len).sum();
+        Self { done: 0.0, total, tokens_done: 0, tokens_total }
+    }
+
+    fn progress(&self, running: Option<Running>) -> Progress {
         let fraction = (self.done / self.total).min(1.0);
-        Progress { fraction, tokens_done, tokens_total: self.tokens_total, running }
+        let (tokens_done, tokens_total) = (self.tokens_done, self.tokens_total);
+        Progress { fraction, tokens_done, tokens_total, running }
     }
 }

@@ -5,7 +5,7 @@ use slmc_model::host::HostView;
 
 use crate::accumulate::{Accumulator, NonFiniteLogit};
 use crate::evaluate::EvaluateError;
-use crate::group::{FinalStates, Group};
+use crate::group::{FinalStates, Group, Step};
 use crate::plan::head_work;
 use crate::scores::{Scores, Side};
 
@@ -16,22 +16,23 @@ pub(crate) struct Reader<'a> {
     pub states: FinalStates,
 }
 
-/// Scores a group's windows from the final states of the evaluated model, the last of `readers`, and of the base model if it
-/// comes before it. `step` hears how many multiply-adds are done.
+/// Scores a group's windows over the first `vocab_size` entries of the vocabulary, from the final states of the evaluated model,
+/// the last of `readers`, and of the base model if it comes before it. `None` if `step` wants no more.
 ///
 /// # Errors
 /// A head cannot be read, or its logits are not finite.
 pub(crate) fn score(
     group: &Group<'_>,
     readers: &[Reader<'_>],
-    step: &mut dyn FnMut(f64),
-) -> Result<Scores, EvaluateError> {
+    vocab_size: usize,
+    step: &mut Step<'_>,
+) -> Result<Option<Scores>, EvaluateError> {
     let start = if readers.len() == 2 { Accumulator::pair } else { Accumulator::single };
-    let mut accumulators: Vec<_> = group.chunks().map(|chunk| start(group.targets(chunk))).collect();
+    let mut accumulators: Vec<_> =
+        group.chunks.iter().map(|chunk| start(group.targets(chunk.clone()))).collect();
 
-    let vocab_size = readers.iter().map(|reader| reader.source.config().vocab_size).min().unwrap_or(0);
-    for first in (0..vocab_size).step_by(group.plan.head_rows) {
-        let rows = first..(first + group.plan.head_rows).min(vocab_size);
+    for first in (0..vocab_size).step_by(group.head_rows) {
+        let rows = first..(first + group.head_rows).min(vocab_size);
         let load = |reader: &Reader<'_>| {
             let rows = reader.states.head.load_rows(reader.source, rows.clone());
             // Nothing of the head is read twice in a group: mapped pages need not stay.
@@ -45,7 +46,9 @@ pub(crate) fn score(
                 let states = &reader.states.chunks[chunk];
                 let [scored, _] = states.dims();
                 logits.push(HostView::of(&slice.logits(states)));
-                step(head_work(reader.source.config(), rows.len()) * scored as f64);
+                if step(head_work(reader.source.config(), rows.len()) * scored as f64).is_break() {
+                    return Ok(None);
+                }
             }
             let added = match &logits[..] {
                 [base, model] => accumulator.add(rows.len(), Some(base), model),
@@ -57,15 +60,16 @@ pub(crate) fn score(
     }
     let mut scores = Scores::default();
     accumulators.into_iter().for_each(|accumulator| scores.append(accumulator.finish()));
-    Ok(scores)
+    Ok(Some(scores))
 }
 
 /// The window and position of a logit that is not finite.
 fn locate(group: &Group<'_>, chunk: usize, error: NonFiniteLogit) -> EvaluateError {
-    let scored = group.windows.scored();
+    let first = group.chunks[chunk].start;
+    let scored = &group.windows.all()[first].scored;
     EvaluateError::NonFiniteLogits {
         side: error.side,
-        window: group.first + chunk * group.plan.windows_per_chunk + error.token / scored.len(),
+        window: first + error.token / scored.len(),
         position: scored.start + error.token % scored.len(),
         first_entry: error.first_entry,
     }

@@ -58,16 +58,6 @@ pub(crate) fn peak(logits: &[f32]) -> Peak {
     Arch::new().dispatch(Op(logits))
 }
 
-/// Index of the first logit equal to `value`.
-pub(crate) fn position_of(logits: &[f32], value: f32) -> Option<usize> {
-    // Chunks without the value are dismissed by a comparison that vectorizes.
-    const CHUNK: usize = 64;
-    logits.chunks(CHUNK).enumerate().find_map(|(chunk, xs)| {
-        let found = xs.iter().fold(false, |found, &x| found | (x == value));
-        if found { xs.iter().position(|&x| x == value).map(|at| chunk * CHUNK + at) } else { None }
-    })
-}
-
 /// Σ exp(xᵢ - max) over `logits`, none of which may exceed `max`.
 pub(crate) fn exp_sum(logits: &[f32], max: f32) -> f64 {
     struct Op<'a>(&'a [f32], f64);
@@ -165,16 +155,6 @@ mod tests {
                 logits[at] = bad;
                 assert!(!peak(&logits).finite, "{bad} at {at}");
             }
-        }
-    }
-
-    #[test]
-    fn first_of_equal_values_is_found() {
-        let mut logits = vec![0.0_f32; 500];
-        assert_eq!(position_of(&logits, 1.0), None);
-        for at in [499, 300, 64, 63, 0] {
-            logits[at] = 1.0;
-            assert_eq!(position_of(&logits, 1.0), Some(at));
         }
     }
 

@@ -1,30 +1,39 @@
 //! How good a language model is, and how far a compressed one has drifted from its original.
 //!
 //! [`evaluate`] streams one or two models over a text, block by block. Perplexity follows the protocol of llama.cpp's
-//! llama-perplexity ([`windows`]), so that the figures line up. The KL divergence from a base model is computed in the same
-//! pass, from logits that exist a slice of the vocabulary at a time ([`accumulate`]); llama.cpp writes the base model's
-//! log-probabilities to a file of 16-bit values instead.
+//! llama-perplexity or of Hugging Face's guide ([`windows`]), so that the figures line up. The KL divergence from a base model is
+//! computed in the same pass, from logits that exist a slice of the vocabulary at a time ([`accumulate`]); llama.cpp writes the
+//! base model's log-probabilities to a file of 16-bit values instead.
 
 pub mod accumulate;
+pub mod breakdown;
 pub mod evaluate;
+pub mod evaluation;
 mod exponential;
 pub mod gate;
 mod group;
 mod heads;
 mod kernel;
 pub mod latency;
+mod leaders;
 mod plan;
 pub mod progress;
 pub mod scores;
+pub mod spans;
 pub mod statistics;
 pub mod summary;
 pub mod variants;
 pub mod windows;
+pub mod worst;
 
-pub use evaluate::{EvaluateError, Evaluation, Options, Warning, evaluate};
+pub use breakdown::{DocumentFigures, Figures, PositionFigures};
+pub use evaluate::{EvaluateError, Options, Warning, evaluate};
+pub use evaluation::Evaluation;
 pub use latency::{Latency, LatencyIncrease, Repetition, Spread};
 pub use progress::{Progress, Reporter, Running, Silent};
 pub use scores::{Drift, Scores, Side};
+pub use spans::TextSpans;
 pub use summary::{DriftSummary, Summary};
 pub use variants::{Variant, mean_divergences};
-pub use windows::{Protocol, WindowError, Windows};
+pub use windows::{Protocol, Window, WindowError, Windowing, Windows};
+pub use worst::{WorstWindow, worst_windows};

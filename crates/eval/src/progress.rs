@@ -46,6 +46,11 @@ impl Running {
 pub trait Reporter {
     /// Called on the thread that evaluates, which waits for it.
     fn progress(&mut self, progress: &Progress);
+
+    /// True once the evaluation shall stop; asked after every call of [`progress`](Self::progress).
+    fn is_cancelled(&self) -> bool {
+        false
+    }
 }
 
 /// Keeps quiet.

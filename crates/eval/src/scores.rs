@@ -43,6 +43,8 @@ pub struct Drift {
     pub delta_p: f64,
     /// Whether p and q have the same most probable token (of equals, the one with the smallest id).
     pub same_top: bool,
+    /// Whether p's most probable token is one of q's five most probable (of equals, those with the smallest ids).
+    pub in_top5: bool,
 }
 
 impl Scores {

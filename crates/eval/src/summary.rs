@@ -20,6 +20,12 @@ pub struct Summary {
     pub perplexity_stderr: f64,
     /// -log q(token), nats.
     pub nll: Estimate,
+    /// Bits that the evaluated model needs for a byte of the text: the sum of nll over the scored tokens, divided by ln 2 and by
+    /// the bytes that these very tokens stand for in the text as UTF-8 (of a character that several tokens make up, all bytes
+    /// count with the first of them). Unlike perplexity it can be compared across tokenizers. `None` where the tokens' text
+    /// is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bits_per_byte: Option<f64>,
     /// Comparison with the base model, if there was one.
     #[serde(flatten)]
     pub drift: Option<DriftSummary>,
@@ -32,6 +38,9 @@ pub struct DriftSummary {
     pub base_perplexity: f64,
     /// Standard error of `base_perplexity`.
     pub base_perplexity_stderr: f64,
+    /// Bits per byte of the base model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base_bits_per_byte: Option<f64>,
     /// ln(perplexity / base perplexity).
     pub ln_perplexity_ratio: Estimate,
     /// perplexity / base perplexity.
@@ -48,6 +57,10 @@ pub struct DriftSummary {
     pub top1_agreement: f64,
     /// Its binomial standard error, sqrt(s·(1 - s) / (n - 1)).
     pub top1_agreement_stderr: f64,
+    /// Share of tokens at which p's most probable token is one of q's five most probable.
+    pub top5_agreement: f64,
+    /// Its binomial standard error.
+    pub top5_agreement_stderr: f64,
 }
 
 /// Change of the probability that the model gives to the token that came.
@@ -72,7 +85,17 @@ impl Summary {
             perplexity,
             perplexity_stderr: perplexity * nll.stderr,
             nll,
+            bits_per_byte: None,
             drift: scores.drift.as_deref().map(|drift| DriftSummary::of(&scores.nll, drift)),
+        }
+    }
+
+    /// Says how many bytes the scored tokens stand for, so that bits per byte can be told.
+    pub(crate) fn set_bytes(&mut self, bytes: usize) {
+        let tokens = self.tokens as f64;
+        self.bits_per_byte = bits_per_byte(self.nll.mean * tokens, bytes);
+        if let Some(drift) = &mut self.drift {
+            drift.base_bits_per_byte = bits_per_byte(drift.base_perplexity.ln() * tokens, bytes);
         }
     }
 }
@@ -90,21 +113,35 @@ impl DriftSummary {
         let ratio = ln_perplexity_ratio.mean.exp();
         let difference = Estimate::of(pairs().map(|(nll, base)| perplexity * nll - base_perplexity * base));
 
-        let n = drift.len() as f64;
-        let same = drift.iter().filter(|row| row.same_top).count() as f64 / n;
+        let share =
+            |of: fn(&Drift) -> bool| drift.iter().filter(|row| of(row)).count() as f64 / drift.len() as f64;
+        let (same_top, in_top5) = (share(|row| row.same_top), share(|row| row.in_top5));
         Self {
             base_perplexity,
             base_perplexity_stderr: base_perplexity * base.stderr,
+            base_bits_per_byte: None,
             ln_perplexity_ratio,
             perplexity_ratio: Estimate { mean: ratio, stderr: ratio * ln_perplexity_ratio.stderr },
             perplexity_difference: Estimate { mean: perplexity - base_perplexity, stderr: difference.stderr },
             nll_correlation: correlation(nll, &base_nll),
             kl_divergence: Distribution::of(drift.iter().map(|row| row.kl).collect()),
             delta_p: DeltaP::of(drift.iter().map(|row| row.delta_p).collect()),
-            top1_agreement: same,
-            top1_agreement_stderr: if n > 1.0 { (same * (1.0 - same) / (n - 1.0)).sqrt() } else { 0.0 },
+            top1_agreement: same_top,
+            top1_agreement_stderr: binomial_stderr(same_top, drift.len()),
+            top5_agreement: in_top5,
+            top5_agreement_stderr: binomial_stderr(in_top5, drift.len()),
         }
     }
+}
+
+/// `nats` of information in bits, for each of `bytes`; `None` for none.
+pub(crate) fn bits_per_byte(nats: f64, bytes: usize) -> Option<f64> {
+    (bytes > 0).then(|| nats / std::f64::consts::LN_2 / bytes as f64)
+}
+
+/// sqrt(s·(1 - s) / (n - 1)), 0 for a single token.
+fn binomial_stderr(share: f64, n: usize) -> f64 {
+    if n > 1 { (share * (1.0 - share) / (n - 1) as f64).sqrt() } else { 0.0 }
 }
 
 impl DeltaP {

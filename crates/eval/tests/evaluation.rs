@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 use slmc_eval::{
-    EvaluateError, Evaluation, Options, Progress, Protocol, Reporter, Side, Silent, Warning, WindowError,
-    evaluate,
+    EvaluateError, Evaluation, Options, Progress, Protocol, Reporter, Side, Silent, TextSpans, Warning,
+    WindowError, Windowing, evaluate,
 };
 use slmc_model::{
     CheckpointSource, Device, KvPrecision, ModelConfig, ModelError, Role, TensorId, Weight, WeightSource,
@@ -88,7 +88,12 @@ impl Golden {
 
     fn protocol(&self) -> Protocol {
         let number = |name: &str| self.0[name].as_u64().unwrap();
-        Protocol { n_ctx: number("n_ctx") as usize, bos: Some(number("bos") as u32), max_windows: None }
+        Protocol {
+            n_ctx: number("n_ctx") as usize,
+            stride: None,
+            bos: Some(number("bos") as u32),
+            max_windows: None,
+        }
     }
 }
 
@@ -157,6 +162,7 @@ fn neither_threads_nor_groups_change_a_bit() {
     assert_close("nll", narrow.scores.nll.iter().copied(), &expected.scores.nll, 1e-5, 0.0);
     narrow.scores = expected.scores.clone();
     narrow.summary = expected.summary.clone();
+    narrow.positions = expected.positions.clone();
     assert_eq!(narrow, expected);
 }
 
@@ -219,6 +225,183 @@ fn logits_that_are_not_finite_name_the_model_and_the_place() {
     );
     let error = evaluate(&tiny(), Some(&broken), &tokens, Device::Cpu, &options, &mut Silent).unwrap_err();
     assert!(matches!(error, EvaluateError::NonFiniteLogits { side: Side::Base, .. }), "{error}");
+}
+
+/// See `golden/make_strided.py`.
+#[test]
+fn strided_perplexities_are_those_of_transformers() {
+    let golden: Value = serde_json::from_str(include_str!("golden/strided.json")).unwrap();
+    let tokens: Vec<u32> =
+        golden["tokens"].as_array().unwrap().iter().map(|x| x.as_u64().unwrap() as u32).collect();
+    let bos = Some(golden["bos"].as_u64().unwrap() as u32);
+    for case in golden["cases"].as_array().unwrap() {
+        let number = |name: &str| case[name].as_u64().unwrap() as usize;
+        let (n_ctx, stride) = (number("n_ctx"), number("stride"));
+        let protocol = Protocol { n_ctx, stride: Some(stride), bos, max_windows: None };
+        let evaluation =
+            evaluate(&tiny(), None, &tokens, Device::Cpu, &Options::new(protocol), &mut Silent).unwrap();
+        assert_eq!((evaluation.n_ctx, evaluation.stride, evaluation.bos), (n_ctx, stride, bos));
+        assert_eq!(evaluation.windowing, Windowing::Strided);
+        assert_eq!((evaluation.windows, evaluation.summary.tokens), (number("windows"), number("tokens")));
+        let found = evaluation.summary.perplexity;
+        for (figure, tolerance) in [("perplexity", 1e-5), ("guide_perplexity", 5e-3)] {
+            let expected = case[figure].as_f64().unwrap();
+            assert!((found / expected - 1.0).abs() < tolerance, "{case}: {found}");
+        }
+    }
+}
+
+#[test]
+fn windows_of_different_shapes_score_as_they_do_one_at_a_time() {
+    let golden = Golden::read();
+    let options = Options::new(Protocol { stride: Some(20), ..golden.protocol() });
+    let expected = compare(&options);
+    let narrow = compare(&Options { memory_budget: 0, ..options });
+    assert_eq!(narrow.read, expected.read);
+    assert_close("nll", narrow.scores.nll.iter().copied(), &expected.scores.nll, 1e-5, 0.0);
+    // what the rows are made of is all there is
+    assert_eq!(expected.summary.tokens, golden.tokens().len() - 1);
+    assert_eq!(expected.window_rows().last().unwrap().end, expected.summary.tokens);
+    let parts: usize = expected.positions.iter().map(|part| part.figures.tokens).sum();
+    assert_eq!(parts, expected.summary.tokens);
+}
+
+/// Cancels once some windows are done.
+struct Impatient {
+    windows: usize,
+    done: usize,
+}
+
+impl Reporter for Impatient {
+    fn progress(&mut self, progress: &Progress) {
+        self.done = progress.tokens_done / 48;
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.done >= self.windows
+    }
+}
+
+#[test]
+fn a_stopped_evaluation_has_the_windows_before() {
+    let golden = Golden::read();
+    // one window at a time
+    let options = Options { memory_budget: 0, ..Options::new(golden.protocol()) };
+    let stopped_after = |windows| {
+        let mut reporter = Impatient { windows, done: 0 };
+        let tokens = golden.tokens();
+        evaluate(&rounded(), Some(&tiny()), &tokens, Device::Cpu, &options, &mut reporter)
+    };
+    for windows in 1..=5 {
+        let stopped = stopped_after(windows).unwrap();
+        assert_eq!((stopped.windows, stopped.windows_planned), (windows, 5));
+        assert_eq!(stopped.complete, windows == 5);
+        let limited = Protocol { max_windows: Some(windows), ..golden.protocol() };
+        let expected = compare(&Options { protocol: limited, ..options });
+        assert!(expected.complete);
+        assert_eq!((stopped.summary, stopped.scores), (expected.summary, expected.scores));
+        let json = serde_json::to_value(stopped_after(windows).unwrap()).unwrap();
+        assert_eq!(json["complete"], windows == 5);
+        assert_eq!(json["windows_planned"], 5);
+    }
+    assert!(matches!(stopped_after(0), Err(EvaluateError::Cancelled)));
+}
+
+/// The bundled model with rows of zeros behind those of its embedding, which is its head.
+struct Padded {
+    source: CheckpointSource,
+    config: ModelConfig,
+}
+
+impl Padded {
+    fn new(rows: usize) -> Self {
+        let source = tiny();
+        let config = ModelConfig { vocab_size: 2048 + rows, ..source.config().clone() };
+        Self { source, config }
+    }
+}
+
+impl WeightSource for Padded {
+    fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    fn load(&self, id: TensorId) -> Result<Weight, ModelError> {
+        self.source.load(id)
+    }
+
+    fn load_rows(&self, id: TensorId, rows: Range<usize>) -> Result<Weight, ModelError> {
+        let there = rows.start.min(2048)..rows.end.min(2048);
+        let mut weight = self.source.load_rows(id, there)?;
+        let width = self.config.hidden_size;
+        weight.values.resize(rows.len() * width, 0.0);
+        weight.shape[0] = rows.len();
+        Ok(weight)
+    }
+
+    fn release(&self, id: TensorId) {
+        self.source.release(id);
+    }
+
+    fn kv_precision(&self) -> KvPrecision {
+        self.source.kv_precision()
+    }
+}
+
+#[test]
+fn padded_vocabularies_are_compared_over_what_both_have() {
+    let golden = Golden::read();
+    let options = Options::new(golden.protocol());
+    let shared = Options { shared_vocabulary: Some(2048), ..options };
+    let run = |model: &dyn WeightSource, base: &dyn WeightSource, options: &Options| {
+        evaluate(model, Some(base), &golden.tokens(), Device::Cpu, options, &mut Silent).unwrap()
+    };
+    let expected = run(&rounded(), &tiny(), &options);
+    // a padded base: its additional rows have logits of 0, which count for nothing here, but for something where it is alone
+    let padded = Padded::new(64);
+    let found = run(&rounded(), &padded, &shared);
+    assert_eq!((&found.scores, &found.summary), (&expected.scores, &expected.summary));
+    let warning = Warning::PaddedVocabulary { side: Side::Base, rows: 2112, shared: 2048 };
+    assert_eq!(found.warnings, [warning]);
+    assert!(warning.to_string().starts_with("the base model's head has 2112 rows, the other's 2048"));
+    let alone = evaluate(&padded, None, &golden.tokens(), Device::Cpu, &options, &mut Silent).unwrap();
+    assert!(alone.summary.perplexity > found.summary.drift.unwrap().base_perplexity);
+    // a padded model
+    let found = run(&padded, &tiny(), &shared);
+    assert_eq!(found.summary.drift.unwrap().kl_divergence.max, 0.0);
+    assert_eq!(found.warnings, [Warning::PaddedVocabulary { side: Side::Model, rows: 2112, shared: 2048 }]);
+    // heads that are alike need no word of it
+    assert_eq!(run(&rounded(), &tiny(), &shared), expected);
+    let beyond = Options { shared_vocabulary: Some(2049), ..options };
+    let error =
+        evaluate(&padded, Some(&tiny()), &golden.tokens(), Device::Cpu, &beyond, &mut Silent).unwrap_err();
+    assert!(matches!(error, EvaluateError::VocabularyMismatch { base: 2048, model: 2112 }), "{error}");
+}
+
+#[test]
+fn bits_per_byte_are_of_the_bytes_that_scored_tokens_stand_for() {
+    let golden = Golden::read();
+    let count = golden.tokens().len();
+    for stride in [None, Some(20)] {
+        let protocol = Protocol { stride, ..golden.protocol() };
+        // three bytes a token, and two documents of the same length
+        let ends: Vec<usize> = (1..=count).map(|token| 3 * token).collect();
+        let half = 3 * (count / 2);
+        let text = TextSpans::new(ends, vec![0..half, half..3 * count]);
+        let evaluation = compare(&Options::new(protocol)).with_text(&text);
+        let summary = &evaluation.summary;
+        let expected = summary.perplexity.log2() / 3.0;
+        assert!((summary.bits_per_byte.unwrap() / expected - 1.0).abs() < 1e-12);
+        let drift = summary.drift.as_ref().unwrap();
+        let expected = drift.base_perplexity.log2() / 3.0;
+        assert!((drift.base_bits_per_byte.unwrap() / expected - 1.0).abs() < 1e-12);
+        let documents = &evaluation.documents;
+        assert_eq!(documents.iter().map(|d| d.document).collect::<Vec<_>>(), [0, 1]);
+        assert_eq!(documents.iter().map(|d| d.figures.tokens).sum::<usize>(), summary.tokens);
+        assert!(documents.iter().all(|d| d.bytes == 3 * d.figures.tokens));
+        let bits = documents.iter().map(|d| d.bits_per_byte.unwrap() * d.bytes as f64).sum::<f64>();
+        assert!((bits / (summary.bits_per_byte.unwrap() * 3.0 * summary.tokens as f64) - 1.0).abs() < 1e-12);
+    }
 }
 
 #[test]

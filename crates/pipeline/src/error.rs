@@ -200,6 +200,23 @@ pub enum PipelineError {
         /// The original.
         base: PathBuf,
     },
+    /// The two heads have different numbers of rows, and more than padding is different.
+    #[error(
+        "token {id} is {found} in {model} and {expected} in {base}, whose heads have different numbers of rows: they can be \
+         compared only where the rows of one alone stand for no token"
+    )]
+    VocabulariesDiffer {
+        /// The model.
+        model: PathBuf,
+        /// The original.
+        base: PathBuf,
+        /// The first id that differs.
+        id: u32,
+        /// The model's token, quoted, or `nothing`.
+        found: String,
+        /// The original's.
+        expected: String,
+    },
     /// No choice of types reaches the target.
     #[error(
         "{target} cannot be reached: {reachable}; ask for more, or free tensors that --keep or --tensor-type pin"
@@ -227,6 +244,9 @@ pub enum PipelineError {
     /// The user stopped the job.
     #[error("interrupted; nothing was written")]
     Cancelled,
+    /// The user stopped an evaluation before its first windows were measured.
+    #[error("interrupted before anything was measured")]
+    NothingMeasured,
     /// The user stopped the job, and what it had finished is kept.
     #[error("interrupted; {steps} finished steps are kept in `{}`: --resume continues the run", directory.display())]
     Interrupted {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Check, Metric, Side, Verdict, check, window_means};
-use crate::Evaluation;
+use crate::{Evaluation, Windowing};
 
 /// The version of the stored form.
 const VERSION: u32 = 1;
@@ -18,6 +18,9 @@ pub struct Baseline {
     pub tokens_sha256: String,
     /// Tokens of a window.
     pub n_ctx: usize,
+    /// Tokens from one window to the next, of strided windows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stride: Option<usize>,
     /// Mean KL divergence from the original of each window, in nats per token.
     pub kl_divergence: Vec<f64>,
 }
@@ -48,6 +51,18 @@ pub enum Incomparable {
         /// Tokens of each.
         n_ctx: usize,
     },
+    /// Measured with another stride.
+    #[error("the baseline was measured with {}, this model with {}", strides(*baseline), strides(*now))]
+    Stride {
+        /// The stride then.
+        baseline: Option<usize>,
+        /// The stride now.
+        now: Option<usize>,
+    },
+}
+
+fn strides(stride: Option<usize>) -> String {
+    stride.map_or_else(|| "windows side by side".to_owned(), |stride| format!("a stride of {stride}"))
 }
 
 impl Baseline {
@@ -60,6 +75,7 @@ impl Baseline {
             slmc_gate: VERSION,
             tokens_sha256: tokens_sha256.to_owned(),
             n_ctx: evaluation.n_ctx,
+            stride: (evaluation.windowing == Windowing::Strided).then_some(evaluation.stride),
             kl_divergence: window_means(evaluation, |_, drift| drift.kl),
         }
     }
@@ -85,6 +101,9 @@ impl Baseline {
             return Err(Incomparable::Text);
         }
         let now = Self::of(evaluation, tokens_sha256);
+        if self.stride != now.stride {
+            return Err(Incomparable::Stride { baseline: self.stride, now: now.stride });
+        }
         if (self.n_ctx, self.kl_divergence.len()) != (now.n_ctx, now.kl_divergence.len()) {
             return Err(Incomparable::Windows {
                 baseline_windows: self.kl_divergence.len(),

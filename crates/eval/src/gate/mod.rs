@@ -9,6 +9,8 @@ mod baseline;
 mod interval;
 mod latency;
 
+use std::ops::Range;
+
 use serde::Serialize;
 
 use crate::Evaluation;
@@ -135,19 +137,25 @@ pub fn judge(evaluation: Option<&Evaluation>, bytes: u64, limits: &Limits, confi
     checks
 }
 
-/// Means over each window of what `of` makes of a token's nll and drift.
+/// Of each window, what `of` makes of a token's nll and drift: the mean, where all windows have as many scored tokens. Where they
+/// have not, the mean over all tokens and the window's part in its error, so that the mean of these over the windows is the
+/// mean over the tokens (the ratio of the sums over windows, to first order: Cochran, "Sampling Techniques", section 6.5).
 ///
 /// # Panics
 /// If there was no base.
 fn window_means(evaluation: &Evaluation, of: impl Fn(f64, &Drift) -> f64) -> Vec<f64> {
     let drift = evaluation.scores.drift.as_deref().expect("limits on losses need a base");
     let nll = &evaluation.scores.nll;
-    let rows = nll.len() / evaluation.windows.max(1);
-    let windows = nll.chunks_exact(rows).zip(drift.chunks_exact(rows));
-    let mean = |(nll, drift): (&[f64], &[Drift])| {
-        nll.iter().zip(drift).map(|(nll, drift)| of(*nll, drift)).sum::<f64>() / rows as f64
-    };
-    windows.map(mean).collect()
+    let sum = |rows: Range<usize>| rows.map(|row| of(nll[row], &drift[row])).sum::<f64>();
+    let windows: Vec<(f64, f64)> =
+        evaluation.window_rows().map(|rows| (rows.len() as f64, sum(rows))).collect();
+    let tokens = windows.iter().map(|(tokens, _)| tokens).sum::<f64>();
+    if windows.iter().all(|(tokens, _)| *tokens == windows[0].0) {
+        return windows.iter().map(|(tokens, sum)| sum / tokens).collect();
+    }
+    let mean = windows.iter().map(|(_, sum)| sum).sum::<f64>() / tokens;
+    let usual = tokens / windows.len() as f64;
+    windows.iter().map(|(tokens, sum)| mean + (sum - mean * tokens) / usual).collect()
 }
 
 /// The verdict on all: the worst of them.

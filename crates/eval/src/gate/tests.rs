@@ -1,6 +1,5 @@
 use super::*;
-use crate::summary::Summary;
-use crate::{Evaluation, Scores};
+use crate::{Evaluation, Protocol, Scores, Window};
 
 const ROWS: usize = 4;
 
@@ -11,19 +10,19 @@ fn evaluation(windows: &[(f64, f64, f64)]) -> Evaluation {
         for row in 0..ROWS {
             scores.nll.push(3.0 + increase);
             let same_top = (row as f64) < same * ROWS as f64;
-            scores.drift.as_mut().unwrap().push(Drift { base_nll: 3.0, kl, delta_p: 0.0, same_top });
+            scores.drift.as_mut().unwrap().push(Drift {
+                base_nll: 3.0,
+                kl,
+                delta_p: 0.0,
+                same_top,
+                in_top5: true,
+            });
         }
     }
-    let summary = Summary::of(&scores);
-    Evaluation {
-        n_ctx: 8,
-        stride: 8,
-        bos: None,
-        windows: windows.len(),
-        warnings: Vec::new(),
-        summary,
-        scores,
-    }
+    let window = |index| Window { start: 2 * ROWS * index, len: 2 * ROWS, scored: ROWS - 1..2 * ROWS - 1 };
+    let read: Vec<_> = (0..windows.len()).map(window).collect();
+    let protocol = Protocol { n_ctx: 2 * ROWS, ..Protocol::new(None) };
+    Evaluation::new(&protocol, &read, windows.len(), Vec::new(), scores)
 }
 
 fn verdict(windows: &[(f64, f64, f64)], limits: Limits) -> Check {
@@ -106,6 +105,26 @@ fn a_baseline_of_something_else_decides_nothing() {
     assert!(refused(&fewer, "text").to_string().contains("19 windows of 8 tokens, this model on 20"));
     let later = Baseline { slmc_gate: 2, ..baseline };
     assert_eq!(refused(&later, "text"), Incomparable::Version { found: 2 });
+}
+
+#[test]
+fn windows_of_unequal_length_count_by_their_tokens() {
+    let windows: Vec<_> = (0..20).map(|i| (0.01 * f64::from(1 + i % 3), 0.0, 1.0)).collect();
+    let mut strided = evaluation(&windows);
+    let even = window_means(&strided, |_, drift| drift.kl);
+    assert!(even.iter().zip(&windows).all(|(mean, (kl, ..))| (mean - kl).abs() < 1e-15));
+    // the same rows in one long window, and shorter ones
+    strided.read[0].scored = 0..ROWS + 3;
+    strided.read[1].scored = 0..ROWS - 3;
+    let uneven = window_means(&strided, |_, drift| drift.kl);
+    let mean = uneven.iter().sum::<f64>() / uneven.len() as f64;
+    let all = strided.scores.drift.as_ref().unwrap();
+    let expected = all.iter().map(|drift| drift.kl).sum::<f64>() / all.len() as f64;
+    assert!((mean - expected).abs() < 1e-15, "{mean} {expected}");
+    let baseline = Baseline::of(&evaluation(&windows), "text");
+    let other = Evaluation { windowing: crate::Windowing::Strided, stride: 4, ..evaluation(&windows) };
+    let refused = baseline.check(&other, "text", 0.1, 0.95).unwrap_err();
+    assert!(refused.to_string().contains("windows side by side, this model with a stride of 4"), "{refused}");
 }
 
 /// A model exactly at its limit, with divergences as skewed as real ones: false alarms and false passes are as rare as stated.

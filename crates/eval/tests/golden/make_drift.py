@@ -28,6 +28,7 @@ kl = F.kl_div(log_q, log_p, log_target=True, reduction="none").sum(-1).numpy()
 rows = torch.arange(TOKENS)
 delta_p = (log_q[rows, targets].exp() - log_p[rows, targets].exp()).numpy()
 same = (a.argmax(-1) == b.argmax(-1)).double().mean().item()
+in_top5 = (b.topk(5, -1).indices == a.argmax(-1, keepdim=True)).any(-1).double().mean().item()
 
 
 def stderr(x):
@@ -71,6 +72,8 @@ print(
                 "delta_p": distribution(delta_p) | {"rms": rms, "rms_stderr": 0.5 / rms * stderr(delta_p**2)},
                 "top1_agreement": same,
                 "top1_agreement_stderr": float(np.sqrt(same * (1 - same) / (TOKENS - 1))),
+                "top5_agreement": in_top5,
+                "top5_agreement_stderr": float(np.sqrt(in_top5 * (1 - in_top5) / (TOKENS - 1))),
             },
         },
         separators=(",", ":"),

@@ -13,6 +13,7 @@ use super::calibrate;
 use crate::export::{ExportTensor, RowReader, export_tensors, metadata, write_tensors};
 use crate::jobs::evaluate::{EvaluateSettings, Measure, evaluate};
 use crate::jobs::quantize::model_facts;
+use crate::jobs::worst::WorstSettings;
 use crate::model_file::ModelFile;
 use crate::progress::Silent;
 use crate::rescaling::Rescaling;
@@ -82,10 +83,12 @@ fn rescaling_alone_changes_weights_but_not_the_model() {
     let measure = Measure {
         text: "bundled:english".parse::<TextSource>().unwrap(),
         n_ctx: 128,
+        stride: None,
         max_windows: Some(2),
         device: Device::Cpu,
     };
-    let settings = EvaluateSettings { model: rescaled, base: Some(plain), measure };
+    let settings =
+        EvaluateSettings { model: rescaled, base: Some(plain), measure, worst: WorstSettings::default() };
     let kl = evaluate(&settings, &Silent).unwrap().evaluation.summary.drift.unwrap().kl_divergence;
     // What remains is the rounding of keys and values to half precision, which the scales shift.
     assert!(kl.mean.abs() < 2e-6 && kl.max < 1e-4, "{kl:?}");

@@ -5,12 +5,17 @@ use std::path::PathBuf;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use slmc_calibration::TextSource;
-use slmc_eval::{Evaluation, Options, Progress, Protocol};
-use slmc_model::{Device, WeightSource};
+use slmc_eval::{EvaluateError, Options, Progress, Protocol};
+use slmc_model::Device;
 
+use super::tokenized::Reader;
+use super::worst::{Evaluated, WorstCase, WorstSettings};
 use crate::PipelineError;
 use crate::model_file::ModelFile;
 use crate::progress::{Reporter, Unit};
+
+pub use slmc_eval::statistics::Estimate;
+pub use slmc_eval::{Evaluation, Figures, Windowing};
 
 /// What to measure.
 #[derive(Clone, Debug)]
@@ -21,6 +26,8 @@ pub struct EvaluateSettings {
     pub base: Option<PathBuf>,
     /// How.
     pub measure: Measure,
+    /// Which of the windows that differ most to look at; needs an original.
+    pub worst: WorstSettings,
 }
 
 /// How to measure.
@@ -30,6 +37,8 @@ pub struct Measure {
     pub text: TextSource,
     /// Tokens a window.
     pub n_ctx: usize,
+    /// Tokens from one window to the next, scored as Hugging Face's guide does; `None` for llama-perplexity's windows.
+    pub stride: Option<usize>,
     /// Score at most this many windows.
     pub max_windows: Option<usize>,
     /// Where the model runs.
@@ -51,6 +60,9 @@ pub struct EvaluateOutcome {
     /// The figures.
     #[serde(flatten)]
     pub evaluation: Evaluation,
+    /// The windows that differ most, where they were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub worst: Vec<WorstCase>,
     /// Wall time of the pass.
     pub seconds: f64,
     /// Tokens run through each model a second, those that are only context included.
@@ -59,72 +71,103 @@ pub struct EvaluateOutcome {
     pub peak_memory_bytes: Option<u64>,
 }
 
-/// Runs the job.
+/// Runs the job. An evaluation that the reporter cancels has the figures of the windows before, and says that it is incomplete.
 ///
 /// # Errors
-/// A model or text that cannot be read; tokenizers that differ; text too short; logits that are not finite.
+/// A model or text that cannot be read; tokenizers that differ; text too short; logits that are not finite; cancelled before
+/// anything was measured.
 pub fn evaluate(
     settings: &EvaluateSettings,
     reporter: &dyn Reporter,
 ) -> Result<EvaluateOutcome, PipelineError> {
+    let measure = &settings.measure;
     let model = ModelFile::open(&settings.model)?;
     let base = settings.base.as_deref().map(ModelFile::open).transpose()?;
     let source = model.source()?;
     let base_source = base.as_ref().map(ModelFile::source).transpose()?;
 
-    let text = settings.measure.text.to_measure()?;
-    let (tokens, bos) = tokenize(&model, source.as_ref(), &text)?;
-    if let (Some(base), Some(base_source)) = (&base, &base_source) {
-        let in_base = tokenize(base, base_source.as_ref(), &text)?;
-        if in_base != (tokens.clone(), bos) {
-            return Err(PipelineError::TokenizersDiffer { model: model.path(), base: base.path() });
+    let text = measure.text.to_measure()?;
+    let reader = Reader::new(&model, source.config().vocab_size)?;
+    let tokenized = reader.tokenize(&text)?;
+    let shared_vocabulary = match (&base, &base_source) {
+        (Some(base), Some(base_source)) => {
+            let base = Reader::new(base, base_source.config().vocab_size)?;
+            reader.compare(&base, &text, &tokenized)?
         }
-    }
-    let measured = Measured { bos, tokens, measure: &settings.measure };
+        _ => None,
+    };
+    let Measure { n_ctx, stride, max_windows, .. } = *measure;
+    let protocol = Protocol { n_ctx, stride, bos: tokenized.bos, max_windows };
+    let options = Options { shared_vocabulary, ..Options::new(protocol) };
     let started = std::time::Instant::now();
-    let evaluation = measured.run(source.as_ref(), base_source.as_deref(), reporter)?;
+    let mut bar = Bar { reporter, begun: false, done: 0 };
+    let evaluation = slmc_eval::evaluate(
+        source.as_ref(),
+        base_source.as_deref(),
+        &tokenized.tokens,
+        measure.device,
+        &options,
+        &mut bar,
+    );
+    reporter.end();
+    let evaluation = match evaluation {
+        Err(EvaluateError::Cancelled) => return Err(PipelineError::NothingMeasured),
+        other => other?.with_text(&tokenized.spans),
+    };
     let seconds = started.elapsed().as_secs_f64();
-    let run = (evaluation.windows * evaluation.n_ctx * (1 + usize::from(base.is_some()))) as f64;
+    for warning in &evaluation.warnings {
+        reporter.warn(&warning.to_string());
+    }
+    if !evaluation.complete {
+        let (done, planned) = (evaluation.windows, evaluation.windows_planned);
+        reporter.warn(&format!("interrupted: the figures are of the first {done} of {planned} windows"));
+    }
+    let worst = match &base_source {
+        Some(base) if settings.worst.windows > 0 && evaluation.complete => {
+            let (model_source, tokenizer) = (source.as_ref(), &reader.tokenizer);
+            Evaluated {
+                evaluation: &evaluation,
+                tokens: &tokenized.tokens,
+                tokenizer,
+                ends: &model.end_tokens(tokenizer)?,
+                model: model_source,
+                base: base.as_ref(),
+                device: measure.device,
+            }
+            .worst(settings.worst, reporter)?
+        }
+        _ => Vec::new(),
+    };
+    let run = (evaluation.tokens_read() * (1 + usize::from(base.is_some()))) as f64;
     Ok(EvaluateOutcome {
         model: settings.model.clone(),
         base: settings.base.clone(),
-        text: name(&settings.measure.text),
-        tokens_sha256: sha256(&measured.tokens),
+        text: name(&measure.text),
+        tokens_sha256: sha256(&tokenized.tokens),
         evaluation,
+        worst,
         seconds,
         tokens_per_second: run / seconds,
         peak_memory_bytes: crate::memory::peak_resident_bytes(),
     })
 }
 
-struct Measured<'a> {
-    bos: Option<u32>,
-    tokens: Vec<u32>,
-    measure: &'a Measure,
-}
-
-impl Measured<'_> {
-    fn run(
-        &self,
-        model: &dyn WeightSource,
-        base: Option<&dyn WeightSource>,
-        reporter: &dyn Reporter,
-    ) -> Result<Evaluation, PipelineError> {
-        let protocol =
-            Protocol { n_ctx: self.measure.n_ctx, bos: self.bos, max_windows: self.measure.max_windows };
-        let options = Options::new(protocol);
-        let mut bar = Bar { reporter, begun: false, done: 0 };
-        let evaluation =
-            slmc_eval::evaluate(model, base, &self.tokens, self.measure.device, &options, &mut bar);
-        reporter.end();
-        if reporter.is_cancelled() {
-            return Err(PipelineError::Cancelled);
+/// As [`evaluate`], for a model that was just written: stopped before anything was measured, it is still there, so that is said
+/// and no error.
+///
+/// # Errors
+/// As there.
+pub(super) fn evaluate_written(
+    settings: &EvaluateSettings,
+    reporter: &dyn Reporter,
+) -> Result<Option<EvaluateOutcome>, PipelineError> {
+    match evaluate(settings, reporter) {
+        Err(PipelineError::NothingMeasured) => {
+            let model = settings.model.display();
+            reporter.warn(&format!("interrupted: `{model}` is written, but what it lost was not measured"));
+            Ok(None)
         }
-        let evaluation = evaluation?;
-        for warning in &evaluation.warnings {
-            reporter.warn(&warning.to_string());
-        }
-        Ok(evaluation)
+        measured => measured.map(Some),
     }
 }
 
@@ -152,6 +195,10 @@ impl slmc_eval::Reporter for Bar<'_> {
             });
         }
     }
+
+    fn is_cancelled(&self) -> bool {
+        self.reporter.is_cancelled()
+    }
 }
 
 fn sha256(tokens: &[u32]) -> String {
@@ -165,19 +212,4 @@ fn name(text: &TextSource) -> String {
         TextSource::File(path) => path.display().to_string(),
         TextSource::Bundled(_) => format!("{text}, held out"),
     }
-}
-
-/// The text's token ids, and the token the model expects in front of every window.
-fn tokenize(
-    model: &ModelFile,
-    source: &dyn WeightSource,
-    text: &str,
-) -> Result<(Vec<u32>, Option<u32>), PipelineError> {
-    let vocab_size = source.config().vocab_size;
-    let tokenizer = model.tokenizer(vocab_size)?;
-    tokenizer.check_vocab_size(vocab_size)?;
-    let bos = tokenizer.bos();
-    // as llama-perplexity, which lets its tokenizer add BOS to the whole text and again to every window
-    let tokens = bos.into_iter().chain(tokenizer.encode_text(text)?).collect();
-    Ok((tokens, bos))
 }

@@ -4,10 +4,12 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use slmc_eval::Evaluation;
 use slmc_eval::gate::{Baseline, Check, conclusion, judge, judge_latency};
 
 use super::bench::{Amount, Engine, OwnEngine};
 use super::evaluate::{EvaluateOutcome, EvaluateSettings, Measure, evaluate};
+use super::worst::WorstSettings;
 use crate::PipelineError;
 use crate::model_file::ModelFile;
 use crate::progress::Reporter;
@@ -47,6 +49,9 @@ pub struct GateOutcome {
     /// Why the baseline decides nothing, where it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub incomparable: Option<String>,
+    /// Why nothing is decided, where the evaluation was interrupted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub incomplete: Option<String>,
     /// Of each bound.
     pub confidence: f64,
     /// Bytes of the model's weight files.
@@ -63,7 +68,8 @@ impl GateSettings {
     }
 }
 
-/// Runs the job. The new baseline is kept whatever the verdict.
+/// Runs the job. The new baseline is kept whatever the verdict; but an evaluation that was interrupted decides nothing, and nothing
+/// of it is kept.
 ///
 /// # Errors
 /// As [`evaluate`]; a loss to tell without a base; a baseline that cannot be read or written.
@@ -75,13 +81,17 @@ pub fn gate(settings: &GateSettings, reporter: &dyn Reporter) -> Result<GateOutc
         true => {
             let base = settings.base.clone().ok_or(PipelineError::NoBase)?;
             let (model, measure) = (settings.model.clone(), settings.measure.clone());
-            Some(evaluate(&EvaluateSettings { model, base: Some(base), measure }, reporter)?)
+            Some(evaluate(
+                &EvaluateSettings { model, base: Some(base), measure, worst: WorstSettings::default() },
+                reporter,
+            )?)
         }
     };
+    let incomplete = evaluation.as_ref().and_then(|outcome| interrupted(&outcome.evaluation));
     let confidence = settings.confidence;
     let measured = evaluation.as_ref().map(|outcome| &outcome.evaluation);
     let mut checks = judge(measured, bytes, &settings.limits, confidence);
-    if let Some(limit) = settings.limits.max_latency_increase {
+    if let (Some(limit), None) = (settings.limits.max_latency_increase, &incomplete) {
         checks.push(time(settings, limit, reporter)?);
     }
     let mut incomparable = None;
@@ -92,16 +102,24 @@ pub fn gate(settings: &GateSettings, reporter: &dyn Reporter) -> Result<GateOutc
             Err(reason) => incomparable = Some(reason.to_string()),
         }
     }
-    if let (Some(path), Some(outcome)) = (&settings.save_baseline, &evaluation) {
+    if let (Some(path), Some(outcome), None) = (&settings.save_baseline, &evaluation, &incomplete) {
         write(path, &Baseline::of(&outcome.evaluation, &outcome.tokens_sha256))?;
     }
     let verdict = match (conclusion(&checks), &incomparable) {
+        _ if incomplete.is_some() => Verdict::Undecided,
         (Verdict::Regression, _) => Verdict::Regression,
         (_, Some(_)) => Verdict::Undecided,
         _ if checks.is_empty() => Verdict::Passed,
         (verdict, None) => verdict,
     };
-    Ok(GateOutcome { verdict, checks, incomparable, confidence, bytes, evaluation })
+    Ok(GateOutcome { verdict, checks, incomparable, incomplete, confidence, bytes, evaluation })
+}
+
+/// Why an evaluation that was stopped decides nothing.
+fn interrupted(evaluation: &Evaluation) -> Option<String> {
+    let Evaluation { windows, windows_planned, complete, .. } = evaluation;
+    (!complete)
+        .then(|| format!("the evaluation was interrupted after {windows} of {windows_planned} windows"))
 }
 
 /// Times the two models in turn.

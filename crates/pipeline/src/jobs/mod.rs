@@ -1,7 +1,7 @@
 //! What the commands do: one job a file. Each takes typed settings, resolves them, and returns a typed outcome.
 
-mod directory;
 pub mod bench;
+mod directory;
 mod durable;
 pub mod evaluate;
 pub mod gate;
@@ -12,3 +12,5 @@ mod outcome;
 pub mod pack;
 pub mod prune;
 pub mod quantize;
+mod tokenized;
+pub mod worst;

@@ -19,11 +19,12 @@ pub use slmc_quant::int::GroupSize;
 
 use super::directory::{PROVENANCE, may_replace};
 use super::durable::{self, Durable};
-use super::evaluate::{EvaluateSettings, Measure, evaluate};
+use super::evaluate::{EvaluateSettings, Measure, evaluate_written};
 use super::quantize::{
     BatchOptions, ByteSize, Device, Effort, Method, QuantizeOutcome, TextSource, Types, refuse_quantized,
     summary,
 };
+use super::worst::WorstSettings;
 use crate::PipelineError;
 use crate::awq::{self, Calibrated};
 use crate::batches::{calibration_batches, warn_of_missing};
@@ -169,10 +170,15 @@ impl PreparedPack {
         let peak_memory_bytes = peak_resident_bytes();
         let Self { settings, plan, source_bytes, batches, .. } = self;
         let evaluation = match settings.measure {
-            Some(measure) => Some(evaluate(
-                &EvaluateSettings { model: settings.output.clone(), base: Some(settings.model), measure },
+            Some(measure) => evaluate_written(
+                &EvaluateSettings {
+                    model: settings.output.clone(),
+                    base: Some(settings.model),
+                    measure,
+                    worst: WorstSettings::default(),
+                },
                 reporter,
-            )?),
+            )?,
             None => None,
         };
         Ok(QuantizeOutcome {

@@ -26,8 +26,9 @@ pub use slmc_quant::plan::{Plan, PlannedTensor, Prediction, Target};
 pub use slmc_quant::{Effort, Method, Mix, Rounding};
 
 use super::durable::{self, Durable};
-use super::evaluate::{EvaluateSettings, Measure, evaluate};
+use super::evaluate::{EvaluateSettings, Measure, evaluate_written};
 pub use super::outcome::{QuantizeOutcome, Types};
+use super::worst::WorstSettings;
 use crate::PipelineError;
 use crate::allocation::starting_mix;
 use crate::awq::{self, Calibrated};
@@ -230,14 +231,15 @@ impl Prepared {
         let seconds = started.elapsed().as_secs_f64();
         let peak_memory_bytes = peak_resident_bytes();
         let evaluation = match self.settings.measure.clone() {
-            Some(measure) => Some(evaluate(
+            Some(measure) => evaluate_written(
                 &EvaluateSettings {
                     model: self.settings.output.clone(),
                     base: Some(self.settings.model.clone()),
                     measure,
+                    worst: WorstSettings::default(),
                 },
                 reporter,
-            )?),
+            )?,
             None => None,
         };
         Ok(QuantizeOutcome {

@@ -158,7 +158,7 @@ impl Amount {
     /// A tokenizer that cannot be read, or that differs from another's; more tokens than there are in the text or in a model's
     /// context.
     pub fn schedule(&self, models: &[ModelFile]) -> Result<Schedule, PipelineError> {
-        let text = TextSource::default().to_measure()?;
+        let text = TextSource::default().to_measure()?.text;
         let mut prompt: Option<(Vec<u32>, &ModelFile)> = None;
         for model in models {
             let source = model.source()?;
