@@ -47,6 +47,7 @@ fn run(cli: &Cli) -> Result<ExitCode, Failure> {
         Command::Quantize(args) => commands::quantize::run(args, &resolver, &terminal, json),
         Command::Imatrix(args) => commands::imatrix::run(args, &resolver, &terminal, json),
         Command::Eval(args) => commands::eval::run(args, &resolver, &terminal, json),
+        Command::Compare(args) => commands::compare::run(args, json),
         Command::Gate(args) => return commands::gate::run(args, &resolver, &terminal, json),
     }
     .map(|()| ExitCode::SUCCESS)

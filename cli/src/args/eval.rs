@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::measure::MeasureArgs;
+use super::report::ReportArgs;
 
 /// Measure perplexity, and with --base the KL divergence from the original model
 ///
@@ -16,7 +17,8 @@ use super::measure::MeasureArgs;
 Examples:
   slmc eval models/tiny --text heldout.txt
   slmc eval tiny-awq-q4_k_m.gguf --base models/tiny --text heldout.txt
-  slmc eval a.gguf --base b.gguf --text heldout.txt --json")]
+  slmc eval a.gguf --base b.gguf --text heldout.txt --json
+  slmc eval a.gguf --base models/tiny --report a-report")]
 pub struct Eval {
     /// Checkpoint directory or GGUF file [default: `model` of slmc.toml]
     pub model: Option<PathBuf>,
@@ -25,4 +27,6 @@ pub struct Eval {
     pub base: Option<PathBuf>,
     #[command(flatten)]
     pub measure: MeasureArgs,
+    #[command(flatten)]
+    pub report: ReportArgs,
 }

@@ -1,5 +1,6 @@
 //! What a user may type. Values stay as typed here; `resolve` joins them with `slmc.toml` and the defaults.
 
+pub mod compare;
 pub mod convert;
 pub mod eval;
 pub mod gate;
@@ -7,6 +8,7 @@ pub mod imatrix;
 pub mod inspect;
 pub mod measure;
 pub mod quantize;
+pub mod report;
 
 use std::path::PathBuf;
 
@@ -31,6 +33,7 @@ Examples:
   slmc imatrix MODEL --calibration t.txt        an importance matrix, for llama-quantize and slmc quantize
   slmc eval out.gguf --base MODEL --text t.txt  perplexity, and KL divergence from the original
   slmc gate out.gguf --base MODEL --max-kl 0.01 fails the job when more was lost
+  slmc compare REPORT REPORT                    runs of --report side by side
 
 Settings that stay the same can stand in slmc.toml in the working directory; flags win over it.
 Exit codes: 0 done, 1 failed, 2 wrong usage; gate: 3 regression, 4 cannot decide.")]
@@ -68,4 +71,5 @@ pub enum Command {
     Imatrix(imatrix::Imatrix),
     Eval(eval::Eval),
     Gate(gate::Gate),
+    Compare(compare::Compare),
 }

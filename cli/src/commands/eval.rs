@@ -1,8 +1,9 @@
 //! `slmc eval`
 
+use slmc_pipeline::frames::evaluation;
 use slmc_pipeline::jobs::evaluate::{EvaluateOutcome, evaluate};
 
-use super::{failure, print_json};
+use super::{failure, print_json, report};
 use crate::args::eval::Eval;
 use crate::failure::Failure;
 use crate::resolve::Resolver;
@@ -11,7 +12,9 @@ use crate::terminal::progress::Terminal;
 use crate::terminal::table::table;
 
 pub fn run(args: &Eval, resolver: &Resolver, terminal: &Terminal, json: bool) -> Result<(), Failure> {
+    let directory = report::directory(&args.report)?;
     let outcome = evaluate(&resolver.eval(args)?, terminal).map_err(failure)?;
+    report::write(directory.as_ref(), || evaluation::report(&outcome, &report::run()).map_err(failure))?;
     if json {
         return print_json(&outcome);
     }

@@ -1,11 +1,13 @@
 //! One file a verb: resolve, run the job, print.
 
+pub mod compare;
 pub mod convert;
 pub mod eval;
 pub mod gate;
 pub mod imatrix;
 pub mod inspect;
 pub mod quantize;
+pub mod report;
 
 use serde::Serialize;
 use slmc_pipeline::PipelineError;

@@ -172,13 +172,18 @@ impl PreparedPack {
         let Self { settings, plan, source_bytes, batches, .. } = self;
         let evaluation = match settings.measure {
             Some(measure) => Some(evaluate(
-                &EvaluateSettings { model: settings.output.clone(), base: Some(settings.model), measure },
+                &EvaluateSettings {
+                    model: settings.output.clone(),
+                    base: Some(settings.model.clone()),
+                    measure,
+                },
                 reporter,
             )?),
             None => None,
         };
         Ok(QuantizeOutcome {
             output: settings.output,
+            source: settings.model,
             method: settings.method,
             types: Types::Grid(settings.scheme),
             prediction: None,
