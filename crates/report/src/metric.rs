@@ -97,6 +97,8 @@ metrics! {
     // The run.
     /// The version of slmc.
     Version "slmc_version", "slmc", Text, Neither;
+    /// What was done: `eval`, `quantize` …
+    Verb "verb", "slmc command", Text, Neither;
     /// The command line.
     Command "command", "command", Text, Neither;
     /// How values were chosen.

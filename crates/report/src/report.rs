@@ -125,10 +125,9 @@ impl Report {
         items
     }
 
-    /// What the command was: the second word of the command line.
+    /// What was done: `eval`, `quantize` …
     pub fn verb(&self) -> String {
-        let command = self.setting_shown(Metric::Command).unwrap_or_default();
-        command.split_whitespace().nth(1).unwrap_or("report").to_owned()
+        self.setting_shown(Metric::Verb).unwrap_or_else(|| "report".to_owned())
     }
 }
 

@@ -16,7 +16,7 @@ pub enum Scope {
     Histogram,
     /// A window of the text; the item is its number.
     Window,
-    /// A range of positions in the windows; the item is its first position, `high` its last.
+    /// Predictions that had about the same length of context; the item is the least number of tokens of it.
     Position,
     /// A document of the text; the item is its number or name.
     Document,

@@ -59,7 +59,7 @@ fn json_keeps_rows_and_numbers() {
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), report.rows.len() + 2);
     let first: serde_json::Value = serde_json::from_str(lines[1].trim_end_matches(',')).unwrap();
-    assert_eq!((&first["scope"], &first["metric"]), (&"run".into(), &"slmc_version".into()));
+    assert_eq!((&first["scope"], &first["metric"]), (&"run".into(), &"verb".into()));
 }
 
 /// Why a file of these bytes holds no measurements.

@@ -11,7 +11,7 @@ use crate::jobs::evaluate::EvaluateOutcome;
 /// # Errors
 /// A model that cannot be read any more.
 pub fn report(outcome: &EvaluateOutcome, run: &Run) -> Result<Report, PipelineError> {
-    let mut rows = run.rows(&outcome.model, outcome.base.as_deref());
+    let mut rows = run.rows("eval", &outcome.model, outcome.base.as_deref());
     rows.extend(settings(outcome));
     rows.extend(sizes::rows(&outcome.model, outcome.base.as_deref())?);
     rows.extend(self::rows(outcome));

@@ -13,7 +13,7 @@ use crate::jobs::gate::{GateOutcome, Metric as Limited, Verdict};
 /// A model that cannot be read any more.
 pub fn report(outcome: &GateOutcome, run: &Run) -> Result<Report, PipelineError> {
     let base = outcome.base.as_deref();
-    let mut all = run.rows(&outcome.model, base);
+    let mut all = run.rows("gate", &outcome.model, base);
     if let Some(measured) = &outcome.evaluation {
         all.extend(evaluation::settings(measured));
     }

@@ -23,8 +23,9 @@ pub struct Run {
 }
 
 impl Run {
-    fn rows(&self, model: &Path, base: Option<&Path>) -> Vec<Measurement> {
+    fn rows(&self, verb: &str, model: &Path, base: Option<&Path>) -> Vec<Measurement> {
         let mut rows = about(model, base);
+        rows.add(Scope::Run, Metric::Verb).text(verb);
         rows.add(Scope::Run, Metric::Version).text(&self.version);
         rows.add(Scope::Run, Metric::Command).text(&self.command);
         rows.finish()

@@ -12,7 +12,7 @@ use crate::jobs::quantize::{QuantizeOutcome, TensorReport, Types};
 /// A model that cannot be read any more.
 pub fn report(outcome: &QuantizeOutcome, run: &Run) -> Result<Report, PipelineError> {
     let (model, base) = (outcome.output.as_path(), Some(outcome.source.as_path()));
-    let mut all = run.rows(model, base);
+    let mut all = run.rows("quantize", model, base);
     let mut rows = about(model, base);
     rows.add(Scope::Run, Metric::Method).text(outcome.method);
     let types = match (&outcome.prediction, &outcome.types) {

@@ -4,7 +4,7 @@ use plotters::prelude::{Circle, PathElement, Text};
 use plotters::style::Color;
 use plotters::style::text_anchor::{HPos, VPos};
 
-use super::{Area, Chart, Colour, Description, Drawn, draw, text, ticks};
+use super::{Area, Chart, Colour, Description, Drawn, draw, shortened, text, ticks};
 use crate::ReportError;
 
 /// A value and where it may lie.
@@ -61,7 +61,7 @@ fn paint(area: &Area<'_>, rows: &[Interval], label: fn(f64, usize) -> String) ->
         let top = ROW * n as i32;
         let (left, right) =
             (text(13.0, Colour::Ink, HPos::Left, VPos::Top), text(13.0, Colour::Ink, HPos::Right, VPos::Top));
-        area.draw(&Text::new(row.label.clone(), (0, top + 2), left))?;
+        area.draw(&Text::new(shortened(&row.label), (0, top + 2), left))?;
         area.draw(&Text::new(row.shown.clone(), (WIDTH, top + 2), right))?;
         let (colour, at) = (row.colour.stand_in(), top + 27);
         if let Some((low, high)) = row.bounds {

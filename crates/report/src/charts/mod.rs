@@ -142,6 +142,18 @@ fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
+/// A label that leaves room for a figure beside it: of long ones, the middle is left out.
+fn shortened(label: &str) -> String {
+    const MOST: usize = 42;
+    let letters: Vec<char> = label.chars().collect();
+    if letters.len() <= MOST {
+        return label.to_owned();
+    }
+    let half = (MOST - 1) / 2;
+    let (start, end) = (letters[..half].iter(), letters[letters.len() - half..].iter());
+    start.chain(&['…']).chain(end).collect()
+}
+
 /// Text of `size` pixels, by the point named.
 fn text(size: f64, colour: Colour, horizontal: HPos, vertical: VPos) -> TextStyle<'static> {
     /// What plotters divides sizes by before it writes them into SVG.
@@ -176,6 +188,13 @@ fn ticks(low: f64, high: f64, parts: f64) -> (Vec<f64>, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_labels_lose_their_middle() {
+        assert_eq!(shortened("tiny-q4.gguf"), "tiny-q4.gguf");
+        let short = shortened(&format!("{}é{}", "a".repeat(40), "z".repeat(40)));
+        assert_eq!(short, format!("{}…{}", "a".repeat(20), "z".repeat(20)));
+    }
 
     #[test]
     fn ticks_are_round() {

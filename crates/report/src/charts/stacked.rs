@@ -5,7 +5,7 @@ use plotters::prelude::Text;
 use plotters::style::Color;
 use plotters::style::text_anchor::{HPos, VPos};
 
-use super::{Area, Chart, Colour, Description, Drawn, draw, text};
+use super::{Area, Chart, Colour, Description, Drawn, draw, shortened, text};
 use crate::ReportError;
 
 /// One whole.
@@ -41,7 +41,7 @@ pub fn stacked(description: &Description<'_>, bars: &[Bar]) -> Result<Chart, Rep
 fn one(area: &Area<'_>, bar: &Bar, top: i32, longest: f64) -> Drawn {
     let left = text(13.0, Colour::Ink, HPos::Left, VPos::Top);
     let right = text(13.0, Colour::Muted, HPos::Right, VPos::Top);
-    area.draw(&Text::new(bar.label.clone(), (0, top + 4), left))?;
+    area.draw(&Text::new(shortened(&bar.label), (0, top + 4), left))?;
     area.draw(&Text::new(bar.shown.clone(), (WIDTH, top + 4), right))?;
     let mut before = 0.0;
     let at = |value: f64| (f64::from(WIDTH) * value / longest).round() as i32;

@@ -1,6 +1,7 @@
 //! A report as people read it: headline figures, then sections of charts and tables. HTML and Markdown lay it out.
 
 mod accuracy;
+mod documents;
 mod figures;
 mod gate;
 mod latency;
@@ -160,6 +161,7 @@ impl Document {
             losses::section(report)?,
             positions::section(report)?,
             windows::section(report)?,
+            documents::section(report),
             accuracy::section(report)?,
             latency::section(report)?,
             layers::section(report)?,

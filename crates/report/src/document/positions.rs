@@ -1,10 +1,10 @@
-//! Losses by position in the window.
+//! Losses by how much context a prediction had.
 
 use super::{Section, Table};
 use crate::charts::{Axes, Colour, Description, Series, lines};
 use crate::{Metric, Report, ReportError, Scope, Side};
 
-/// Perplexity and KL divergence over the positions; none where they were not told apart.
+/// Perplexity and KL divergence over the length of context; none where it was not told apart.
 pub fn section(report: &Report) -> Result<Option<Section>, ReportError> {
     let series = |side: Side, metric: Metric| -> Vec<(f64, f64)> {
         let rows =
@@ -15,7 +15,7 @@ pub fn section(report: &Report) -> Result<Option<Section>, ReportError> {
     let kl = series(Side::Model, Metric::KlDivergence);
     let axes = Axes {
         size: (480, 240),
-        along: "position in the window",
+        along: "tokens of context",
         label: |value, decimals| format!("{value:.decimals$}"),
         from_zero: true,
         at_least: 0.0,
@@ -24,7 +24,7 @@ pub fn section(report: &Report) -> Result<Option<Section>, ReportError> {
     if kl.len() > 1 {
         let description = Description {
             id: "chart-position-kl",
-            caption: "KL divergence by position",
+            caption: "KL divergence by length of context",
             text: "Mean over all windows.",
         };
         charts.push(lines(&description, &axes, &[Series { colour: Colour::Model, points: kl }])?);
@@ -38,7 +38,7 @@ pub fn section(report: &Report) -> Result<Option<Section>, ReportError> {
         ];
         let description = Description {
             id: "chart-position-ppl",
-            caption: "Perplexity by position",
+            caption: "Perplexity by length of context",
             text: "Over all windows.",
         };
         let axes = Axes { from_zero: false, ..axes };
@@ -64,11 +64,15 @@ pub fn section(report: &Report) -> Result<Option<Section>, ReportError> {
         });
         [&[(*item).to_owned()][..], &values].concat()
     });
-    let table = Table::new("By position", &["position", "perplexity", "KL divergence"], rows.collect())
-        .folded_beyond(0);
+    let table = Table::new(
+        "By length of context",
+        &["tokens of context, from", "perplexity", "KL divergence"],
+        rows.collect(),
+    )
+    .folded_beyond(0);
     Ok(Some(Section {
         id: "positions",
-        heading: "By position in the window",
+        heading: "By length of context",
         charts,
         tables: vec![table],
         ..Section::default()

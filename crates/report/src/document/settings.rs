@@ -1,13 +1,14 @@
 //! What was measured, and how.
 
 use super::{Section, Table};
-use crate::{Metric, Report, Scope};
+use crate::{Measurement, Metric, Report, Scope};
 
 /// Settings of the run, and what the figures mean.
 pub fn section(report: &Report) -> Section {
     let mut rows: Vec<Vec<String>> = vec![vec!["model".into(), report.model().into()]];
     rows.extend(report.base().map(|base| vec!["original".into(), base.into()]));
-    for row in report.of(Scope::Run).filter(|row| row.metric != Metric::Warning) {
+    let told = |row: &&Measurement| !matches!(row.metric, Metric::Warning | Metric::Verb);
+    for row in report.of(Scope::Run).filter(told) {
         let shown = match (row.metric, row.value) {
             (Metric::Bos, None) => "none".into(),
             _ => row.shown(),

@@ -58,7 +58,7 @@ pub fn section(report: &Report) -> Result<Option<Section>, ReportError> {
             .map(|(n, kind)| Key { variable: format!("part-{n}"), label: (*kind).to_owned() })
             .collect(),
         charts: vec![chart],
-        tables: vec![Table::new("Size by kind of tensor", &columns, rows)],
+        tables: vec![Table::new("Bytes and bits per weight", &columns, rows)],
         ..Section::default()
     }))
 }

@@ -77,6 +77,7 @@ pub fn everything(model: &str) -> Report {
 }
 
 fn run(rows: &mut Rows) {
+    rows.add(Scope::Run, Metric::Verb).text("gate");
     rows.add(Scope::Run, Metric::Version).text("0.1.0");
     rows.add(Scope::Run, Metric::Command).text("slmc gate out.gguf --base models/tiny --max-kl 0.002");
     rows.add(Scope::Run, Metric::MeasuredText).text("bundled:english, held out");
@@ -108,6 +109,12 @@ fn losses(rows: &mut Rows) {
         let kl = 0.0019 + 0.0001 * f64::from(window * 7 % 11);
         rows.add(Scope::Window, Metric::KlDivergence).item(window).value(kl);
         rows.add(Scope::Window, Metric::Perplexity).item(window).value(192.0 + f64::from(window));
+    }
+    for document in 0..3 {
+        rows.add(Scope::Document, Metric::KlDivergence)
+            .item(document)
+            .value(0.002 + 0.001 * f64::from(document));
+        rows.add(Scope::Document, Metric::BitsPerByte).item(document).value(1.5);
     }
     for position in (64..128).step_by(8) {
         let kl = 0.0032 - f64::from(position) * 1e-5;
