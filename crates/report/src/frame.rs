@@ -67,6 +67,10 @@ pub fn from_frame(frame: &DataFrame) -> Result<Vec<Measurement>, String> {
         if column.dtype() != expected {
             return Err(format!("column `{name}` is of type {}, not {expected}", column.dtype()));
         }
+        // what a damaged file may be read as
+        if column.len() != frame.column("model").map_or(0, Column::len) {
+            return Err(format!("column `{name}` has another number of rows than `model`"));
+        }
     }
     let strings = |name: &str| -> Result<Vec<Option<String>>, String> {
         let column = frame.column(name).and_then(|column| column.str()).map_err(|error| error.to_string())?;

@@ -1,8 +1,9 @@
 //! The frame as Parquet, for data frames of every language. The same rows are the same bytes.
 
 use std::io::Cursor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use polars::prelude::{ParquetReader, ParquetWriter, SerReader};
+use polars::prelude::{ParallelStrategy, ParquetReader, ParquetWriter, SerReader};
 
 use crate::frame::{from_frame, to_frame};
 use crate::{Measurement, ReportError};
@@ -34,8 +35,11 @@ pub fn read(bytes: Vec<u8>) -> Result<Vec<Measurement>, String> {
     if bytes.len() < 3 * MAGIC.len() || !bytes.ends_with(MAGIC) {
         return Err("the Parquet file ends too early".into());
     }
-    let frame = ParquetReader::new(Cursor::new(bytes))
-        .finish()
-        .map_err(|error| format!("the Parquet file is broken: {error}"))?;
-    from_frame(&frame)
+    let reader = ParquetReader::new(Cursor::new(bytes)).read_parallel(ParallelStrategy::None);
+    // polars' decoder of pages panics at some damaged ones
+    match catch_unwind(AssertUnwindSafe(|| reader.finish())) {
+        Ok(Ok(frame)) => from_frame(&frame),
+        Ok(Err(error)) => Err(format!("the Parquet file is broken: {error}")),
+        Err(_) => Err("the Parquet file is broken: its pages cannot be decoded".into()),
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::directory::{JSON, PARQUET};
+use crate::directory::JSON;
 use crate::{Measurement, Metric, ReportError, Scope, json, parquet};
 
 /// Which of a run's two models.
@@ -31,13 +31,12 @@ impl Report {
         Self { rows }
     }
 
-    /// Reads a report directory, or a Parquet or JSON file of measurements.
+    /// Reads a report directory (its JSON file), or a Parquet or JSON file of measurements.
     ///
     /// # Errors
     /// The path cannot be read, or holds something else.
     pub fn read(path: &Path) -> Result<Self, ReportError> {
         let file = match path.is_dir() {
-            true if path.join(PARQUET).is_file() => path.join(PARQUET),
             true => path.join(JSON),
             false => path.to_owned(),
         };

@@ -23,6 +23,18 @@ fn a_frame_has_every_row() {
 }
 
 #[test]
+fn every_column_scope_and_metric_is_documented() {
+    let text = include_str!("../../../docs/measurements.md");
+    let frame = to_frame(&everything("m").rows);
+    let columns = frame.get_column_names().into_iter().map(|name| name.to_string());
+    let scopes = Scope::ALL.iter().map(|scope| scope.name().to_owned());
+    let metrics = Metric::ALL.iter().map(|metric| metric.name().to_owned());
+    for name in columns.chain(scopes).chain(metrics) {
+        assert!(text.contains(&format!("`{name}`")), "docs/measurements.md says nothing of `{name}`");
+    }
+}
+
+#[test]
 fn parquet_keeps_every_bit() {
     let mut report = everything(HOSTILE);
     let mut rows = Rows::new("m", Some("b"));
@@ -130,14 +142,27 @@ fn broken_parquet_is_refused_wherever_it_breaks() {
 }
 
 #[test]
+fn a_damaged_byte_is_an_error_or_another_value() {
+    let bytes = parquet::write(&everything("m").rows).unwrap();
+    let mut refused = 0;
+    for (n, at) in (0..bytes.len()).step_by(7).enumerate() {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= [0x01, 0x80, 0xff][n % 3];
+        refused += usize::from(parquet::read(damaged).is_err());
+    }
+    assert!(refused > 100, "{refused} of {}", bytes.len() / 7);
+}
+
+#[test]
 fn a_directory_is_replaced_only_where_it_is_a_report() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a/report");
     let report = everything("m");
     ReportDirectory::new(&path).unwrap().write(&report).unwrap();
-    assert_eq!(Report::read(&path).unwrap(), report);
-    let json = Report::read(&path.join("metrics.json")).unwrap();
-    assert_eq!(json.rows.len(), report.rows.len());
+    assert_eq!(Report::read(&path.join("metrics.parquet")).unwrap(), report);
+    for json in [path.clone(), path.join("metrics.json")] {
+        assert_eq!(Report::read(&json).unwrap().rows.len(), report.rows.len());
+    }
     let mut names: Vec<_> = std::fs::read_dir(&path)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())

@@ -2,6 +2,11 @@
 //!
 //! A report's first rows say what ran and on what; then come the rows of the outcome. Rows about the model name the base beside it,
 //! rows about the base alone name none.
+//!
+//! What a report shows beside that, it shows where there are rows of it: per task [`Scope::Task`] with an accuracy, `items`, `items_lost`
+//! and `items_won`; per length of context [`Scope::Position`] and per document [`Scope::Document`] with `perplexity` and
+//! `kl_divergence`; per stage of work [`Scope::Latency`] with `latency_p50`, `latency_p95` and `tokens_per_second`; a text on a
+//! window's `kl_divergence` stands beside it among the worst windows.
 
 pub mod evaluation;
 pub mod gate;

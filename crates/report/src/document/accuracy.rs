@@ -55,7 +55,7 @@ pub fn section(report: &Report) -> Result<Option<Section>, ReportError> {
         heading: "Accuracy",
         legend,
         charts: vec![chart],
-        tables: vec![Table::new("Tasks, ± one standard error", &columns, rows)],
+        tables: vec![Table::new("Tasks, ± one standard error", &columns, rows).without_empty_columns()],
         ..Section::default()
     }))
 }

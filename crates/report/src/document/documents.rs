@@ -27,6 +27,8 @@ pub fn section(report: &Report) -> Option<Section> {
         ]
     });
     let columns = ["document", "tokens scored", "perplexity", "original", "bits per byte", "KL divergence"];
-    let table = Table::new("Figures of every document", &columns, rows.collect()).folded_beyond(12);
+    let table = Table::new("Figures of every document", &columns, rows.collect())
+        .without_empty_columns()
+        .folded_beyond(12);
     Some(Section { id: "documents", heading: "By document", tables: vec![table], ..Section::default() })
 }

@@ -135,6 +135,17 @@ impl Table {
         self
     }
 
+    /// Leaves out columns in which no row has anything.
+    fn without_empty_columns(mut self) -> Self {
+        for column in (0..self.columns.len()).rev() {
+            if self.rows.iter().all(|row| row[column].text.is_empty()) {
+                self.columns.remove(column);
+                self.rows.iter_mut().for_each(|row| drop(row.remove(column)));
+            }
+        }
+        self
+    }
+
     /// Says what is special about a cell.
     pub(crate) fn mark(&mut self, row: usize, column: usize, mark: &'static str) {
         if let Some(cell) = self.rows.get_mut(row).and_then(|row| row.get_mut(column)) {
