@@ -27,8 +27,8 @@ impl Verdict {
     pub const fn sentence(self) -> &'static str {
         match self {
             Self::Passed => "Passed.",
-            Self::Regression => "Regression: the model lost more than allowed.",
-            Self::Undecided => "Cannot decide: more text to score, or other limits, would.",
+            Self::Regression => "Regression: a limit is broken.",
+            Self::Undecided => "Cannot decide: what was measured does not tell.",
         }
     }
 
@@ -53,7 +53,7 @@ pub struct Check {
     pub bounds: Option<(f64, f64)>,
     /// The conclusion.
     pub verdict: Verdict,
-    /// About how many windows would decide it.
+    /// About how many windows (of a task its items, of a latency its repetitions) would decide it.
     pub windows_needed: Option<f64>,
     /// Why nothing was decided, where it is not for too little text.
     pub reason: Option<String>,
@@ -124,8 +124,19 @@ impl Check {
             (Verdict::Passed, ..) => "passed".into(),
             (Verdict::Regression, ..) => "regression".into(),
             (Verdict::Undecided, Some(reason), _) => reason.clone(),
-            (Verdict::Undecided, None, Some(windows)) => format!("needs about {windows} windows"),
+            (Verdict::Undecided, None, Some(needed)) => {
+                format!("needs about {needed} {}", self.observations())
+            }
             (Verdict::Undecided, None, None) => "at its limit".into(),
+        }
+    }
+
+    /// What there would have to be more of.
+    fn observations(&self) -> &'static str {
+        match self.metric {
+            Some(Metric::Accuracy | Metric::AccuracyNormalized | Metric::AccuracyRatio) => "items",
+            Some(Metric::LatencyIncrease) => "repetitions",
+            _ => "windows",
         }
     }
 
@@ -150,5 +161,27 @@ pub fn bounds_title(report: &Report) -> String {
     match report.setting(Metric::Confidence).and_then(|row| row.value) {
         Some(confidence) => format!("{:.0} % between", 100.0 * (2.0 * confidence - 1.0)),
         None => "between".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Rows;
+
+    #[test]
+    fn what_is_needed_is_counted_in_what_is_resampled() {
+        for (metric, counted) in [
+            (Metric::KlDivergence, "windows"),
+            (Metric::AccuracyRatio, "items"),
+            (Metric::LatencyIncrease, "repetitions"),
+        ] {
+            let mut rows = Rows::new("m", Some("b"));
+            rows.add(Scope::Check, metric).item("x").value(0.97);
+            rows.add(Scope::Check, Metric::Verdict).item("x").text("undecided");
+            rows.add(Scope::Check, Metric::WindowsNeeded).item("x").value(31.0);
+            let checks = Check::all(&Report::new(rows.finish()));
+            assert_eq!(checks[0].outcome(), format!("needs about 31 {counted}"));
+        }
     }
 }

@@ -33,7 +33,9 @@ impl ReportDirectory {
         match std::fs::symlink_metadata(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(io(error)),
-            Ok(metadata) if !metadata.is_dir() => return Err(in_the_way("a file is there")),
+            Ok(metadata) if !metadata.is_dir() => {
+                return Err(in_the_way("something that is no directory is there"));
+            }
             Ok(_) => {
                 let mut empty = true;
                 for entry in std::fs::read_dir(path).map_err(io)? {

@@ -203,7 +203,7 @@ metrics! {
     Limit "limit", "limit", One, Neither;
     /// How it compares: `passed`, `undecided` or `regression`.
     Verdict "verdict", "verdict", Text, Neither;
-    /// Windows that would decide.
+    /// Windows, items or repetitions that would decide.
     WindowsNeeded "windows_needed", "windows needed", Count, Neither;
     /// Why nothing was decided.
     Reason "reason", "reason", Text, Neither;

@@ -184,7 +184,7 @@ fn a_directory_is_replaced_only_where_it_is_a_report() {
     refused(&path, "`notes.txt` is in it");
     let file = directory.path().join("file");
     std::fs::write(&file, "mine").unwrap();
-    refused(&file, "a file is there");
+    refused(&file, "no directory is there");
     let other = directory.path().join("other");
     std::fs::create_dir(&other).unwrap();
     ReportDirectory::new(&other).unwrap();

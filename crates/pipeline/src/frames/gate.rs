@@ -22,8 +22,7 @@ pub fn report(outcome: &GateOutcome, run: &Run) -> Result<Report, PipelineError>
     rows.add(Scope::Summary, Metric::Verdict).text(verdict(outcome.verdict));
     outcome.checks.iter().for_each(|check| add(&mut rows, check));
     if let Some(reason) = &outcome.incomparable {
-        rows.add(Scope::Check, Metric::Verdict).item("baseline").text(verdict(Verdict::Undecided));
-        rows.add(Scope::Check, Metric::Reason).item("baseline").text(reason);
+        undecided(&mut rows, "baseline", reason);
     }
     all.extend(rows.finish());
     all.extend(sizes::rows(&outcome.model, base)?);
@@ -45,6 +44,12 @@ fn add(rows: &mut Rows, check: &Check) {
     if let Some(windows) = check.windows_needed {
         rows.add(Scope::Check, Metric::WindowsNeeded).item(item).value(windows as f64);
     }
+}
+
+/// Something that nothing could be held against, and why.
+fn undecided(rows: &mut Rows, item: &str, reason: &str) {
+    rows.add(Scope::Check, Metric::Verdict).item(item).text(verdict(Verdict::Undecided));
+    rows.add(Scope::Check, Metric::Reason).item(item).text(reason);
 }
 
 /// The limit's name in `slmc.toml`, and what it is about.
