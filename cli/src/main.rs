@@ -51,6 +51,7 @@ fn run(cli: &Cli) -> Result<ExitCode, Failure> {
         Command::Bench(args) => commands::bench::run(args, &resolver, &terminal, json),
         Command::BenchWorker(_) => commands::bench::worker(),
         Command::Generate(args) => commands::generate::run(args, &resolver, &terminal, json),
+        Command::Compare(args) => commands::compare::run(args, json),
         Command::Gate(args) => return commands::gate::run(args, &resolver, &terminal, json),
     }
     .map(|()| ExitCode::SUCCESS)

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::measure::MeasureArgs;
+use super::report::ReportArgs;
 
 /// Measure perplexity, and with --base the KL divergence from the original model
 ///
@@ -21,7 +22,8 @@ Examples:
   slmc eval models/tiny --text heldout.txt --n-ctx 1024 --stride 512
   slmc eval a.gguf --base b.gguf --text documents.jsonl --breakdown
   slmc eval a.gguf --base b.gguf --text heldout.txt --worst 3
-  slmc eval a.gguf --base b.gguf --text heldout.txt --json")]
+  slmc eval a.gguf --base b.gguf --text heldout.txt --json
+  slmc eval a.gguf --base models/tiny --report a-report")]
 pub struct Eval {
     /// Checkpoint directory or GGUF file [default: `model` of slmc.toml]
     pub model: Option<PathBuf>,
@@ -40,4 +42,6 @@ pub struct Eval {
     pub continuation: Option<u16>,
     #[command(flatten)]
     pub measure: MeasureArgs,
+    #[command(flatten)]
+    pub report: ReportArgs,
 }

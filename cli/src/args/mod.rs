@@ -1,6 +1,7 @@
 //! What a user may type. Values stay as typed here; `resolve` joins them with `slmc.toml` and the defaults.
 
 pub mod bench;
+pub mod compare;
 pub mod convert;
 pub mod eval;
 pub mod gate;
@@ -10,6 +11,7 @@ pub mod inspect;
 pub mod measure;
 pub mod prune;
 pub mod quantize;
+pub mod report;
 
 use std::path::PathBuf;
 
@@ -37,6 +39,7 @@ Examples:
   slmc gate out.gguf --base MODEL --max-kl 0.01 fails the job when more was lost
   slmc generate out.gguf --prompt 'Once'        a look at what it writes
   slmc bench out.gguf --base MODEL              how fast it is beside the original
+  slmc compare REPORT REPORT                    runs of --report side by side
 
 Settings that stay the same can stand in slmc.toml in the working directory; flags win over it.
 Exit codes: 0 done, 1 failed, 2 wrong usage; gate: 3 regression, 4 cannot decide.")]
@@ -79,4 +82,5 @@ pub enum Command {
     Bench(bench::Bench),
     #[command(hide = true)]
     BenchWorker(bench::BenchWorker),
+    Compare(compare::Compare),
 }

@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 
+use slmc_pipeline::frames::evaluation;
 use slmc_pipeline::jobs::evaluate::{EvaluateOutcome, Evaluation, Windowing, evaluate};
 
-use super::{INTERRUPTED, failure, print_json};
+use super::{INTERRUPTED, failure, print_json, report};
 use crate::args::eval::Eval;
 use crate::failure::Failure;
 use crate::resolve::Resolver;
@@ -15,7 +16,9 @@ use crate::terminal::table::table;
 use crate::terminal::worst;
 
 pub fn run(args: &Eval, resolver: &Resolver, terminal: &Terminal, json: bool) -> Result<ExitCode, Failure> {
+    let directory = report::directory(&args.report)?;
     let outcome = evaluate(&resolver.eval(args, json)?, terminal).map_err(failure)?;
+    report::write(directory.as_ref(), || evaluation::report(&outcome, &report::run()).map_err(failure))?;
     if json {
         print_json(&outcome)?;
     } else {

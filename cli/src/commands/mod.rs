@@ -1,6 +1,7 @@
 //! One file a verb: resolve, run the job, print.
 
 pub mod bench;
+pub mod compare;
 pub mod convert;
 pub mod eval;
 pub mod gate;
@@ -9,6 +10,7 @@ pub mod imatrix;
 pub mod inspect;
 pub mod prune;
 pub mod quantize;
+pub mod report;
 
 use serde::Serialize;
 use slmc_pipeline::PipelineError;

@@ -9,6 +9,7 @@ pub mod awq;
 pub mod batches;
 mod error;
 pub mod export;
+pub mod frames;
 pub mod gptq;
 pub mod hidden;
 pub mod imatrix;

@@ -1,11 +1,11 @@
 //! Holding a compressed model against limits, and against one that was accepted before.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use slmc_eval::Evaluation;
 use slmc_eval::gate::{Baseline, Check, conclusion, judge, judge_latency};
+use slmc_report::file::write_whole;
 
 use super::bench::{Amount, Engine, OwnEngine};
 use super::evaluate::{EvaluateOutcome, EvaluateSettings, Measure, evaluate};
@@ -42,6 +42,11 @@ pub struct GateSettings {
 /// What came out.
 #[derive(Debug, Serialize)]
 pub struct GateOutcome {
+    /// The compressed model.
+    pub model: PathBuf,
+    /// The original, where the two were measured beside each other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<PathBuf>,
     /// The conclusion from all checks; none checked is passed.
     pub verdict: Verdict,
     /// Every limit.
@@ -65,6 +70,11 @@ impl GateSettings {
     /// Whether the models have to be run.
     pub fn need_evaluation(&self) -> bool {
         self.limits.need_evaluation() || self.baseline.is_some() || self.save_baseline.is_some()
+    }
+
+    /// Whether something is measured beside the original.
+    fn need_base(&self) -> bool {
+        self.need_evaluation() || self.limits.max_latency_increase.is_some()
     }
 }
 
@@ -112,7 +122,8 @@ pub fn gate(settings: &GateSettings, reporter: &dyn Reporter) -> Result<GateOutc
         _ if checks.is_empty() => Verdict::Passed,
         (verdict, None) => verdict,
     };
-    Ok(GateOutcome { verdict, checks, incomparable, incomplete, confidence, bytes, evaluation })
+    let (model, base) = (settings.model.clone(), settings.base.clone().filter(|_| settings.need_base()));
+    Ok(GateOutcome { model, base, verdict, checks, incomparable, incomplete, confidence, bytes, evaluation })
 }
 
 /// Why an evaluation that was stopped decides nothing.
@@ -142,13 +153,10 @@ fn read(path: &Path) -> Result<Baseline, PipelineError> {
     serde_json::from_str(&text).map_err(|error| failed(format!("not a baseline of `slmc gate`: {error}")))
 }
 
-/// Whole or not at all.
 fn write(path: &Path, baseline: &Baseline) -> Result<(), PipelineError> {
     let failed =
         |error: std::io::Error| PipelineError::Baseline { path: path.to_owned(), reason: error.to_string() };
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(directory).map_err(failed)?;
-    serde_json::to_writer_pretty(&mut file, baseline).map_err(|error| failed(error.into()))?;
-    file.write_all(b"\n").map_err(failed)?;
-    file.persist(path).map_err(|error| failed(error.error)).map(drop)
+    let mut text = serde_json::to_string_pretty(baseline).map_err(|error| failed(error.into()))?;
+    text.push('\n');
+    write_whole(path, text.as_bytes()).map_err(failed)
 }

@@ -173,7 +173,7 @@ impl PreparedPack {
             Some(measure) => evaluate_written(
                 &EvaluateSettings {
                     model: settings.output.clone(),
-                    base: Some(settings.model),
+                    base: Some(settings.model.clone()),
                     measure,
                     worst: WorstSettings::default(),
                 },
@@ -183,6 +183,7 @@ impl PreparedPack {
         };
         Ok(QuantizeOutcome {
             output: settings.output,
+            source: settings.model,
             method: settings.method,
             types: Types::Grid(settings.scheme),
             prediction: None,

@@ -15,8 +15,9 @@ pub use slmc_prune::{Method, PrunePlan, Scope, Sparsity};
 
 use super::directory::{PROVENANCE, may_replace};
 use super::durable::{self, Durable};
-use super::evaluate::{EvaluateOutcome, EvaluateSettings, Measure, evaluate};
+use super::evaluate::{EvaluateOutcome, EvaluateSettings, Measure, evaluate_written};
 use super::quantize::{BatchOptions, ByteSize, Device, Effort, TextSource, refuse_quantized, summary};
+use super::worst::WorstSettings;
 use crate::PipelineError;
 use crate::batches::{calibration_batches, warn_of_missing};
 use crate::export::{ExportTensor, RowReader, TensorReport};
@@ -176,10 +177,15 @@ impl PreparedPrune {
         let planned = tensors.iter().zip(&plan.tensors).filter(|(_, planned)| planned.pruned.is_some());
         let pruned_weights = planned.map(|(tensor, _)| tensor.zeros).sum();
         let evaluation = match settings.measure {
-            Some(measure) => Some(evaluate(
-                &EvaluateSettings { model: settings.output.clone(), base: Some(settings.model), measure },
+            Some(measure) => evaluate_written(
+                &EvaluateSettings {
+                    model: settings.output.clone(),
+                    base: Some(settings.model),
+                    measure,
+                    worst: WorstSettings::default(),
+                },
                 reporter,
-            )?),
+            )?,
             None => None,
         };
         Ok(PruneOutcome {
