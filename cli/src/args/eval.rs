@@ -5,18 +5,24 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::measure::MeasureArgs;
+use super::tasks::TaskArgs;
 
-/// Measure perplexity, and with --base the KL divergence from the original model
+/// Measure perplexity and accuracy on tasks, and with --base the KL divergence from the original model
 ///
 /// Follows llama-perplexity's protocol: windows of --n-ctx tokens, beginning-of-sequence first where the model uses one, the
 /// second half of each window scored. MODEL and BASE are checkpoint directories or GGUF files; a GGUF file is computed as
 /// llama.cpp computes it on a CPU (activations rounded to the format that its weights' type is multiplied with).
+///
+/// With --tasks the models answer questions; prompts and scores are lm-evaluation-harness's. Without --text beside it nothing
+/// else is measured. With --base, differences come with bounds, the exact McNemar test and the items that flipped.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   slmc eval models/tiny --text heldout.txt
   slmc eval tiny-awq-q4_k_m.gguf --base models/tiny --text heldout.txt
-  slmc eval a.gguf --base b.gguf --text heldout.txt --json")]
+  slmc eval a.gguf --base b.gguf --text heldout.txt --json
+  slmc eval a.gguf --base b.gguf --tasks bundled:smoke --flips
+  slmc eval MODEL --tasks arc_easy.jsonl,hellaswag.jsonl --fewshot 5 --limit 1000")]
 pub struct Eval {
     /// Checkpoint directory or GGUF file [default: `model` of slmc.toml]
     pub model: Option<PathBuf>,
@@ -25,4 +31,9 @@ pub struct Eval {
     pub base: Option<PathBuf>,
     #[command(flatten)]
     pub measure: MeasureArgs,
+    #[command(flatten)]
+    pub tasks: TaskArgs,
+    /// List the items that one model got right and the other did not
+    #[arg(long, requires = "base", help_heading = "Tasks")]
+    pub flips: bool,
 }

@@ -7,6 +7,7 @@ pub mod imatrix;
 pub mod inspect;
 pub mod measure;
 pub mod quantize;
+pub mod tasks;
 
 use std::path::PathBuf;
 
@@ -30,6 +31,7 @@ Examples:
   slmc convert MODEL --dtype f16                an unquantized GGUF file
   slmc imatrix MODEL --calibration t.txt        an importance matrix, for llama-quantize and slmc quantize
   slmc eval out.gguf --base MODEL --text t.txt  perplexity, and KL divergence from the original
+  slmc eval out.gguf --tasks bundled:smoke      accuracy on questions with right answers
   slmc gate out.gguf --base MODEL --max-kl 0.01 fails the job when more was lost
 
 Settings that stay the same can stand in slmc.toml in the working directory; flags win over it.

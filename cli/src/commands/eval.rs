@@ -1,8 +1,12 @@
 //! `slmc eval`
 
-use slmc_pipeline::jobs::evaluate::{EvaluateOutcome, evaluate};
+use std::path::PathBuf;
 
-use super::{failure, print_json};
+use serde::Serialize;
+use slmc_pipeline::jobs::evaluate::{EvaluateOutcome, evaluate};
+use slmc_pipeline::jobs::tasks::{TasksOutcome, tasks};
+
+use super::{failure, print_json, tasks as tasks_table};
 use crate::args::eval::Eval;
 use crate::failure::Failure;
 use crate::resolve::Resolver;
@@ -10,12 +14,40 @@ use crate::terminal::format::{percent, seconds};
 use crate::terminal::progress::Terminal;
 use crate::terminal::table::table;
 
+/// What `--json` prints: with tasks alone the models stand beside them, else with the figures of the text.
+#[derive(Serialize)]
+struct Output<'a> {
+    #[serde(flatten)]
+    measured: Option<&'a EvaluateOutcome>,
+    #[serde(flatten)]
+    models: Option<Models<'a>>,
+    #[serde(flatten)]
+    tasks: Option<&'a TasksOutcome>,
+}
+
+#[derive(Serialize)]
+struct Models<'a> {
+    model: &'a PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base: Option<&'a PathBuf>,
+}
+
 pub fn run(args: &Eval, resolver: &Resolver, terminal: &Terminal, json: bool) -> Result<(), Failure> {
-    let outcome = evaluate(&resolver.eval(args)?, terminal).map_err(failure)?;
+    let (on_text, on_tasks) = resolver.eval(args)?;
+    let measured = on_text.map(|settings| evaluate(&settings, terminal)).transpose().map_err(failure)?;
+    let answered =
+        on_tasks.as_ref().map(|settings| tasks(settings, terminal)).transpose().map_err(failure)?;
     if json {
-        return print_json(&outcome);
+        let models = on_tasks.as_ref().filter(|_| measured.is_none());
+        let models = models.map(|settings| Models { model: &settings.model, base: settings.base.as_ref() });
+        return print_json(&Output { measured: measured.as_ref(), models, tasks: answered.as_ref() });
     }
-    println!("{}", table(["", ""], rows(&outcome)));
+    if let Some(outcome) = &measured {
+        println!("{}", table(["", ""], rows(outcome)));
+    }
+    if let Some(outcome) = &answered {
+        tasks_table::print(&outcome.tasks, args.flips);
+    }
     Ok(())
 }
 

@@ -35,6 +35,9 @@ fn print(outcome: &GateOutcome) {
         let evaluation = &measured.evaluation;
         println!("{}: {} windows of {} tokens", measured.text, evaluation.windows, evaluation.n_ctx);
     }
+    if let Some(answered) = &outcome.tasks {
+        super::tasks::print(&answered.tasks, false);
+    }
     let rows = outcome.checks.iter().map(|check| {
         let shown = |value| shown(check.metric, value);
         let bounds = check
@@ -43,7 +46,7 @@ fn print(outcome: &GateOutcome) {
         let verdict = match (check.verdict, check.windows_needed) {
             (Verdict::Passed, _) => "passed".to_owned(),
             (Verdict::Regression, _) => "regression".to_owned(),
-            (Verdict::Undecided, Some(windows)) => format!("needs about {windows} windows"),
+            (Verdict::Undecided, Some(needed)) => format!("needs about {needed} {}", counted(check.metric)),
             (Verdict::Undecided, None) => "at its limit".to_owned(),
         };
         [named(check.metric).to_owned(), shown(check.limit), shown(check.value), bounds, verdict]
@@ -58,7 +61,7 @@ fn print(outcome: &GateOutcome) {
         match outcome.verdict {
             Verdict::Passed => "Passed.",
             Verdict::Regression => "Regression: the model lost more than allowed.",
-            Verdict::Undecided => "Cannot decide: more text to score, or other limits, would.",
+            Verdict::Undecided => "Cannot decide: more text or items to score, or other limits, would.",
         }
     );
 }
@@ -70,14 +73,20 @@ fn named(metric: Metric) -> &'static str {
         Metric::Top1Agreement => "same most likely token, at least",
         Metric::Bytes => "size, at most",
         Metric::KlOverBaseline => "KL divergence over the baseline's, at most",
+        Metric::AccuracyRatio => "accuracy over the original's, at least",
     }
+}
+
+/// What is resampled for it.
+fn counted(metric: Metric) -> &'static str {
+    if metric == Metric::AccuracyRatio { "items" } else { "windows" }
 }
 
 fn shown(metric: Metric, value: f64) -> String {
     match metric {
         Metric::KlDivergence => format!("{value:.5}"),
         Metric::PerplexityIncrease | Metric::KlOverBaseline => format!("{:+.2} %", 100.0 * value),
-        Metric::Top1Agreement => format!("{:.2} %", 100.0 * value),
+        Metric::Top1Agreement | Metric::AccuracyRatio => format!("{:.2} %", 100.0 * value),
         Metric::Bytes => bytes(value as u64),
     }
 }

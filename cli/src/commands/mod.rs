@@ -6,6 +6,7 @@ pub mod gate;
 pub mod imatrix;
 pub mod inspect;
 pub mod quantize;
+mod tasks;
 
 use serde::Serialize;
 use slmc_pipeline::PipelineError;

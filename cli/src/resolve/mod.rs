@@ -8,6 +8,7 @@ mod output;
 mod pack;
 mod parse;
 mod quantize;
+mod tasks;
 
 use std::path::{Path, PathBuf};
 

@@ -12,11 +12,14 @@ pub mod gate;
 mod group;
 mod heads;
 mod kernel;
+pub mod likelihood;
+pub mod paired;
 mod plan;
 pub mod progress;
 pub mod scores;
 pub mod statistics;
 pub mod summary;
+pub mod tasks;
 pub mod variants;
 pub mod windows;
 

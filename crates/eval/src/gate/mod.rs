@@ -5,6 +5,7 @@
 //! is undecided between: then more text would tell. So a model that is exactly at a limit is called a regression in
 //! 1 − confidence of all cases, and passed in as many.
 
+mod accuracy;
 mod baseline;
 mod interval;
 
@@ -13,6 +14,7 @@ use serde::Serialize;
 use crate::Evaluation;
 use crate::scores::Drift;
 
+pub use accuracy::{FEWEST_ITEMS, check_accuracy};
 pub use baseline::{Baseline, Incomparable};
 pub use interval::{Interval, interval};
 
@@ -30,17 +32,19 @@ pub struct Limits {
     pub min_top1: Option<f64>,
     /// Most bytes of the weight files.
     pub max_bytes: Option<u64>,
+    /// Least accuracy on tasks, as a fraction of the base's.
+    pub min_accuracy_ratio: Option<f64>,
 }
 
 impl Limits {
-    /// Whether any of them needs the models to be run.
+    /// Whether any of them needs the models to be run on a text.
     pub fn need_evaluation(&self) -> bool {
         self.max_kl.is_some() || self.max_ppl_increase.is_some() || self.min_top1.is_some()
     }
 
     /// Whether there is any.
     pub fn is_empty(&self) -> bool {
-        !self.need_evaluation() && self.max_bytes.is_none()
+        !self.need_evaluation() && self.max_bytes.is_none() && self.min_accuracy_ratio.is_none()
     }
 }
 
@@ -58,6 +62,8 @@ pub enum Metric {
     Bytes,
     /// Mean KL divergence over that of a baseline, less 1.
     KlOverBaseline,
+    /// Share of items answered rightly, over that of the base.
+    AccuracyRatio,
 }
 
 /// How something compares with its limit. The worse is the greater.
@@ -85,12 +91,12 @@ pub struct Check {
     pub interval: Option<Interval>,
     /// The conclusion.
     pub verdict: Verdict,
-    /// For what is undecided, about how many windows would decide it, if the value stayed; `None` (null) where none would, as it
-    /// is at the limit.
+    /// For what is undecided, about how many windows (of accuracy, items) would decide it, if the value stayed; `None` (null)
+    /// where none would, as it is at the limit.
     pub windows_needed: Option<u64>,
 }
 
-/// Holds an evaluation beside a base against the limits; each bound is one-sided with `confidence`. Windows are what is
+/// Holds an evaluation beside a base against the limits, but for that on accuracy ([`check_accuracy`]); each bound is one-sided with `confidence`. Windows are what is
 /// resampled: tokens of one window are not independent of each other. `bytes` is the size of the model.
 ///
 /// # Panics
@@ -172,23 +178,28 @@ fn check(
     }
     let Interval { low, high } = interval(windows, confidence);
     let interval = Interval { low: seen(low), high: seen(high) };
-    let (worse, better) = match side {
-        Side::AtMost => (interval.high - limit, interval.low - limit),
-        Side::AtLeast => (limit - interval.low, limit - interval.high),
-    };
-    let verdict = if worse <= 0.0 {
-        Verdict::Passed
-    } else if better > 0.0 {
-        Verdict::Regression
-    } else {
-        Verdict::Undecided
-    };
+    let verdict = verdict(side, interval, limit);
     // the distance from the value to the bound that crosses the limit shrinks with the root of the number of windows
     let reach = if value <= limit { interval.high - value } else { value - interval.low };
     let needed = (windows.len() as f64 * (reach / (limit - value)).powi(2)).ceil();
     let windows_needed =
         (verdict == Verdict::Undecided && needed.is_finite() && needed < 1e9).then_some(needed as u64);
     Check { metric, limit, value, interval: Some(interval), verdict, windows_needed }
+}
+
+/// What bounds say about a limit.
+fn verdict(side: Side, interval: Interval, limit: f64) -> Verdict {
+    let (worse, better) = match side {
+        Side::AtMost => (interval.high - limit, interval.low - limit),
+        Side::AtLeast => (limit - interval.low, limit - interval.high),
+    };
+    if worse <= 0.0 {
+        Verdict::Passed
+    } else if better > 0.0 {
+        Verdict::Regression
+    } else {
+        Verdict::Undecided
+    }
 }
 
 #[cfg(test)]

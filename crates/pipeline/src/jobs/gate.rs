@@ -4,9 +4,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use slmc_eval::gate::{Baseline, Check, conclusion, judge};
+use slmc_eval::gate::{Baseline, Check, check_accuracy, conclusion, judge};
 
 use super::evaluate::{EvaluateOutcome, EvaluateSettings, Measure, evaluate};
+use super::tasks::{Tasks, TasksOutcome, TasksSettings, tasks};
 use crate::PipelineError;
 use crate::model_file::ModelFile;
 use crate::progress::Reporter;
@@ -22,6 +23,8 @@ pub struct GateSettings {
     pub base: Option<PathBuf>,
     /// How losses are measured.
     pub measure: Measure,
+    /// What the limit on accuracy is about.
+    pub tasks: Option<Tasks>,
     /// What may be lost.
     pub limits: Limits,
     /// The file of an accepted model's losses.
@@ -51,6 +54,9 @@ pub struct GateOutcome {
     /// What was measured, where something needed it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evaluation: Option<EvaluateOutcome>,
+    /// What was answered, where accuracy is limited.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<TasksOutcome>,
 }
 
 impl GateSettings {
@@ -78,6 +84,14 @@ pub fn gate(settings: &GateSettings, reporter: &dyn Reporter) -> Result<GateOutc
     let confidence = settings.confidence;
     let measured = evaluation.as_ref().map(|outcome| &outcome.evaluation);
     let mut checks = judge(measured, bytes, &settings.limits, confidence);
+    let answered = match (&settings.tasks, settings.limits.min_accuracy_ratio) {
+        (Some(asked), Some(limit)) => {
+            let answered = answer(settings, asked, reporter)?;
+            checks.push(accuracy(&answered, limit, confidence));
+            Some(answered)
+        }
+        _ => None,
+    };
     let mut incomparable = None;
     if let (Some(baseline), Some(outcome)) = (&baseline, &evaluation) {
         let (evaluation, tokens) = (&outcome.evaluation, &outcome.tokens_sha256);
@@ -95,7 +109,25 @@ pub fn gate(settings: &GateSettings, reporter: &dyn Reporter) -> Result<GateOutc
         _ if checks.is_empty() => Verdict::Passed,
         (verdict, None) => verdict,
     };
-    Ok(GateOutcome { verdict, checks, incomparable, confidence, bytes, evaluation })
+    Ok(GateOutcome { verdict, checks, incomparable, confidence, bytes, evaluation, tasks: answered })
+}
+
+fn answer(
+    settings: &GateSettings,
+    asked: &Tasks,
+    reporter: &dyn Reporter,
+) -> Result<TasksOutcome, PipelineError> {
+    let base = Some(settings.base.clone().ok_or(PipelineError::NoBase)?);
+    let (model, device) = (settings.model.clone(), settings.measure.device);
+    tasks(&TasksSettings { model, base, tasks: asked.clone(), device }, reporter)
+}
+
+/// The items of all tasks together, each counted once.
+fn accuracy(answered: &TasksOutcome, limit: f64, confidence: f64) -> Check {
+    let model: Vec<bool> = answered.tasks.iter().flat_map(|task| &task.right).copied().collect();
+    let base: Vec<bool> =
+        answered.tasks.iter().flat_map(|task| task.base_right.iter().flatten()).copied().collect();
+    check_accuracy(&model, &base, limit, confidence)
 }
 
 fn read(path: &Path) -> Result<Baseline, PipelineError> {

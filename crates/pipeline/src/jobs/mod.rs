@@ -8,3 +8,4 @@ pub mod inspect;
 mod outcome;
 pub mod pack;
 pub mod quantize;
+pub mod tasks;
