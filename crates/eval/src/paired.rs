@@ -3,8 +3,9 @@
 //! Items that both get right, or both wrong, say nothing of a difference, so everything here rests on those that flipped.
 
 use serde::Serialize;
-use statrs::function::beta::{beta_reg, inv_beta_reg};
+use statrs::function::beta::beta_reg;
 use statrs::function::erf::erfc_inv;
+use statrs::function::factorial::ln_binomial;
 
 use crate::gate::{Interval, interval};
 
@@ -67,8 +68,14 @@ impl Flips {
         if 2 * fewer == trials {
             return 1.0;
         }
-        // P(X ≤ k) = I_{1/2}(n - k, k + 1)
-        let tail = beta_reg((trials - fewer) as f64, (fewer + 1) as f64, 0.5);
+        // the terms of P(X ≤ k) from the largest on
+        let n = trials as f64;
+        let mut term = (ln_binomial(trials, fewer) - n * std::f64::consts::LN_2).exp();
+        let mut tail = 0.0;
+        for k in (0..=fewer).rev() {
+            tail += term;
+            term *= k as f64 / (n - k as f64 + 1.0);
+        }
         (2.0 * tail).min(1.0)
     }
 
@@ -78,7 +85,7 @@ impl Flips {
         let n = self.items() as f64;
         let (gained, lost) = (self.gained as f64 / n, self.lost as f64 / n);
         let variance = gained + lost - (gained - lost) * (gained - lost);
-        let deviations = std::f64::consts::SQRT_2 * erfc_inv(2.0 * (1.0 - confidence));
+        let deviations = deviations(confidence);
         let away = if below { lost } else { gained };
         let reaches = |items: u64| {
             let n = items as f64;
@@ -135,9 +142,29 @@ fn widened(values: &[f64], flips: Flips, scale: f64, confidence: f64) -> Interva
     Interval { low: low.min(mean - open(flips.lost)), high: high.max(mean + open(flips.gained)) }
 }
 
-/// The rate that `events` of `n` do not exceed with probability `confidence`: Clopper and Pearson's upper bound.
+/// The rate that `events` of `n` do not exceed with probability `confidence`: Clopper and Pearson's upper bound, the x at which
+/// I_x(events + 1, n - events) is `confidence`. Of many events it is Wilson's (1927), which is then hardly another.
 fn highest_rate(events: f64, n: f64, confidence: f64) -> f64 {
-    if events >= n { 1.0 } else { inv_beta_reg(events + 1.0, n - events, confidence) }
+    const MANY: f64 = 500.0;
+    if events >= n {
+        return 1.0;
+    }
+    if events > MANY {
+        let (rate, z) = (events / n, deviations(confidence));
+        let spread = z * (rate * (1.0 - rate) / n + z * z / (4.0 * n * n)).sqrt();
+        return (rate + z * z / (2.0 * n) + spread) / (1.0 + z * z / n);
+    }
+    let (mut low, mut high) = (events / n, 1.0);
+    for _ in 0..64 {
+        let middle = 0.5 * (low + high);
+        if beta_reg(events + 1.0, n - events, middle) < confidence { low = middle } else { high = middle }
+    }
+    high
+}
+
+/// The standard normal distribution's quantile.
+fn deviations(confidence: f64) -> f64 {
+    std::f64::consts::SQRT_2 * erfc_inv(2.0 * (1.0 - confidence))
 }
 
 fn number(right: bool) -> f64 {
