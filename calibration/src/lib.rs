@@ -14,6 +14,7 @@ mod error;
 mod sampling;
 mod source;
 pub mod statistics;
+mod text_stream;
 mod tokenizer;
 
 pub use batches::{BatchOptions, Calibration, Packing, TokenBatches};
@@ -21,4 +22,5 @@ pub use chat::ChatTemplate;
 pub use documents::{Document, TextKind};
 pub use error::CalibrationError;
 pub use source::TextSource;
+pub use text_stream::TextStream;
 pub use tokenizer::Tokenizer;

@@ -5,8 +5,8 @@ use std::path::Path;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use slmc_calibration::{
-    BatchOptions, Calibration, CalibrationError, ChatTemplate, Document, Packing, TextKind, TokenBatches,
-    Tokenizer, documents,
+    BatchOptions, Calibration, CalibrationError, ChatTemplate, Document, Packing, TextKind, TextStream,
+    TokenBatches, Tokenizer, documents,
 };
 
 /// One token a byte (GPT-2's byte letters), a merge, `<bos>` put first by the post-processor.
@@ -244,4 +244,35 @@ fn bad_files_are_refused_with_their_line() {
         other => panic!("{other}"),
     }
     assert!(matches!(documents::read(Path::new("missing.txt"), None), Err(CalibrationError::Io { .. })));
+}
+
+proptest! {
+    /// A token a byte: characters come whole, and nothing is lost or comes twice.
+    #[test]
+    fn streamed_text_is_the_text(prompt in "[a-zé ]{0,9}", text in "(\\PC|th){0,20}") {
+        let tokenizer = tokenizer();
+        let ids = tokenizer.encode_text(&text).unwrap();
+        let mut stream = TextStream::after(&tokenizer, &tokenizer.encode_with_special_tokens(&prompt).unwrap());
+        let mut found = String::new();
+        for (i, &id) in ids.iter().enumerate() {
+            found.push_str(&stream.push(id).unwrap());
+            prop_assert!(text.starts_with(&found), "{found:?} of {text:?}");
+            // all characters that are complete are out
+            let complete = tokenizer.decode(&ids[..=i], true).unwrap();
+            prop_assert!(found.len() >= complete.trim_end_matches(char::REPLACEMENT_CHARACTER).len());
+        }
+        found.push_str(&stream.finish().unwrap());
+        prop_assert_eq!(found, text);
+    }
+}
+
+#[test]
+fn a_character_that_never_ends_is_marked() {
+    let tokenizer = tokenizer();
+    let mut stream = TextStream::after(&tokenizer, &[257]);
+    // é without its second byte; special tokens have no text
+    assert_eq!(stream.push(u32::from(b'a')).unwrap(), "a");
+    assert_eq!(stream.push(258).unwrap(), "");
+    assert_eq!(stream.push(0xc3).unwrap(), "");
+    assert_eq!(stream.finish().unwrap(), "\u{fffd}");
 }

@@ -47,6 +47,9 @@ fn run(cli: &Cli) -> Result<ExitCode, Failure> {
         Command::Quantize(args) => commands::quantize::run(args, &resolver, &terminal, json),
         Command::Imatrix(args) => commands::imatrix::run(args, &resolver, &terminal, json),
         Command::Eval(args) => commands::eval::run(args, &resolver, &terminal, json),
+        Command::Bench(args) => commands::bench::run(args, &resolver, &terminal, json),
+        Command::BenchWorker(_) => commands::bench::worker(),
+        Command::Generate(args) => commands::generate::run(args, &resolver, &terminal, json),
         Command::Gate(args) => return commands::gate::run(args, &resolver, &terminal, json),
     }
     .map(|()| ExitCode::SUCCESS)

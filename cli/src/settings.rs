@@ -75,6 +75,7 @@ pub struct Gate {
     #[serde(default, deserialize_with = "tasks")]
     pub tasks: Vec<TaskSource>,
     pub min_accuracy_ratio: Option<String>,
+    pub max_latency_increase: Option<String>,
     pub baseline: Option<PathBuf>,
     pub max_kl_growth: Option<String>,
     pub confidence: Option<f64>,

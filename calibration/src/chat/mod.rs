@@ -74,13 +74,25 @@ impl ChatTemplate {
     /// # Errors
     /// The template's or the engine's message.
     pub fn render(&self, messages: &[Value]) -> Result<String, String> {
+        self.render_with(messages, false)
+    }
+
+    /// The text of a conversation with the beginning of the answer that the model is to give.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::render`].
+    pub fn render_prompt(&self, messages: &[Value]) -> Result<String, String> {
+        self.render_with(messages, true)
+    }
+
+    fn render_with(&self, messages: &[Value], add_generation_prompt: bool) -> Result<String, String> {
         let mut context: Vec<(String, Jinja)> = self
             .special_tokens
             .iter()
             .map(|(name, token)| (name.clone(), Jinja::from(token.as_str())))
             .collect();
         context.push(("messages".into(), Jinja::from(Serde(messages))));
-        context.push(("add_generation_prompt".into(), Jinja::from(false)));
+        context.push(("add_generation_prompt".into(), Jinja::from(add_generation_prompt)));
         context.push(("tools".into(), Jinja::from(())));
         context.push(("documents".into(), Jinja::from(())));
         let template = self.environment.get_template(NAME).map_err(|e| describe(&e))?;
@@ -179,6 +191,15 @@ mod tests {
                       {% endif %}\n{% endfor %}\n{% if add_generation_prompt %}assistant:{% endif %}";
         let messages = json!([{"role": "user", "content": " hi "}, {"role": "assistant", "content": "yes"}]);
         assert_eq!(render(source, messages).unwrap(), "<s>[HI]\nyes</s>\n");
+    }
+
+    #[test]
+    fn prompts_begin_the_answer() {
+        let source = "{% for m in messages %}{{ m.content }};{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}";
+        let messages = [json!({"role": "user", "content": "hi"})];
+        let template = ChatTemplate::new(source, None).unwrap();
+        assert_eq!(template.render(&messages).unwrap(), "hi;");
+        assert_eq!(template.render_prompt(&messages).unwrap(), "hi;assistant:");
     }
 
     #[test]

@@ -18,6 +18,7 @@ Examples:
   slmc gate out.gguf --base models/tiny --max-kl 0.01
   slmc gate out.gguf --base MODEL --text heldout.txt --max-ppl-increase 2% --min-top1 95% --max-size 700MB
   slmc gate out.gguf --base MODEL --tasks bundled:smoke --min-accuracy-ratio 98%
+  slmc gate out.gguf --base MODEL --max-latency-increase 10%
   slmc gate out.gguf --base MODEL --save-baseline gate.json
   slmc gate new.gguf --base MODEL --baseline gate.json
   slmc gate out.gguf                            base and limits from [gate] of slmc.toml
@@ -43,6 +44,12 @@ pub struct Gate {
     /// Most bytes of the weight files: 700MB, 1.5GiB or a number of bytes
     #[arg(long, value_name = "SIZE")]
     pub max_size: Option<String>,
+    /// Largest increase of the median time a generated token takes: 10% or 0.1. Both models run in turn on slmc's own decoder
+    #[arg(long, value_name = "SHARE")]
+    pub max_latency_increase: Option<String>,
+    /// Repetitions of each model for --max-latency-increase
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub latency_repetitions: u32,
     /// Losses of a model that was accepted, of --save-baseline: compare with it window by window
     #[arg(long, value_name = "FILE")]
     pub baseline: Option<PathBuf>,

@@ -1,8 +1,10 @@
 //! What a user may type. Values stay as typed here; `resolve` joins them with `slmc.toml` and the defaults.
 
+pub mod bench;
 pub mod convert;
 pub mod eval;
 pub mod gate;
+pub mod generate;
 pub mod imatrix;
 pub mod inspect;
 pub mod measure;
@@ -33,6 +35,8 @@ Examples:
   slmc eval out.gguf --base MODEL --text t.txt  perplexity, and KL divergence from the original
   slmc eval out.gguf --tasks bundled:smoke      accuracy on questions with right answers
   slmc gate out.gguf --base MODEL --max-kl 0.01 fails the job when more was lost
+  slmc generate out.gguf --prompt 'Once'        a look at what it writes
+  slmc bench out.gguf --base MODEL              how fast it is beside the original
 
 Settings that stay the same can stand in slmc.toml in the working directory; flags win over it.
 Exit codes: 0 done, 1 failed, 2 wrong usage; gate: 3 regression, 4 cannot decide.")]
@@ -70,4 +74,8 @@ pub enum Command {
     Imatrix(imatrix::Imatrix),
     Eval(eval::Eval),
     Gate(gate::Gate),
+    Generate(generate::Generate),
+    Bench(bench::Bench),
+    #[command(hide = true)]
+    BenchWorker(bench::BenchWorker),
 }

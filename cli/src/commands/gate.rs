@@ -47,6 +47,9 @@ fn print(outcome: &GateOutcome) {
             (Verdict::Passed, _) => "passed".to_owned(),
             (Verdict::Regression, _) => "regression".to_owned(),
             (Verdict::Undecided, Some(needed)) => format!("needs about {needed} {}", counted(check.metric)),
+            (Verdict::Undecided, None) if !check.value.is_finite() => {
+                "the original gets nothing right".to_owned()
+            }
             (Verdict::Undecided, None) => "at its limit".to_owned(),
         };
         [named(check.metric).to_owned(), shown(check.limit), shown(check.value), bounds, verdict]
@@ -60,7 +63,7 @@ fn print(outcome: &GateOutcome) {
         "{}",
         match outcome.verdict {
             Verdict::Passed => "Passed.",
-            Verdict::Regression => "Regression: the model lost more than allowed.",
+            Verdict::Regression => "Regression: the model lost more than allowed, or grew slower.",
             Verdict::Undecided => "Cannot decide: more text or items to score, or other limits, would.",
         }
     );
@@ -74,18 +77,25 @@ fn named(metric: Metric) -> &'static str {
         Metric::Bytes => "size, at most",
         Metric::KlOverBaseline => "KL divergence over the baseline's, at most",
         Metric::AccuracyRatio => "accuracy over the original's, at least",
+        Metric::LatencyIncrease => "latency per token, increase at most",
     }
 }
 
 /// What is resampled for it.
 fn counted(metric: Metric) -> &'static str {
-    if metric == Metric::AccuracyRatio { "items" } else { "windows" }
+    match metric {
+        Metric::AccuracyRatio => "items",
+        Metric::LatencyIncrease => "repetitions",
+        _ => "windows",
+    }
 }
 
 fn shown(metric: Metric, value: f64) -> String {
     match metric {
         Metric::KlDivergence => format!("{value:.5}"),
-        Metric::PerplexityIncrease | Metric::KlOverBaseline => format!("{:+.2} %", 100.0 * value),
+        Metric::PerplexityIncrease | Metric::KlOverBaseline | Metric::LatencyIncrease => {
+            format!("{:+.2} %", 100.0 * value)
+        }
         Metric::Top1Agreement | Metric::AccuracyRatio => format!("{:.2} %", 100.0 * value),
         Metric::Bytes => bytes(value as u64),
     }

@@ -1,8 +1,10 @@
 //! One file a verb: resolve, run the job, print.
 
+pub mod bench;
 pub mod convert;
 pub mod eval;
 pub mod gate;
+pub mod generate;
 pub mod imatrix;
 pub mod inspect;
 pub mod quantize;
@@ -31,6 +33,8 @@ fn failure(error: PipelineError) -> Failure {
             | PipelineError::ImatrixMethod { .. }
             | PipelineError::Memory(_)
             | PipelineError::NoBase
+            | PipelineError::NoLlamaCpp
+            | PipelineError::NotGguf { .. }
     ) {
         failure.code = 2;
     }

@@ -1,5 +1,6 @@
 //! `slmc gate`.
 
+use slmc_pipeline::jobs::bench::Amount;
 use slmc_pipeline::jobs::gate::{GateSettings, Limits};
 
 use super::Resolver;
@@ -11,6 +12,9 @@ use crate::settings::FILE_NAME;
 
 const DEFAULT_CONFIDENCE: f64 = 0.95;
 const DEFAULT_KL_GROWTH: f64 = 0.1;
+
+/// What is timed for a limit on latency: enough tokens for a steady median, few enough for many repetitions.
+const TIMING: Amount = Amount { prompt_tokens: 32, generated_tokens: 33, repetitions: 10, warmup: 1 };
 
 impl Resolver {
     /// Flags beat the file limit by limit: a limit in the file stays in force beside one on the command line.
@@ -37,6 +41,11 @@ impl Resolver {
                 "--min-accuracy-ratio",
                 args.min_accuracy_ratio.as_ref(),
                 file.min_accuracy_ratio.as_ref(),
+            )?,
+            max_latency_increase: share(
+                "--max-latency-increase",
+                args.max_latency_increase.as_ref(),
+                file.max_latency_increase.as_ref(),
             )?,
         };
         let tasks = tasks(&args.tasks, &file.tasks)?;
@@ -81,6 +90,7 @@ impl Resolver {
             measure: self.measure(&args.measure)?,
             tasks: tasks.filter(|_| limits.min_accuracy_ratio.is_some()),
             limits,
+            timing: Amount { repetitions: args.latency_repetitions as usize, ..TIMING },
             baseline,
             max_kl_growth: share(
                 "--max-kl-growth",

@@ -1,8 +1,10 @@
 //! Flags, then `slmc.toml`, then defaults: typed settings for a job, or what is wrong with them.
 
+mod bench;
 mod convert;
 mod eval;
 mod gate;
+mod generate;
 mod imatrix;
 mod output;
 mod pack;

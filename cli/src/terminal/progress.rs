@@ -30,6 +30,13 @@ impl Terminal {
         Self { bar: Mutex::new(None), quiet, cancelled }
     }
 
+    /// Something that is good to know, unless the user wants results only.
+    pub fn note(&self, message: &str) {
+        if !self.quiet {
+            eprintln!("{message}");
+        }
+    }
+
     fn with_bar(&self, act: impl FnOnce(&ProgressBar)) {
         if let Some(bar) = self.bar.lock().expect("no panic while a bar is held").as_ref() {
             act(bar);

@@ -12,6 +12,7 @@ pub mod gate;
 mod group;
 mod heads;
 mod kernel;
+pub mod latency;
 pub mod likelihood;
 pub mod paired;
 mod plan;
@@ -24,6 +25,7 @@ pub mod variants;
 pub mod windows;
 
 pub use evaluate::{EvaluateError, Evaluation, Options, Warning, evaluate};
+pub use latency::{Latency, LatencyIncrease, Repetition, Spread};
 pub use progress::{Progress, Reporter, Running, Silent};
 pub use scores::{Drift, Scores, Side};
 pub use summary::{DriftSummary, Summary};

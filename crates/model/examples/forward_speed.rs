@@ -171,8 +171,8 @@ fn operations(
     let tables = RopeTables::new(config, SEQ, device);
     let (mut queries, mut keys) = (Some(rows(query)), Some(rows(key_value)));
     let turn = || {
-        queries = queries.take().map(|x| ops::rope(x, SEQ, &tables));
-        keys = keys.take().map(|x| ops::rope(x, SEQ, &tables));
+        queries = queries.take().map(|x| ops::rope(x, 0..SEQ, &tables));
+        keys = keys.take().map(|x| ops::rope(x, 0..SEQ, &tables));
     };
     report("rotation", time(turn), 0.0);
     let shape = AttentionShape {

@@ -129,6 +129,14 @@ pub enum ModelError {
         /// Why.
         reason: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Activations that overflowed, or a file that was changed while it was read.
+    #[error(
+        "the logits after {tokens} tokens are not finite: the model's activations overflow, or its file was changed meanwhile"
+    )]
+    NonFiniteLogits {
+        /// Tokens of the sequence so far.
+        tokens: usize,
+    },
     /// An observer refused what it saw.
     #[error("{0}")]
     Observer(Box<dyn std::error::Error + Send + Sync>),

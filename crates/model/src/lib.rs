@@ -1,7 +1,7 @@
 //! One decoder on burn tensors, described by data, and the devices it runs on.
 //!
 //! [`arch`] says what distinguishes the model families, [`config`] what one model's dimensions are, [`source`]
-//! where its weights come from, [`decoder`] runs it, [`ops`] computes.
+//! where its weights come from, [`decoder`] runs it, [`ops`] computes. [`sampler`] chooses tokens of text from its logits.
 
 pub mod arch;
 pub mod config;
@@ -11,6 +11,7 @@ pub mod error;
 pub mod host;
 pub mod ops;
 pub mod rope;
+pub mod sampler;
 pub mod source;
 
 pub use arch::{ArchSpec, Role, TensorId};
@@ -18,9 +19,10 @@ pub use burn;
 pub use burn::tensor::{Device as BurnDevice, Tensor};
 pub use config::{ModelConfig, RopeScaling};
 pub use decoder::{
-    Block, Context, Head, HeadRows, KvPrecision, LinearInput, LinearObserver, NoObserver, embed,
+    Block, Context, Head, HeadRows, KvPrecision, LinearInput, LinearObserver, NoObserver, Session, embed,
 };
 pub use device::{Device, DeviceError};
 pub use error::ModelError;
 pub use host::HostView;
-pub use source::{CheckpointSource, GgufSource, Weight, WeightSource};
+pub use sampler::{Sampler, Sampling};
+pub use source::{CheckpointSource, GgufSource, StoredWeight, Weight, WeightSource};

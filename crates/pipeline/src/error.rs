@@ -23,6 +23,42 @@ pub enum PipelineError {
         /// What is wrong.
         reason: String,
     },
+    /// A prompt that cannot be continued.
+    #[error("{path}: {reason}")]
+    Prompt {
+        /// The model.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// llama.cpp is asked for, but not built in.
+    #[error(
+        "this slmc was built without llama.cpp: `cargo install --path cli --features llama-cpp` builds it in (needs cmake and \
+         libclang)"
+    )]
+    NoLlamaCpp,
+    /// llama.cpp is asked to run something else than GGUF.
+    #[error(
+        "{path}: llama.cpp reads GGUF files only; `slmc convert {path} --dtype f16` makes one of a checkpoint", path = path.display()
+    )]
+    NotGguf {
+        /// The checkpoint.
+        path: PathBuf,
+    },
+    /// A model does not run where it is timed.
+    #[error("{message}")]
+    Engine {
+        /// What is wrong with which model.
+        message: String,
+    },
+    /// The process that runs a model failed.
+    #[error("{model}: {reason}")]
+    Worker {
+        /// The model.
+        model: PathBuf,
+        /// What happened.
+        reason: String,
+    },
     /// What is lost can be told only beside the original.
     #[error("no original given to compare with: name it with --base")]
     NoBase,

@@ -142,6 +142,43 @@ impl ModelFile {
         Ok(source.map(|source| ChatTemplate::new(&source, tokens.as_ref())).transpose()?)
     }
 
+    /// The tokens that end a text or an answer, sorted.
+    ///
+    /// What the files name (`eos_token_id` of `config.json` and `generation_config.json`, `eos_token` of
+    /// `tokenizer_config.json`; the GGUF keys of EOS, EOT and EOM), and, as in llama.cpp, tokens known by their text: chat
+    /// models often end an answer with a token that no key names.
+    ///
+    /// # Errors
+    /// A file beside the weights or a vocabulary that cannot be read.
+    pub fn end_tokens(&self, tokenizer: &Tokenizer) -> Result<Vec<u32>, PipelineError> {
+        const BY_TEXT: [&str; 6] =
+            ["<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<end_of_turn>", "<|end|>"];
+        let mut ids: Vec<u32> = BY_TEXT.iter().filter_map(|text| tokenizer.token_to_id(text)).collect();
+        match self {
+            Self::Checkpoint(checkpoint) => {
+                let generation = checkpoint.generation_config()?;
+                for config in generation.iter().chain([checkpoint.config_json()]) {
+                    let named = &config["eos_token_id"];
+                    let list = named.as_array().map_or(std::slice::from_ref(named), Vec::as_slice);
+                    ids.extend(list.iter().filter_map(|id| u32::try_from(id.as_u64()?).ok()));
+                }
+                if let Some(config) = checkpoint.tokenizer_config()? {
+                    let eos = &config["eos_token"];
+                    let text = eos.as_str().or_else(|| eos["content"].as_str());
+                    ids.extend(text.and_then(|text| tokenizer.token_to_id(text)));
+                }
+            }
+            Self::Gguf(_) => {
+                // The number of embedding rows is in the file.
+                let special = self.vocabulary(0, None)?.special().clone();
+                ids.extend([special.eos, special.eot, special.eom].into_iter().flatten());
+            }
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        Ok(ids)
+    }
+
     /// Where it is.
     pub fn path(&self) -> PathBuf {
         match self {

@@ -1,6 +1,6 @@
 //! Whether a compressed model still gets as many items right.
 
-use super::{Check, Metric, Side, Verdict, verdict};
+use super::{Check, Metric, Side, Verdict, conclude};
 use crate::paired::{Flips, ratio};
 
 /// Items below which nothing is decided: resamples of so few right and wrong answers are hardly different from each other.
@@ -36,7 +36,7 @@ pub fn check_accuracy(model: &[bool], base: &[bool], limit: f64, confidence: f64
         return undecided(needed);
     }
     let interval = ratio(model, base, confidence);
-    let verdict = verdict(Side::AtLeast, interval, limit);
-    let windows_needed = needed.filter(|_| verdict == Verdict::Undecided);
-    Check { metric, limit, value, interval: Some(interval), verdict, windows_needed }
+    let check = conclude(metric, limit, Side::AtLeast, (value, interval), model.len());
+    // where few items flipped, bounds shrink faster than with the root of the number of items
+    Check { windows_needed: needed.filter(|_| check.verdict == Verdict::Undecided), ..check }
 }

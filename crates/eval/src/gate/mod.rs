@@ -8,6 +8,7 @@
 mod accuracy;
 mod baseline;
 mod interval;
+mod latency;
 
 use serde::Serialize;
 
@@ -17,6 +18,7 @@ use crate::scores::Drift;
 pub use accuracy::{FEWEST_ITEMS, check_accuracy};
 pub use baseline::{Baseline, Incomparable};
 pub use interval::{Interval, interval};
+pub use latency::{FEWEST_REPETITIONS, judge_latency};
 
 /// Windows below which nothing is decided: a resample of so few says little of what others would be like.
 pub const FEWEST_WINDOWS: usize = 10;
@@ -34,6 +36,8 @@ pub struct Limits {
     pub max_bytes: Option<u64>,
     /// Least accuracy on tasks, as a fraction of the base's.
     pub min_accuracy_ratio: Option<f64>,
+    /// Largest increase of the median latency per generated token over the base's, a fraction of it.
+    pub max_latency_increase: Option<f64>,
 }
 
 impl Limits {
@@ -44,7 +48,10 @@ impl Limits {
 
     /// Whether there is any.
     pub fn is_empty(&self) -> bool {
-        !self.need_evaluation() && self.max_bytes.is_none() && self.min_accuracy_ratio.is_none()
+        !self.need_evaluation()
+            && self.max_bytes.is_none()
+            && self.max_latency_increase.is_none()
+            && self.min_accuracy_ratio.is_none()
     }
 }
 
@@ -64,6 +71,8 @@ pub enum Metric {
     KlOverBaseline,
     /// Share of items answered rightly, over that of the base.
     AccuracyRatio,
+    /// Median latency per generated token over the base's, less 1.
+    LatencyIncrease,
 }
 
 /// How something compares with its limit. The worse is the greater.
@@ -91,8 +100,8 @@ pub struct Check {
     pub interval: Option<Interval>,
     /// The conclusion.
     pub verdict: Verdict,
-    /// For what is undecided, about how many windows (of accuracy, items) would decide it, if the value stayed; `None` (null)
-    /// where none would, as it is at the limit.
+    /// For what is undecided, about how many windows (of a latency repetitions, of accuracy items) would decide it, if the value
+    /// stayed; `None` (null) where none would, as it is at the limit.
     pub windows_needed: Option<u64>,
 }
 
@@ -178,28 +187,34 @@ fn check(
     }
     let Interval { low, high } = interval(windows, confidence);
     let interval = Interval { low: seen(low), high: seen(high) };
-    let verdict = verdict(side, interval, limit);
-    // the distance from the value to the bound that crosses the limit shrinks with the root of the number of windows
-    let reach = if value <= limit { interval.high - value } else { value - interval.low };
-    let needed = (windows.len() as f64 * (reach / (limit - value)).powi(2)).ceil();
-    let windows_needed =
-        (verdict == Verdict::Undecided && needed.is_finite() && needed < 1e9).then_some(needed as u64);
-    Check { metric, limit, value, interval: Some(interval), verdict, windows_needed }
+    conclude(metric, limit, side, (value, interval), windows.len())
 }
 
-/// What bounds say about a limit.
-fn verdict(side: Side, interval: Interval, limit: f64) -> Verdict {
+/// The verdict on a value with bounds from so many observations.
+fn conclude(
+    metric: Metric,
+    limit: f64,
+    side: Side,
+    (value, interval): (f64, Interval),
+    observations: usize,
+) -> Check {
     let (worse, better) = match side {
         Side::AtMost => (interval.high - limit, interval.low - limit),
         Side::AtLeast => (limit - interval.low, limit - interval.high),
     };
-    if worse <= 0.0 {
+    let verdict = if worse <= 0.0 {
         Verdict::Passed
     } else if better > 0.0 {
         Verdict::Regression
     } else {
         Verdict::Undecided
-    }
+    };
+    // the distance from the value to the bound that crosses the limit shrinks with the root of the number of observations
+    let reach = if value <= limit { interval.high - value } else { value - interval.low };
+    let needed = (observations as f64 * (reach / (limit - value)).powi(2)).ceil();
+    let windows_needed =
+        (verdict == Verdict::Undecided && needed.is_finite() && needed < 1e9).then_some(needed as u64);
+    Check { metric, limit, value, interval: Some(interval), verdict, windows_needed }
 }
 
 #[cfg(test)]

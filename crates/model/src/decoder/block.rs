@@ -1,5 +1,7 @@
 //! One block: attention and MLP, each behind its norm and onto the residual stream.
 
+use std::ops::Range;
+
 use burn::tensor::{Device as BurnDevice, Tensor};
 use slmc_gguf::activation::ActivationFormat;
 
@@ -10,10 +12,10 @@ use crate::arch::{Activation, Role, TensorId};
 use crate::config::ModelConfig;
 use crate::error::ModelError;
 use crate::host::{self, HostView};
-use crate::ops::{self, AttentionShape, Matrix};
+use crate::ops::{self, AttentionShape, KeyValueCache, Matrix};
 use crate::source::WeightSource;
 
-/// The weights of one block, in f32 on a device.
+/// The weights of one block, in f32 on a device or where they are stored.
 #[derive(Clone, Debug)]
 pub struct Block {
     layer: usize,
@@ -36,8 +38,25 @@ impl Block {
     /// # Errors
     /// Whatever the source reports of these tensors.
     pub fn load(source: &dyn WeightSource, layer: usize, device: &BurnDevice) -> Result<Self, ModelError> {
+        Self::with(source, layer, device, |role| Linear::load(source, layer, role, device))
+    }
+
+    /// Block `layer` for being run many times with few tokens: matrices stay where they are stored, if the source and the
+    /// device allow that (see [`crate::ops::StoredRows`]).
+    ///
+    /// # Errors
+    /// As [`Block::load`].
+    pub fn open(source: &dyn WeightSource, layer: usize, device: &BurnDevice) -> Result<Self, ModelError> {
+        Self::with(source, layer, device, |role| Linear::open(source, layer, role, device))
+    }
+
+    fn with(
+        source: &dyn WeightSource,
+        layer: usize,
+        device: &BurnDevice,
+        linear: impl Fn(Role) -> Result<Linear, ModelError>,
+    ) -> Result<Self, ModelError> {
         let config = source.config().clone();
-        let linear = |role| Linear::load(source, layer, role, device);
         let norm = |role| -> Result<Tensor<1>, ModelError> {
             let values = source.load(TensorId::block(layer, role))?.values;
             Ok(host::tensor(values, [config.hidden_size], device))
@@ -80,6 +99,30 @@ impl Block {
     ) -> Result<Tensor<3>, ModelError> {
         let hidden = self.attention(hidden, context, observer)?;
         self.mlp(hidden, observer)
+    }
+
+    /// The whole block for the next tokens of a sequence, whose keys and values it adds to the cache: `hidden` is
+    /// `[1, seq, hidden_size]`, and so is what it gives.
+    ///
+    /// # Errors
+    /// A sequence that becomes longer than the context.
+    pub fn forward_continued(
+        &self,
+        hidden: Tensor<3>,
+        context: &Context,
+        cache: &mut KeyValueCache,
+    ) -> Result<Tensor<3>, ModelError> {
+        let (seq, first) = (hidden.dims()[1], cache.len());
+        let normed = rows(self.attention_input(&hidden));
+        let [query, key, value] = self.attention_operands(normed, first..first + seq, context)?;
+        cache.append(key, value);
+        let heads = ops::attention_continued(&query, cache, self.attention_shape(seq));
+        self.mlp(onto(&self.output, hidden, &heads), &mut NoObserver)
+    }
+
+    /// A cache for [`Block::forward_continued`], without tokens.
+    pub fn cache(&self) -> KeyValueCache {
+        KeyValueCache::new(self.config.num_key_value_heads, self.config.head_dim, &self.device)
     }
 
     /// The first half of the block: the residual stream with attention's output added.
@@ -286,28 +329,42 @@ impl Block {
         context: &Context,
         observer: &mut dyn LinearObserver,
     ) -> Result<Tensor<2>, ModelError> {
-        if seq > context.positions {
-            return Err(ModelError::SequenceLength { expected: context.positions, found: seq });
-        }
         show(observer, LinearInput::Attention, &normed)?;
-        let [query, key, value] = apply_shared([&self.query, &self.key, &self.value], &normed);
+        let [query, key, value] = self.attention_operands(normed, 0..seq, context)?;
+        let heads = ops::attention(&query, &key, &value, self.attention_shape(seq));
+        show(observer, LinearInput::Output, &heads)?;
+        Ok(heads)
+    }
+
+    /// Query, key and value of tokens at these positions of their sequences, as attention reads them.
+    fn attention_operands(
+        &self,
+        normed: Tensor<2>,
+        positions: Range<usize>,
+        context: &Context,
+    ) -> Result<[Tensor<2>; 3], ModelError> {
+        if positions.end > context.positions {
+            return Err(ModelError::SequenceLength { expected: context.positions, found: positions.end });
+        }
+        let [query, key, mut value] = apply_shared([&self.query, &self.key, &self.value], &normed);
         drop(normed);
-        let (query, mut key) = (ops::rope(query, seq, &context.rope), ops::rope(key, seq, &context.rope));
-        let mut value = value;
+        let query = ops::rope(query, positions.clone(), &context.rope);
+        let mut key = ops::rope(key, positions, &context.rope);
         if context.kv_precision == KvPrecision::F16 {
             key = round(&key, ActivationFormat::F16);
             value = round(&value, ActivationFormat::F16);
         }
-        let shape = AttentionShape {
+        Ok([query, key, value])
+    }
+
+    fn attention_shape(&self, seq: usize) -> AttentionShape {
+        AttentionShape {
             seq,
             heads: self.config.num_attention_heads,
             key_value_heads: self.config.num_key_value_heads,
             head_dim: self.config.head_dim,
             window: self.config.sliding_window[self.layer],
-        };
-        let heads = ops::attention(&query, &key, &value, shape);
-        show(observer, LinearInput::Output, &heads)?;
-        Ok(heads)
+        }
     }
 
     /// act(gate) · up, `[tokens, intermediate_size]`, from the normed stream `[tokens, hidden]`.

@@ -9,11 +9,23 @@ use crate::host;
 use crate::source::WeightSource;
 
 /// The rows of the embedding for `tokens`, `[batch, seq]` row-major with `seq` tokens a sequence: gives
-/// `[batch, seq, hidden_size]`. Only the rows that occur are read.
+/// `[batch, seq, hidden_size]`. Only the rows that occur are read, and their pages let go.
 ///
 /// # Errors
 /// A token the vocabulary does not have; tokens that are no whole sequences; whatever the source reports.
 pub fn embed(
+    source: &dyn WeightSource,
+    tokens: &[u32],
+    seq: usize,
+    device: &BurnDevice,
+) -> Result<Tensor<3>, ModelError> {
+    let hidden = look_up(source, tokens, seq, device)?;
+    source.release(TensorId::global(Role::TokenEmbedding));
+    Ok(hidden)
+}
+
+/// As [`embed`], for whoever soon reads more of the matrix: its pages stay.
+pub(super) fn look_up(
     source: &dyn WeightSource,
     tokens: &[u32],
     seq: usize,
@@ -41,7 +53,6 @@ pub fn embed(
         row.copy_from_slice(&source.load_rows(id, token..token + 1)?.values);
         Ok::<(), ModelError>(())
     })?;
-    source.release(id);
     let mut hidden = vec![0.0; tokens.len() * width];
     hidden.par_chunks_exact_mut(width).zip(tokens).for_each(|(row, token)| {
         // Every token is in the table, which was made of them.

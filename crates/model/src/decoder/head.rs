@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use burn::tensor::{Device as BurnDevice, Tensor};
 
-use super::linear::round;
+use super::linear::{open_matrix, round};
 use crate::arch::{Role, TensorId};
 use crate::error::ModelError;
 use crate::host;
@@ -55,6 +55,17 @@ impl Head {
         let shape = [rows.len(), source.config().hidden_size];
         let matrix = Matrix::new(weight.values, shape, &self.device);
         Ok(HeadRows { weight: matrix, activation: weight.activation, rows })
+    }
+
+    /// The weights for all logits, left where they are stored if the source and the device allow that.
+    ///
+    /// # Errors
+    /// Whatever the source reports.
+    pub fn open_rows(&self, source: &dyn WeightSource) -> Result<HeadRows, ModelError> {
+        let config = source.config();
+        let shape = [config.vocab_size, config.hidden_size];
+        let (weight, activation) = open_matrix(source, self.weight, shape, &self.device)?;
+        Ok(HeadRows { weight, activation, rows: 0..config.vocab_size })
     }
 }
 

@@ -25,15 +25,21 @@ impl Linear {
     ) -> Result<Self, ModelError> {
         let shape = source.config().shape(role);
         let weight = source.load(TensorId::block(layer, role))?;
-        let bias = match role.bias().filter(|&bias| source.config().has(bias)) {
-            Some(bias) => {
-                let values = source.load(TensorId::block(layer, bias))?.values;
-                Some(host::tensor(values, [shape[0]], device))
-            }
-            None => None,
-        };
         let matrix = Matrix::new(weight.values, [shape[0], shape[1]], device);
+        let bias = load_bias(source, layer, role, device)?;
         Ok(Self { weight: matrix, bias, activation: weight.activation })
+    }
+
+    /// As [`Linear::load`], with the weight left where it is stored if the source and the device allow that.
+    pub fn open(
+        source: &dyn WeightSource,
+        layer: usize,
+        role: Role,
+        device: &BurnDevice,
+    ) -> Result<Self, ModelError> {
+        let (shape, id) = (source.config().shape(role), TensorId::block(layer, role));
+        let (weight, activation) = open_matrix(source, id, [shape[0], shape[1]], device)?;
+        Ok(Self { weight, bias: load_bias(source, layer, role, device)?, activation })
     }
 
     /// The input as this layer's product reads it.
@@ -50,6 +56,34 @@ impl Linear {
     pub fn apply_onto(&self, y: Tensor<2>, x: &Tensor<2>) -> Tensor<2> {
         ops::linear_onto(y, x, &self.weight, self.bias.as_ref())
     }
+}
+
+fn load_bias(
+    source: &dyn WeightSource,
+    layer: usize,
+    role: Role,
+    device: &BurnDevice,
+) -> Result<Option<Tensor<1>>, ModelError> {
+    let Some(bias) = role.bias().filter(|&bias| source.config().has(bias)) else { return Ok(None) };
+    let values = source.load(TensorId::block(layer, bias))?.values;
+    let shape = [values.len()];
+    Ok(Some(host::tensor(values, shape, device)))
+}
+
+/// A matrix where it is stored, if the source and the device allow that; else in f32 on the device.
+pub(super) fn open_matrix(
+    source: &dyn WeightSource,
+    id: TensorId,
+    shape: [usize; 2],
+    device: &BurnDevice,
+) -> Result<(Matrix, ActivationFormat), ModelError> {
+    if host::is_cpu(device)
+        && let Some(stored) = source.stored(id)?
+    {
+        return Ok((Matrix::stored(stored.rows, shape)?, stored.activation));
+    }
+    let weight = source.load(id)?;
+    Ok((Matrix::new(weight.values, shape, device), weight.activation))
 }
 
 /// Rows rounded to a format of activations, as ggml does before it multiplies with quantized weights.

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Bool, Device as BurnDevice, Tensor, activation};
 
-use super::attention_kernel;
+use super::{KeyValueCache, attention_kernel};
 use crate::host::{self, HostView};
 
 /// The dimensions of an attention.
@@ -42,9 +42,31 @@ pub fn attention(q: &Tensor<2>, k: &Tensor<2>, v: &Tensor<2>, shape: AttentionSh
         let y = attention_kernel::attention(&HostView::of(q), &HostView::of(k), &HostView::of(v), shape);
         return host::tensor(y, q.dims(), &device);
     }
+    attend(q, k, v, shape)
+}
+
+/// As [`attention`], for the next tokens of one sequence: `q` is `[seq, heads · head_dim]`, and the cache holds the keys
+/// and values of these tokens and of all before them. Gives the shape of `q`.
+///
+/// # Panics
+/// If the cache holds fewer than `seq` tokens.
+pub fn attention_continued(q: &Tensor<2>, cache: &KeyValueCache, shape: AttentionShape) -> Tensor<2> {
+    assert!(cache.len() >= shape.seq && q.dims()[0] == shape.seq, "tokens of a sequence and their keys");
+    match cache.tensors() {
+        Some((k, v)) => attend(q, &k, &v, shape),
+        None => {
+            let y = attention_kernel::attention_continued(&HostView::of(q), cache, shape);
+            host::tensor(y, q.dims(), &q.device())
+        }
+    }
+}
+
+/// Attention on burn tensors. The keys of a sequence may be more than its queries, which are then its last tokens.
+fn attend(q: &Tensor<2>, k: &Tensor<2>, v: &Tensor<2>, shape: AttentionShape) -> Tensor<2> {
     let AttentionShape { seq, heads, key_value_heads, head_dim, .. } = shape;
     let [tokens, width] = q.dims();
     let batch = tokens / seq;
+    let (keys, device) = (k.dims()[0] / batch, q.device());
     let groups = heads / key_value_heads;
     // The query heads of one key head become further rows of it: [batch, kv heads, group · seq, head_dim].
     let grouped = [batch, key_value_heads, groups * seq, head_dim];
@@ -55,12 +77,13 @@ pub fn attention(q: &Tensor<2>, k: &Tensor<2>, v: &Tensor<2>, shape: AttentionSh
         .reshape([batch * key_value_heads, seq, groups, head_dim])
         .swap_dims(1, 2)
         .reshape(grouped);
-    let split = |t: &Tensor<2>| t.clone().reshape([batch, seq, key_value_heads, head_dim]).swap_dims(1, 2);
+    let split = |t: &Tensor<2>| t.clone().reshape([batch, keys, key_value_heads, head_dim]).swap_dims(1, 2);
     let (k, v) = (split(k), split(v));
     let scores = q.matmul(k.transpose()) * shape.scale();
-    let scores = scores.reshape([batch * key_value_heads, groups, seq, seq]);
-    let masked = scores.mask_fill(hidden_keys(shape, &device).reshape([1, 1, seq, seq]), f32::NEG_INFINITY);
-    let weights = activation::softmax(masked, 3).reshape([batch, key_value_heads, groups * seq, seq]);
+    let scores = scores.reshape([batch * key_value_heads, groups, seq, keys]);
+    let hidden = hidden_keys(shape, keys, &device).reshape([1, 1, seq, keys]);
+    let masked = scores.mask_fill(hidden, f32::NEG_INFINITY);
+    let weights = activation::softmax(masked, 3).reshape([batch, key_value_heads, groups * seq, keys]);
     weights
         .matmul(v)
         .reshape([batch * key_value_heads, groups, seq, head_dim])
@@ -70,11 +93,10 @@ pub fn attention(q: &Tensor<2>, k: &Tensor<2>, v: &Tensor<2>, shape: AttentionSh
         .reshape([tokens, width])
 }
 
-/// True where a query (row) does not see a key (column).
-fn hidden_keys(shape: AttentionShape, device: &BurnDevice) -> Tensor<2, Bool> {
-    let seq = shape.seq;
-    let hidden: Vec<bool> = (0..seq)
-        .flat_map(|query| (0..seq).map(move |key| key > query || key < shape.first_key(query)))
+/// True where a query (row) does not see a key (column). The queries are the last tokens of those the keys are of.
+fn hidden_keys(shape: AttentionShape, keys: usize, device: &BurnDevice) -> Tensor<2, Bool> {
+    let hidden: Vec<bool> = (keys - shape.seq..keys)
+        .flat_map(|query| (0..keys).map(move |key| key > query || key < shape.first_key(query)))
         .collect();
-    Tensor::from_data(burn::tensor::TensorData::new(hidden, [seq, seq]), device)
+    Tensor::from_data(burn::tensor::TensorData::new(hidden, [shape.seq, keys]), device)
 }

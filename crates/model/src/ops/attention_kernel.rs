@@ -7,12 +7,16 @@ use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
 use super::attention::AttentionShape;
+use super::cache::{CachedHead, KeyValueCache};
 use super::exponential::exp;
 use super::{Shared, lanes, uninitialized};
 
 /// Queries of one task. Smaller blocks compute fewer scores that the mask throws away, larger ones multiply
 /// faster.
 const QUERIES: usize = 64;
+
+/// Multiplications that a task must have to be worth handing to another thread.
+const LEAST_WORK: usize = 64 << 10;
 
 /// As [`super::attention`], on slices.
 pub(super) fn attention(q: &[f32], k: &[f32], v: &[f32], shape: AttentionShape) -> Vec<f32> {
@@ -39,30 +43,131 @@ pub(super) fn attention(q: &[f32], k: &[f32], v: &[f32], shape: AttentionShape) 
         let keys_turned = turn(&keys_by_row, head_dim);
         let mut scores = vec![0.0; QUERIES * seq];
         for head in key_head * group..(key_head + 1) * group {
-            for start in (0..seq).step_by(QUERIES) {
-                let queries = start..seq.min(start + QUERIES);
-                let keys = shape.first_key(queries.start)..queries.end;
-                let query_at = (first + queries.start) * width + head * head_dim;
-                // SAFETY: rows `queries` of this head lie within q and y, whose lengths were asserted; `scores`
-                // holds 64 rows of up to `seq`; this task alone writes these elements of y.
-                unsafe {
-                    let strides = [(1, keys.len()), (width, 1), (seq, 1)];
-                    let operands = (q.as_ptr().add(query_at), keys_turned.as_ptr().add(keys.start));
-                    multiply([queries.len(), keys.len(), head_dim], scores.as_mut_ptr(), operands, strides);
-                    let (queries, keys) = (queries.clone(), keys.clone());
-                    arch.dispatch(Softmax { scores: &mut scores, queries, keys, shape });
-                }
-                // SAFETY: as above.
-                unsafe {
-                    let strides = [(1, width), (keys.len(), 1), (head_dim, 1)];
-                    let operands = (scores.as_ptr(), values.as_ptr().add(keys.start * head_dim));
-                    let y = target.get().add(query_at);
-                    multiply([queries.len(), head_dim, keys.len()], y, operands, strides);
-                }
+            // SAFETY: the rows of this sequence and the columns of this head lie within q and y, whose lengths were
+            // asserted, and this task alone writes them.
+            unsafe {
+                let at = first * width + head * head_dim;
+                let queries = Queries { from: q.as_ptr().add(at), to: target.get().add(at), first: 0, shape };
+                queries.attend(&keys_turned, &values, &mut scores, arch);
             }
         }
     });
     y
+}
+
+/// As [`super::attention_continued`], on slices: `q` is `[seq, heads · head_dim]`, the last tokens of the cache.
+pub(super) fn attention_continued(q: &[f32], cache: &KeyValueCache, shape: AttentionShape) -> Vec<f32> {
+    let AttentionShape { seq, heads, key_value_heads, head_dim, .. } = shape;
+    assert_eq!((q.len(), cache.heads().len()), (seq * heads * head_dim, key_value_heads), "queries and keys");
+    let (first, group, arch) = (cache.len() - seq, heads / key_value_heads, Arch::new());
+    // SAFETY: the tasks below cover every token and head.
+    let mut y = unsafe { uninitialized(q.len()) };
+    let target = Shared(y.as_mut_ptr());
+    let tasks_at_least = LEAST_WORK / (seq * group * cache.len() * head_dim).max(1);
+    let tasks = cache.heads().par_iter().enumerate().with_min_len(tasks_at_least.max(1));
+    tasks.for_each(|(key_head, cached)| {
+        let heads_of_key = key_head * group..(key_head + 1) * group;
+        if seq == 1 {
+            let part = heads_of_key.start * head_dim..heads_of_key.end * head_dim;
+            // SAFETY: this task alone writes this part of y.
+            let y = unsafe { std::slice::from_raw_parts_mut(target.get().add(part.start), part.len()) };
+            arch.dispatch(OneToken { q: &q[part], y, cached, position: first, shape });
+            return;
+        }
+        let keys_turned = turn(&cached.keys, head_dim);
+        let mut scores = vec![0.0; QUERIES * cache.len()];
+        for head in heads_of_key {
+            // SAFETY: the columns of this head lie within q and y, and this task alone writes them.
+            unsafe {
+                let at = head * head_dim;
+                let queries = Queries { from: q.as_ptr().add(at), to: target.get().add(at), first, shape };
+                queries.attend(&keys_turned, &cached.values, &mut scores, arch);
+            }
+        }
+    });
+    y
+}
+
+/// One head's queries, at positions `first` to `first + seq − 1` of a sequence, and the place of its outputs, both in
+/// rows of `heads · head_dim`.
+struct Queries {
+    from: *const f32,
+    to: *mut f32,
+    first: usize,
+    shape: AttentionShape,
+}
+
+impl Queries {
+    /// Writes the outputs. `keys_turned` is `[head_dim, keys]`, `values` `[keys, head_dim]`, for the `keys` tokens of the
+    /// sequence: `first + seq`. `scores` is room for a block of queries' scores.
+    ///
+    /// # Safety
+    /// The pointers are valid for `seq` rows; nobody else uses the outputs.
+    unsafe fn attend(&self, keys_turned: &[f32], values: &[f32], scores: &mut [f32], arch: Arch) {
+        let AttentionShape { seq, heads, head_dim, .. } = self.shape;
+        let (width, all_keys) = (heads * head_dim, self.first + seq);
+        assert_eq!(
+            (keys_turned.len(), values.len()),
+            (all_keys * head_dim, all_keys * head_dim),
+            "keys and values"
+        );
+        assert!(scores.len() >= QUERIES.min(seq) * all_keys, "room for scores");
+        for start in (0..seq).step_by(QUERIES) {
+            let rows = start..seq.min(start + QUERIES);
+            let queries = self.first + rows.start..self.first + rows.end;
+            let keys = self.shape.first_key(queries.start)..queries.end;
+            // SAFETY: the caller answers for rows `rows` of this head; `scores` holds the rows of a block.
+            unsafe {
+                let strides = [(1, keys.len()), (width, 1), (all_keys, 1)];
+                let operands = (self.from.add(start * width), keys_turned.as_ptr().add(keys.start));
+                multiply([rows.len(), keys.len(), head_dim], scores.as_mut_ptr(), operands, strides);
+            }
+            arch.dispatch(Softmax { scores, queries, keys: keys.clone(), shape: self.shape });
+            // SAFETY: as above.
+            unsafe {
+                let strides = [(1, width), (keys.len(), 1), (head_dim, 1)];
+                let operands = (scores.as_ptr(), values.as_ptr().add(keys.start * head_dim));
+                multiply([rows.len(), head_dim, keys.len()], self.to.add(start * width), operands, strides);
+            }
+        }
+    }
+}
+
+/// One token's query heads of one key head: `q` and `y` are `[group, head_dim]`. Keys and values are read once, in the
+/// order they lie.
+struct OneToken<'a> {
+    q: &'a [f32],
+    y: &'a mut [f32],
+    cached: &'a CachedHead,
+    position: usize,
+    shape: AttentionShape,
+}
+
+/// A type of its own, as the body of a closure need not be compiled for the vector instructions found.
+impl NullaryFnOnce for OneToken<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self { q, y, cached, position, shape } = self;
+        let head_dim = shape.head_dim;
+        let keys = shape.first_key(position)..position + 1;
+        let seen = keys.start * head_dim..keys.end * head_dim;
+        let mut scores = vec![0.0; keys.len()];
+        for (q, y) in q.chunks_exact(head_dim).zip(y.chunks_exact_mut(head_dim)) {
+            for (score, key) in scores.iter_mut().zip(cached.keys[seen.clone()].chunks_exact(head_dim)) {
+                *score = lanes::dot(q, key);
+            }
+            Softmax { scores: &mut scores, queries: position..position + 1, keys: keys.clone(), shape }
+                .call();
+            y.fill(0.0);
+            for (weight, value) in scores.iter().zip(cached.values[seen.clone()].chunks_exact(head_dim)) {
+                for (y, value) in y.iter_mut().zip(value) {
+                    *y = weight.mul_add(*value, *y);
+                }
+            }
+        }
+    }
 }
 
 /// `[rows, columns]` to `[columns, rows]`, in tiles that stay in the first-level cache.
@@ -119,7 +224,8 @@ unsafe fn multiply(
     }
 }
 
-/// Scores to weights, row by row: `scores` is `[queries, keys]`. Keys that a query does not see get weight 0.
+/// Scores to weights, row by row: `scores` is `[queries, keys]`, both given as positions. Keys that a query does not see
+/// get weight 0.
 struct Softmax<'a> {
     scores: &'a mut [f32],
     queries: Range<usize>,

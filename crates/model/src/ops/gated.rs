@@ -25,7 +25,7 @@ pub fn gated(x_gate: &Tensor<2>, x_up: &Tensor<2>, gate: Layer<'_>, up: Layer<'_
     // SAFETY: the tiles below cover it.
     let mut y = unsafe { uninitialized(tokens * d_out) };
     let target = Shared(y.as_mut_ptr());
-    for_each_tile(tokens, gate.0.panels(), |first_token, tokens, panels| {
+    for_each_tile(tokens, gate.0, |first_token, tokens, panels| {
         let mut factors = [Vec::new(), Vec::new()];
         for index in panels {
             let mut shape = (0, 0);

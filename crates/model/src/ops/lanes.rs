@@ -45,3 +45,23 @@ pub(super) fn sum(row: &[f32]) -> f64 {
     let tail: f64 = rest.iter().map(|&value| f64::from(value)).sum();
     lanes.iter().map(|&lane| f64::from(lane)).sum::<f64>() + tail
 }
+
+/// Σ aᵢ bᵢ: f32 in 64 lanes, f64 across lanes.
+#[inline(always)]
+pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    // Four vectors of lanes: one alone would wait for its last sum at every step.
+    const VECTORS: usize = 4;
+    let mut sums = [[0.0f32; LANES]; VECTORS];
+    let (a_chunks, a_rest) = a.as_chunks::<{ VECTORS * LANES }>();
+    let (b_chunks, b_rest) = b.as_chunks::<{ VECTORS * LANES }>();
+    for (a, b) in a_chunks.iter().zip(b_chunks) {
+        for (vector, lanes) in sums.iter_mut().enumerate() {
+            for (lane, sum) in lanes.iter_mut().enumerate() {
+                let i = vector * LANES + lane;
+                *sum = a[i].mul_add(b[i], *sum);
+            }
+        }
+    }
+    let tail: f64 = a_rest.iter().zip(b_rest).map(|(a, b)| f64::from(a * b)).sum();
+    (sums.as_flattened().iter().map(|&sum| f64::from(sum)).sum::<f64>() + tail) as f32
+}

@@ -4,7 +4,8 @@ use burn::tensor::Tensor;
 use gemm::Parallelism;
 use rayon::prelude::*;
 
-use super::matrix::Panel;
+use super::matrix::{Panel, PanelValues};
+use super::stored::multiply_stored;
 use super::{Matrix, Shared, uninitialized};
 use crate::host::{self, HostView};
 
@@ -13,6 +14,9 @@ const TOKENS: usize = 512;
 
 /// Panels of one task.
 const PANELS: usize = 4;
+
+/// Multiplications that a task must have to be worth handing to another thread.
+const LEAST_WORK: usize = 128 << 10;
 
 /// x Wᵀ + b: `x` is `[tokens, d_in]`, `weight` `[d_out, d_in]`, `bias` `[d_out]`; gives `[tokens, d_out]`.
 pub fn linear(x: &Tensor<2>, weight: &Matrix, bias: Option<&Tensor<1>>) -> Tensor<2> {
@@ -53,7 +57,7 @@ fn multiply(x: &[f32], weight: &Matrix, bias: Option<&[f32]>, y: &mut [f32], acc
     let tokens = x.len() / d_in;
     assert_eq!((x.len(), y.len()), (tokens * d_in, tokens * d_out), "operands of a product");
     let target = Shared(y.as_mut_ptr());
-    for_each_tile(tokens, weight.panels(), |first_token, tokens, panels| {
+    for_each_tile(tokens, weight, |first_token, tokens, panels| {
         let x = &x[first_token * d_in..][..tokens * d_in];
         for index in panels {
             let panel = weight.panel(index);
@@ -69,17 +73,24 @@ fn multiply(x: &[f32], weight: &Matrix, bias: Option<&[f32]>, y: &mut [f32], acc
     });
 }
 
-/// Calls `task(first token, tokens, panels)` in parallel for tiles that cover everything, the same ones whatever
-/// the number of threads.
+/// Calls `task(first token, tokens, panels)` in parallel for tiles that cover the product of `tokens` with `weight`, the
+/// same ones whatever the number of threads.
 pub(super) fn for_each_tile(
     tokens: usize,
-    panels: usize,
+    weight: &Matrix,
     task: impl Fn(usize, usize, std::ops::Range<usize>) + Sync,
 ) {
-    let groups = panels.div_ceil(PANELS);
-    (0..tokens.div_ceil(TOKENS) * groups).into_par_iter().with_max_len(1).for_each(|tile| {
-        let (token, group) = (tile / groups * TOKENS, tile % groups * PANELS);
-        task(token, TOKENS.min(tokens - token), group..panels.min(group + PANELS));
+    // The panels of a small matrix are dealt out singly, or there would be too few tasks for all threads.
+    let (panels, [d_out, d_in]) = (weight.panels(), weight.shape());
+    let together = if tokens < TOKENS { 1 } else { PANELS };
+    let groups = panels.div_ceil(together);
+    let tiles = tokens.div_ceil(TOKENS) * groups;
+    let tasks_at_least = LEAST_WORK / (tokens * d_out * d_in / tiles.max(1)).max(1);
+    let splits =
+        (0..tiles).into_par_iter().with_min_len(tasks_at_least.max(1)).with_max_len(tasks_at_least.max(1));
+    splits.for_each(|tile| {
+        let (token, group) = (tile / groups * TOKENS, tile % groups * together);
+        task(token, TOKENS.min(tokens - token), group..panels.min(group + together));
     });
 }
 
@@ -95,21 +106,45 @@ pub(super) unsafe fn multiply_panel(
     stride: usize,
     accumulate: bool,
 ) {
-    let tokens = x.len() / d_in;
-    debug_assert_eq!(panel.values.len(), d_in * panel.rows);
+    let rows = panel.first_row..panel.first_row + panel.rows;
+    // SAFETY: by the caller.
+    unsafe {
+        match panel.values {
+            PanelValues::Turned(values) => {
+                multiply_rows(x, d_in, (values, (1, panel.rows)), y, stride, accumulate)
+            }
+            PanelValues::Stored(stored) => multiply_stored(x, d_in, (stored, rows), y, stride, accumulate),
+        }
+    }
+}
+
+/// `y[token · stride + i]` for the tokens of `x` and the rows in `values`, which lie there by (row stride, column
+/// stride).
+///
+/// # Safety
+/// As [`multiply_panel`].
+pub(super) unsafe fn multiply_rows(
+    x: &[f32],
+    d_in: usize,
+    (values, (row_stride, column_stride)): (&[f32], (usize, usize)),
+    y: *mut f32,
+    stride: usize,
+    accumulate: bool,
+) {
+    let (tokens, rows) = (x.len() / d_in, values.len() / d_in);
     // SAFETY: the caller answers for `y`; the other operands are whole slices of these dimensions.
     unsafe {
         gemm::gemm(
-            panel.rows,
+            rows,
             tokens,
             d_in,
             y,
             stride as isize,
             1,
             accumulate,
-            panel.values.as_ptr(),
-            panel.rows as isize,
-            1,
+            values.as_ptr(),
+            column_stride as isize,
+            row_stride as isize,
             x.as_ptr(),
             d_in as isize,
             1,

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use burn::tensor::{Device as BurnDevice, Tensor};
 use rayon::prelude::*;
 
-use super::uninitialized;
+use super::stored::read_stored;
+use super::{StoredRows, uninitialized};
+use crate::error::ModelError;
 use crate::host;
 
 /// Rows of a panel: the height of gemm's f32 micro-kernel with AVX-512, and three times that with AVX2.
@@ -14,7 +16,8 @@ const PANEL: usize = 48;
 /// A matrix `[d_out, d_in]`.
 ///
 /// On the cpu device its rows are kept in panels of 48, each `[d_in, 48]`: then a product reads the weight as
-/// its inner loop wants it, whatever the number of tokens, and nothing is packed anew for every product.
+/// its inner loop wants it, whatever the number of tokens, and nothing is packed anew for every product. Or they stay in
+/// their file, and every product decodes them anew: see [`StoredRows`].
 #[derive(Clone, Debug)]
 pub struct Matrix {
     shape: [usize; 2],
@@ -26,13 +29,22 @@ pub struct Matrix {
 enum Storage {
     Panels(Arc<Vec<f32>>),
     Tensor(Tensor<2>),
+    Stored(Arc<dyn StoredRows>),
 }
 
-/// Some consecutive rows of a matrix, transposed: `values` is `[d_in, rows]`.
+/// Some consecutive rows of a matrix.
 pub(super) struct Panel<'a> {
     pub first_row: usize,
     pub rows: usize,
-    pub values: &'a [f32],
+    pub values: PanelValues<'a>,
+}
+
+/// Where a panel's values are.
+pub(super) enum PanelValues<'a> {
+    /// In memory, transposed: `[d_in, rows]`.
+    Turned(&'a [f32]),
+    /// In the file.
+    Stored(&'a dyn StoredRows),
 }
 
 impl Matrix {
@@ -50,6 +62,21 @@ impl Matrix {
         Self { shape, storage }
     }
 
+    /// A matrix on the cpu device whose rows stay where they are stored. All of them are read once, so that what is
+    /// wrong with them is said here.
+    ///
+    /// # Errors
+    /// Whatever reading reports.
+    pub fn stored(rows: Arc<dyn StoredRows>, shape: [usize; 2]) -> Result<Self, ModelError> {
+        let [d_out, d_in] = shape;
+        (0..d_out.div_ceil(PANEL)).into_par_iter().try_for_each_init(Vec::new, |values, panel| {
+            let panel = panel * PANEL..d_out.min((panel + 1) * PANEL);
+            values.resize(panel.len() * d_in, 0.0);
+            rows.read(panel, values)
+        })?;
+        Ok(Self { shape, storage: Storage::Stored(rows) })
+    }
+
     /// `[d_out, d_in]`.
     pub fn shape(&self) -> [usize; 2] {
         self.shape
@@ -60,13 +87,18 @@ impl Matrix {
         match &self.storage {
             Storage::Panels(panels) => from_panels(panels, self.shape),
             Storage::Tensor(tensor) => host::into_vec(tensor.clone()),
+            Storage::Stored(rows) => {
+                let mut values = vec![0.0; self.shape[0] * self.shape[1]];
+                read_stored(&**rows, 0..self.shape[0], &mut values);
+                values
+            }
         }
     }
 
     /// The matrix as a tensor `[d_out, d_in]`, where it is kept as one: off the cpu device.
     pub(super) fn tensor(&self) -> Option<&Tensor<2>> {
         match &self.storage {
-            Storage::Panels(_) => None,
+            Storage::Panels(_) | Storage::Stored(_) => None,
             Storage::Tensor(tensor) => Some(tensor),
         }
     }
@@ -78,13 +110,19 @@ impl Matrix {
 
     /// The panel's rows and values.
     pub(super) fn panel(&self, index: usize) -> Panel<'_> {
-        let Storage::Panels(values) = &self.storage else {
-            unreachable!("kernels run where tensors and weights are both on the cpu device")
-        };
         let first_row = index * PANEL;
         let rows = PANEL.min(self.shape[0] - first_row);
-        let start = first_row * self.shape[1];
-        Panel { first_row, rows, values: &values[start..start + rows * self.shape[1]] }
+        let values = match &self.storage {
+            Storage::Panels(values) => {
+                let start = first_row * self.shape[1];
+                PanelValues::Turned(&values[start..start + rows * self.shape[1]])
+            }
+            Storage::Stored(stored) => PanelValues::Stored(&**stored),
+            Storage::Tensor(_) => {
+                unreachable!("kernels run where tensors and weights are both on the cpu device")
+            }
+        };
+        Panel { first_row, rows, values }
     }
 }
 

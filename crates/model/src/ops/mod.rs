@@ -7,6 +7,7 @@
 
 mod attention;
 mod attention_kernel;
+mod cache;
 mod exponential;
 mod gated;
 mod lanes;
@@ -15,12 +16,15 @@ mod matrix;
 mod memory;
 mod rms_norm;
 mod rope;
+mod stored;
 
-pub use attention::{AttentionShape, attention};
+pub use attention::{AttentionShape, attention, attention_continued};
+pub use cache::KeyValueCache;
 pub use gated::gated;
 pub use linear::{linear, linear_onto};
 pub use matrix::Matrix;
 pub use rms_norm::rms_norm;
 pub use rope::{RopeTables, rope};
+pub use stored::StoredRows;
 
 use memory::{Shared, uninitialized};

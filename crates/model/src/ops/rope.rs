@@ -1,5 +1,7 @@
 //! Rotary position embedding: the rotation. The angles are those of [`crate::rope`].
 
+use std::ops::Range;
+
 use burn::tensor::{Device as BurnDevice, Tensor};
 use rayon::prelude::*;
 
@@ -25,15 +27,16 @@ impl RopeTables {
 
 /// Rotates component i of every head with component i + head_dim/2 by its position's angle.
 ///
-/// `x` is `[batch · seq, heads · head_dim]`, every sequence starting at position 0.
-pub fn rope(x: Tensor<2>, seq: usize, tables: &RopeTables) -> Tensor<2> {
-    let ([tokens, width], device) = (x.dims(), x.device());
+/// `x` is `[batch · seq, heads · head_dim]`, the tokens of every sequence at `positions`, as many as `seq`.
+pub fn rope(x: Tensor<2>, positions: Range<usize>, tables: &RopeTables) -> Tensor<2> {
+    let ([tokens, width], device, seq) = (x.dims(), x.device(), positions.len());
     let half = tables.cos.dims()[1];
     let heads = width / (2 * half);
     if !host::is_cpu(&device) {
         let shape = [tokens / seq, seq, heads, half];
-        let table =
-            |t: &Tensor<2>| t.clone().slice([0..seq, 0..half]).reshape([1, seq, 1, half]).expand(shape);
+        let table = |t: &Tensor<2>| {
+            t.clone().slice([positions.clone(), 0..half]).reshape([1, seq, 1, half]).expand(shape)
+        };
         let (cos, sin) = (table(&tables.cos), table(&tables.sin));
         let x = x.reshape([tokens / seq, seq, heads, 2 * half]);
         let first = x.clone().narrow(3, 0, half);
@@ -45,8 +48,8 @@ pub fn rope(x: Tensor<2>, seq: usize, tables: &RopeTables) -> Tensor<2> {
     let mut values = host::into_vec(x);
     let (cos, sin) = (HostView::of(&tables.cos), HostView::of(&tables.sin));
     values.par_chunks_exact_mut(width).with_min_len(16).enumerate().for_each(|(token, row)| {
-        let angles = token % seq * half..(token % seq + 1) * half;
-        let (cos, sin) = (&cos[angles.clone()], &sin[angles]);
+        let angles = (positions.start + token % seq) * half;
+        let (cos, sin) = (&cos[angles..][..half], &sin[angles..][..half]);
         for head in row.chunks_exact_mut(2 * half) {
             let (first, second) = head.split_at_mut(half);
             for (((a, b), &c), &s) in first.iter_mut().zip(second).zip(cos).zip(sin) {

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use slmc_checkpoint::Checkpoint;
 use slmc_gguf::activation::ActivationFormat;
 
-use super::{Weight, WeightSource, in_parallel};
+use super::{StoredWeight, Weight, WeightSource, in_parallel};
 use crate::arch::TensorId;
 use crate::config::ModelConfig;
 use crate::decoder::KvPrecision;
 use crate::error::ModelError;
+use crate::ops::StoredRows;
 
 /// A checkpoint whose configuration the decoder can run and whose tensors have the shapes it says.
 #[derive(Debug)]
@@ -92,6 +93,12 @@ impl WeightSource for CheckpointSource {
         Ok(Weight { values, shape, activation: ActivationFormat::F32 })
     }
 
+    fn stored(&self, id: TensorId) -> Result<Option<StoredWeight>, ModelError> {
+        let (name, _) = self.find(id)?;
+        let rows = CheckpointRows { checkpoint: self.checkpoint.clone(), name };
+        Ok(Some(StoredWeight { rows: Arc::new(rows), activation: ActivationFormat::F32 }))
+    }
+
     fn release(&self, id: TensorId) {
         if let Some(name) = self.config.arch.hf_name(id) {
             // A tensor that is not there has no pages.
@@ -101,5 +108,18 @@ impl WeightSource for CheckpointSource {
 
     fn kv_precision(&self) -> KvPrecision {
         KvPrecision::F32
+    }
+}
+
+/// A matrix of a checkpoint.
+#[derive(Debug)]
+struct CheckpointRows {
+    checkpoint: Arc<Checkpoint>,
+    name: String,
+}
+
+impl StoredRows for CheckpointRows {
+    fn read(&self, rows: Range<usize>, out: &mut [f32]) -> Result<(), ModelError> {
+        Ok(self.checkpoint.read_rows_f32(&self.name, rows, out)?)
     }
 }

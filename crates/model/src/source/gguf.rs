@@ -8,11 +8,12 @@ use slmc_gguf::activation::ActivationFormat;
 use slmc_gguf::blocks::decode;
 use slmc_gguf::container::{GgufFile, TensorInfo};
 
-use super::{Weight, WeightSource, in_parallel};
+use super::{StoredWeight, Weight, WeightSource, in_parallel};
 use crate::arch::{TensorId, permuted_row};
 use crate::config::ModelConfig;
 use crate::decoder::KvPrecision;
 use crate::error::ModelError;
+use crate::ops::StoredRows;
 
 /// A GGUF file whose configuration the decoder can run and whose tensors have the shapes it says.
 #[derive(Debug)]
@@ -65,25 +66,10 @@ impl GgufSource {
         Ok(info)
     }
 
-    /// Decodes stored row `row` (of a vector: all of it) into `out`.
-    fn decode_row(&self, info: &TensorInfo, row: usize, out: &mut [f32]) -> Result<(), ModelError> {
-        let bytes = &self.file.data(info)[row * info.row_bytes()..][..info.row_bytes()];
-        let path = || self.file.path().to_path_buf();
-        decode(info.ty, bytes, out).map_err(|source| ModelError::Blocks {
-            path: path(),
-            tensor: info.name.clone(),
-            ty: info.ty,
-            source,
-        })?;
-        match out.iter().position(|value| !value.is_finite()) {
-            None => Ok(()),
-            Some(at) => Err(ModelError::NonFinite {
-                path: path(),
-                tensor: info.name.clone(),
-                index: row * info.columns() + at,
-                value: out[at],
-            }),
-        }
+    /// The tensor as rows in the checkpoint's order.
+    fn rows(&self, id: TensorId) -> Result<GgufRows, ModelError> {
+        let info = self.find(id)?.clone();
+        Ok(GgufRows { file: self.file.clone(), info, heads: self.config.permuted_heads(id.role) })
     }
 }
 
@@ -99,28 +85,28 @@ impl WeightSource for GgufSource {
     }
 
     fn load_rows(&self, id: TensorId, rows: Range<usize>) -> Result<Weight, ModelError> {
-        let info = self.find(id)?;
-        let total = info.shape[0];
+        let stored = self.rows(id)?;
+        let mut shape = stored.info.shape.clone();
+        let total = shape[0];
         if rows.start > rows.end || rows.end > total {
             return Err(ModelError::Rows { id, rows, found: total });
         }
-        let heads = self.config.permuted_heads(id.role);
-        let stored = |row| heads.map_or(row, |heads| permuted_row(row, heads, total));
-        let values = if info.shape.len() == 1 {
+        let values = if shape.len() == 1 {
             // ggml stores a vector as one row.
             let mut all = vec![0.0; total];
-            self.decode_row(info, 0, &mut all)?;
-            rows.clone().map(|row| all[stored(row)]).collect()
+            stored.decode_row(0, &mut all)?;
+            rows.clone().map(|row| all[stored.place_of(row)]).collect()
         } else {
-            let columns = info.columns();
-            in_parallel(rows.clone(), columns, |rows, out| {
-                rows.zip(out.chunks_exact_mut(columns))
-                    .try_for_each(|(row, out)| self.decode_row(info, stored(row), out))
-            })?
+            in_parallel(rows.clone(), stored.info.columns(), |rows, out| stored.read(rows, out))?
         };
-        let mut shape = info.shape.clone();
         shape[0] = rows.len();
-        Ok(Weight { values, shape, activation: ActivationFormat::for_weights(info.ty) })
+        Ok(Weight { values, shape, activation: ActivationFormat::for_weights(stored.info.ty) })
+    }
+
+    fn stored(&self, id: TensorId) -> Result<Option<StoredWeight>, ModelError> {
+        let rows = self.rows(id)?;
+        let activation = ActivationFormat::for_weights(rows.info.ty);
+        Ok(Some(StoredWeight { rows: Arc::new(rows), activation }))
     }
 
     fn release(&self, id: TensorId) {
@@ -131,5 +117,52 @@ impl WeightSource for GgufSource {
 
     fn kv_precision(&self) -> KvPrecision {
         KvPrecision::F16
+    }
+}
+
+/// A tensor of a GGUF file.
+#[derive(Debug)]
+struct GgufRows {
+    file: Arc<GgufFile>,
+    info: TensorInfo,
+    /// Heads whose rows the file has interleaved.
+    heads: Option<usize>,
+}
+
+impl GgufRows {
+    /// Where the file has row `row` of the checkpoint.
+    fn place_of(&self, row: usize) -> usize {
+        self.heads.map_or(row, |heads| permuted_row(row, heads, self.info.shape[0]))
+    }
+
+    /// Decodes stored row `row` (of a vector: all of it) into `out`.
+    fn decode_row(&self, row: usize, out: &mut [f32]) -> Result<(), ModelError> {
+        let info = &self.info;
+        let bytes = &self.file.data(info)[row * info.row_bytes()..][..info.row_bytes()];
+        let path = || self.file.path().to_path_buf();
+        decode(info.ty, bytes, out).map_err(|source| ModelError::Blocks {
+            path: path(),
+            tensor: info.name.clone(),
+            ty: info.ty,
+            source,
+        })?;
+        // All of them without a branch first, which compiles to vectors.
+        if out.iter().fold(true, |finite, value| finite & value.is_finite()) {
+            return Ok(());
+        }
+        let at = out.iter().position(|value| !value.is_finite()).unwrap_or_default();
+        Err(ModelError::NonFinite {
+            path: path(),
+            tensor: info.name.clone(),
+            index: row * info.columns() + at,
+            value: out[at],
+        })
+    }
+}
+
+impl StoredRows for GgufRows {
+    fn read(&self, rows: Range<usize>, out: &mut [f32]) -> Result<(), ModelError> {
+        rows.zip(out.chunks_exact_mut(self.info.columns()))
+            .try_for_each(|(row, out)| self.decode_row(self.place_of(row), out))
     }
 }

@@ -4,6 +4,7 @@ mod checkpoint;
 mod gguf;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 pub use checkpoint::CheckpointSource;
 pub use gguf::GgufSource;
@@ -13,6 +14,7 @@ use crate::arch::TensorId;
 use crate::config::ModelConfig;
 use crate::decoder::KvPrecision;
 use crate::error::ModelError;
+use crate::ops::StoredRows;
 
 /// A tensor, or some of its rows, in f32.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +23,15 @@ pub struct Weight {
     pub values: Vec<f32>,
     /// Outermost dimension first: `[d_out, d_in]`.
     pub shape: Vec<usize>,
+    /// What the input of a product with this weight is rounded to.
+    pub activation: ActivationFormat,
+}
+
+/// A matrix that is read where it is stored.
+#[derive(Clone, Debug)]
+pub struct StoredWeight {
+    /// Its rows, in the order of the checkpoint.
+    pub rows: Arc<dyn StoredRows>,
     /// What the input of a product with this weight is rounded to.
     pub activation: ActivationFormat,
 }
@@ -42,6 +53,16 @@ pub trait WeightSource: Send + Sync {
     /// # Errors
     /// As [`WeightSource::load`]; rows that are not there.
     fn load_rows(&self, id: TensorId, rows: Range<usize>) -> Result<Weight, ModelError>;
+
+    /// The matrix to be read where it is stored, again and again, a few rows at a time; `None` of a source whose values are
+    /// not those of a file.
+    ///
+    /// # Errors
+    /// The tensor is absent or has another shape than the configuration says.
+    fn stored(&self, id: TensorId) -> Result<Option<StoredWeight>, ModelError> {
+        let _ = id;
+        Ok(None)
+    }
 
     /// Lets the mapped pages of a tensor go; it can be read again.
     fn release(&self, id: TensorId);

@@ -42,7 +42,7 @@ fn metadata(config: &ModelConfig) -> Metadata {
 }
 
 /// Writes a checkpoint's tensors as GGUF, matrices of blocks as `matrices`, everything else in f32.
-fn write(source: &CheckpointSource, path: &Path, matrices: TensorType) {
+pub fn write(source: &CheckpointSource, path: &Path, matrices: TensorType) {
     let config = source.config();
     let mut tensors = Vec::new();
     for id in config.tensors() {

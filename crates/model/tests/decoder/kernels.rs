@@ -1,7 +1,7 @@
 //! The cpu device's kernels against the same operations on plain burn tensors (burn-ndarray).
 
 use crate::common::{largest_difference, noise, tensor};
-use slmc_model::ops::{self, AttentionShape, Matrix, RopeTables};
+use slmc_model::ops::{self, AttentionShape, KeyValueCache, Matrix, RopeTables};
 use slmc_model::{BurnDevice, Device, HostView, ModelConfig, Tensor};
 
 /// Runs `operation` on both devices; the results must agree to `limit`.
@@ -70,7 +70,7 @@ fn rope() {
             let (batch, seq, width) = (2, 21, heads * config.head_dim);
             let tables = RopeTables::new(&config, 30, device);
             let x = tensor(noise(batch * seq * width, 1), [batch * seq, width], device);
-            ops::rope(x, seq, &tables)
+            ops::rope(x, 5..5 + seq, &tables)
         });
     }
 }
@@ -92,6 +92,60 @@ fn attention() {
                 let (k, v) = (input(key_value_heads, 2), input(key_value_heads, 3));
                 ops::attention(&input(heads, 1), &k, &v, shape)
             });
+        }
+    }
+}
+
+/// Attention of the last `seq` of `keys` tokens: kernel and plain version, and the rows the whole sequence gives.
+#[test]
+fn attention_continued() {
+    for (seq, keys, window) in [
+        (1, 1, None),
+        (1, 90, None),
+        (1, 90, Some(1)),
+        (1, 90, Some(33)),
+        (70, 150, None),
+        (70, 150, Some(20)),
+        (150, 150, Some(70)),
+    ] {
+        for (heads, key_value_heads) in [(1, 1), (4, 2), (6, 2)] {
+            let whole = AttentionShape { seq: keys, heads, key_value_heads, head_dim: 24, window };
+            let shape = AttentionShape { seq, ..whole };
+            let input = |heads: usize, seed, device: &BurnDevice| {
+                let values = noise(keys * heads * 24, seed).into_iter().map(|x| 3.0 * x).collect();
+                tensor(values, [keys, heads * 24], device)
+            };
+            let operands = |device: &BurnDevice| {
+                (
+                    input(heads, 1, device),
+                    input(key_value_heads, 2, device),
+                    input(key_value_heads, 3, device),
+                )
+            };
+            let what = format!("{shape:?} of {keys}");
+            agree(&what, 2e-5, |device| {
+                let (q, k, v) = operands(device);
+                let mut cache = KeyValueCache::new(key_value_heads, 24, device);
+                // In two pieces, after a piece that is taken back.
+                cache.append(v.clone(), k.clone());
+                cache.truncate(0);
+                let first = keys / 3;
+                if first > 0 {
+                    cache.append(k.clone().narrow(0, 0, first), v.clone().narrow(0, 0, first));
+                }
+                cache.append(k.clone(), v.clone());
+                cache.truncate(first);
+                cache.append(k.narrow(0, first, keys - first), v.narrow(0, first, keys - first));
+                ops::attention_continued(&q.narrow(0, keys - seq, seq), &cache, shape)
+            });
+            let device = Device::Cpu.burn().unwrap();
+            let (q, k, v) = operands(&device);
+            let expected = ops::attention(&q, &k, &v, whole).narrow(0, keys - seq, seq);
+            let mut cache = KeyValueCache::new(key_value_heads, 24, &device);
+            cache.append(k, v);
+            let found = ops::attention_continued(&q.narrow(0, keys - seq, seq), &cache, shape);
+            let difference = largest_difference(&HostView::of(&found), &HostView::of(&expected));
+            assert!(difference <= 2e-5, "{what}: {difference:e}");
         }
     }
 }

@@ -7,3 +7,4 @@ mod gguf_source;
 mod golden_logits;
 #[cfg(feature = "ndarray")]
 mod kernels;
+mod session;

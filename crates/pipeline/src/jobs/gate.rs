@@ -4,8 +4,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use slmc_eval::gate::{Baseline, Check, check_accuracy, conclusion, judge};
+use slmc_eval::gate::{Baseline, Check, check_accuracy, conclusion, judge, judge_latency};
 
+use super::bench::{Amount, Engine, OwnEngine};
 use super::evaluate::{EvaluateOutcome, EvaluateSettings, Measure, evaluate};
 use super::tasks::{Tasks, TasksOutcome, TasksSettings, tasks};
 use crate::PipelineError;
@@ -27,6 +28,8 @@ pub struct GateSettings {
     pub tasks: Option<Tasks>,
     /// What may be lost.
     pub limits: Limits,
+    /// How much is timed, where a limit is on the latency, on slmc's own decoder.
+    pub timing: Amount,
     /// The file of an accepted model's losses.
     pub baseline: Option<PathBuf>,
     /// By what share the KL divergence may exceed the baseline's.
@@ -92,6 +95,9 @@ pub fn gate(settings: &GateSettings, reporter: &dyn Reporter) -> Result<GateOutc
         }
         _ => None,
     };
+    if let Some(limit) = settings.limits.max_latency_increase {
+        checks.push(time(settings, limit, reporter)?);
+    }
     let mut incomparable = None;
     if let (Some(baseline), Some(outcome)) = (&baseline, &evaluation) {
         let (evaluation, tokens) = (&outcome.evaluation, &outcome.tokens_sha256);
@@ -128,6 +134,20 @@ fn accuracy(answered: &TasksOutcome, limit: f64, confidence: f64) -> Check {
     let base: Vec<bool> =
         answered.tasks.iter().flat_map(|task| task.base_right.iter().flatten()).copied().collect();
     check_accuracy(&model, &base, limit, confidence)
+}
+
+/// Times the two models in turn.
+fn time(settings: &GateSettings, limit: f64, reporter: &dyn Reporter) -> Result<Check, PipelineError> {
+    let base = settings.base.as_deref().ok_or(PipelineError::NoBase)?;
+    let files = [ModelFile::open(base)?, ModelFile::open(&settings.model)?];
+    let schedule = settings.timing.schedule(&files)?;
+    let sources = [files[0].source()?, files[1].source()?];
+    let positions = schedule.prompt.len() + schedule.tokens;
+    let mut base = OwnEngine::new(sources[0].as_ref(), positions, settings.measure.device)?;
+    let mut model = OwnEngine::new(sources[1].as_ref(), positions, settings.measure.device)?;
+    let mut engines: [&mut dyn Engine; 2] = [&mut base, &mut model];
+    let times = schedule.run(&mut engines, reporter)?;
+    Ok(judge_latency(&times[0], &times[1], limit, settings.confidence))
 }
 
 fn read(path: &Path) -> Result<Baseline, PipelineError> {

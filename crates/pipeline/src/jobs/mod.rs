@@ -1,8 +1,10 @@
 //! What the commands do: one job a file. Each takes typed settings, resolves them, and returns a typed outcome.
 
+pub mod bench;
 mod durable;
 pub mod evaluate;
 pub mod gate;
+pub mod generate;
 pub mod imatrix;
 pub mod inspect;
 mod outcome;

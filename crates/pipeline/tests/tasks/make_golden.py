@@ -19,7 +19,7 @@ from lm_eval.tasks._yaml_loader import load_yaml
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TASKS = os.path.join(os.path.dirname(lm_eval.__file__), "tasks")
-SCORES = ("acc", "acc_norm", "acc_stderr")
+SCORES = ("acc", "acc_norm", "acc_stderr", "exact_match")
 
 PLAIN = {
     "output_type": "multiple_choice",
@@ -31,8 +31,20 @@ PLAIN = {
     ],
 }
 
+# the harness compares the answer with the space in front of it, unless a filter takes it away
+GENERATION = {
+    "output_type": "generate_until",
+    "doc_to_text": "prompt",
+    "doc_to_target": lambda item: item["answer"],
+    "generation_kwargs": {"until": ["\n", ","], "max_gen_toks": 24, "do_sample": False},
+    "filter_list": [{"name": "none", "filter": [{"function": "remove_whitespace"}, {"function": "take_first"}]}],
+    "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
+}
+
 # layout, the harness's file, examples before each item
 RUNS = [
+    ("generation", None, 0),
+    ("generation", None, 1),
     ("plain", None, 0),
     ("plain", None, 1),
     ("arc", "arc/arc_easy.yaml", 0),
@@ -56,7 +68,8 @@ RUNS = [
 
 
 def load(name, file, shots, subject=None):
-    config = dict(PLAIN) if file is None else dict(load_yaml(os.path.join(TASKS, file.format(subject=subject))))
+    own = GENERATION if name == "generation" else PLAIN
+    config = dict(own) if file is None else dict(load_yaml(os.path.join(TASKS, file.format(subject=subject))))
     for key in ("tag", "group", "dataset_name", "training_split", "validation_split", "task_alias"):
         config.pop(key, None)
     config.update(
@@ -84,6 +97,9 @@ def run(model, name, file, shots):
         samples = sorted(result["samples"][name], key=lambda sample: sample["doc_id"])
         samples = samples if name != "mmlu" else samples[at : at + 1]
         for sample in samples:
+            if name == "generation":
+                items.append({"text": sample["resps"][0][0], "exact_match": float(sample["exact_match"])})
+                continue
             item = {"log_likelihoods": [float(answer[0]) for answer in sample["filtered_resps"]]}
             item |= {score: sample[score] for score in ("acc", "acc_norm") if score in sample}
             items.append(item)
@@ -94,4 +110,4 @@ def run(model, name, file, shots):
 
 
 model = HFLM(pretrained=sys.argv[1], dtype=torch.float32, device="cpu", batch_size=1)
-print(json.dumps([run(model, *arguments) for arguments in RUNS]))
+print(json.dumps([run(model, *arguments) for arguments in RUNS], separators=(",", ":")))

@@ -27,6 +27,11 @@ impl<'a> Encoder<'a> {
         texts.par_iter().map(|(context, continuation)| self.pair(context, continuation)).collect()
     }
 
+    /// A text to be continued.
+    pub fn prompt(&self, text: &str) -> Result<Vec<u32>, PipelineError> {
+        self.encode(text)
+    }
+
     fn pair(&self, context: &str, continuation: &str) -> Result<Pair, PipelineError> {
         if context.is_empty() {
             let mut continuation = self.tokenizer.encode_markup(continuation)?;

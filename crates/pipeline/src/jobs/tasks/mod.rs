@@ -3,6 +3,7 @@
 mod encode;
 mod outcome;
 mod source;
+mod write;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use crate::model_file::ModelFile;
 use crate::progress::{Reporter, Unit};
 use encode::Encoder;
 use source::Loaded;
+use write::Writer;
 
 pub use outcome::{Comparison, Flipped, Reply, Scores, TaskOutcome, TasksOutcome};
 pub use slmc_eval::tasks::Format;
@@ -102,12 +104,11 @@ fn replies(
     let mut places = Vec::new();
     for (task, shots) in tasks.iter().zip(shots) {
         for ((item, line), shots) in task.asked().zip(shots) {
-            let pairs = match item {
-                Item::Choice(item) => item.pairs(shots),
-                Item::Generation(_) => return Err(task.wrong(*line, &"free answers cannot be asked for yet")),
-            };
-            places.resize(places.len() + pairs.len(), (task, *line));
-            texts.extend(pairs);
+            if let Item::Choice(item) = item {
+                let pairs = item.pairs(shots);
+                places.resize(places.len() + pairs.len(), (task, *line));
+                texts.extend(pairs);
+            }
         }
     }
     let pairs = encoder.pairs(&texts)?;
@@ -120,10 +121,12 @@ fn replies(
         }
         None => PipelineError::Answers { model: path.to_owned(), source: error },
     })?;
-    let mut logs = logs.into_iter();
+    let writer =
+        Writer { model: &model, source: source.as_ref(), tokenizer: &tokenizer, encoder: &encoder, device };
+    let (mut logs, mut texts) = (logs.into_iter(), writer.write(tasks, shots, reporter)?.into_iter());
     let mut of_item = |(item, _): (&Item, &usize)| match item {
         Item::Choice(item) => Reply::Choice(item.answer(logs.by_ref().take(item.len()).collect())),
-        Item::Generation(_) => unreachable!("refused above"),
+        Item::Generation(_) => Reply::Text(texts.next().unwrap_or_default()),
     };
     Ok(tasks.iter().map(|task| task.asked().map(&mut of_item).collect()).collect())
 }
@@ -134,6 +137,9 @@ fn run(
     device: Device,
     reporter: &dyn Reporter,
 ) -> Result<Vec<f64>, LikelihoodError> {
+    if pairs.is_empty() {
+        return Ok(Vec::new());
+    }
     let tokens: usize = pairs.iter().map(|pair| pair.context.len() + pair.continuation.len()).sum();
     reporter.begin("Answering", tokens as u64, Unit::Tokens);
     let mut shown = 0;
