@@ -12,6 +12,7 @@ pub mod measure;
 pub mod prune;
 pub mod quantize;
 pub mod report;
+pub mod tasks;
 
 use std::path::PathBuf;
 
@@ -36,6 +37,7 @@ Examples:
   slmc imatrix MODEL --calibration t.txt        an importance matrix, for llama-quantize and slmc quantize
   slmc prune MODEL --sparsity 0.5               half of the weights zero, the others solved again
   slmc eval out.gguf --base MODEL --text t.txt  perplexity, and KL divergence from the original
+  slmc eval out.gguf --tasks bundled:smoke      accuracy on questions with right answers
   slmc gate out.gguf --base MODEL --max-kl 0.01 fails the job when more was lost
   slmc generate out.gguf --prompt 'Once'        a look at what it writes
   slmc bench out.gguf --base MODEL              how fast it is beside the original

@@ -49,6 +49,9 @@ fn print(outcome: &GateOutcome, told: &Report) {
         let evaluation = &measured.evaluation;
         println!("{}: {} windows of {} tokens", measured.text, evaluation.windows, evaluation.n_ctx);
     }
+    if let Some(answered) = &outcome.tasks {
+        super::tasks::print(&answered.tasks, false);
+    }
     let checks = Check::all(told);
     let rows = checks.iter().filter(|check| check.metric.is_some()).map(|check| {
         let (limit, value) = (check.shown(check.limit), check.shown(check.value));

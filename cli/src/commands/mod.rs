@@ -11,6 +11,7 @@ pub mod inspect;
 pub mod prune;
 pub mod quantize;
 pub mod report;
+mod tasks;
 
 use serde::Serialize;
 use slmc_pipeline::PipelineError;

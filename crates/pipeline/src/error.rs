@@ -133,6 +133,22 @@ pub enum PipelineError {
     /// Measuring failed.
     #[error(transparent)]
     Evaluate(#[from] slmc_eval::EvaluateError),
+    /// Items of a task cannot be read or asked.
+    #[error("{task}: {reason}")]
+    Task {
+        /// The file, or what the bundled items are called.
+        task: String,
+        /// What is wrong, with the line where it is one.
+        reason: String,
+    },
+    /// A model does not answer.
+    #[error("{model}: {source}")]
+    Answers {
+        /// The model.
+        model: PathBuf,
+        /// Why.
+        source: Box<slmc_eval::likelihood::LikelihoodError>,
+    },
     /// A tensor cannot be rounded.
     #[error("tensor {tensor}: {source}")]
     Rounding {

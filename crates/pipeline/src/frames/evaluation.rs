@@ -1,22 +1,9 @@
 //! An evaluation as measurements.
 
-use slmc_report::{Measurement, Metric, Report, Rows, Scope};
+use slmc_report::{Measurement, Metric, Rows, Scope};
 
-use super::{Run, about, sizes, windows};
-use crate::PipelineError;
+use super::{about, windows};
 use crate::jobs::evaluate::EvaluateOutcome;
-
-/// The report of `slmc eval`.
-///
-/// # Errors
-/// A model that cannot be read any more.
-pub fn report(outcome: &EvaluateOutcome, run: &Run) -> Result<Report, PipelineError> {
-    let mut rows = run.rows("eval", &outcome.model, outcome.base.as_deref());
-    rows.extend(settings(outcome));
-    rows.extend(sizes::rows(&outcome.model, outcome.base.as_deref())?);
-    rows.extend(self::rows(outcome));
-    Ok(Report::new(rows))
-}
 
 /// How it was measured.
 pub(super) fn settings(outcome: &EvaluateOutcome) -> Vec<Measurement> {

@@ -3,7 +3,7 @@
 use slmc_eval::gate::Check;
 use slmc_report::{Metric, Report, Rows, Scope, checks};
 
-use super::{Run, about, evaluation, sizes};
+use super::{Run, about, evaluation, sizes, tasks};
 use crate::PipelineError;
 use crate::jobs::gate::{GateOutcome, Metric as Limited, Verdict};
 
@@ -31,6 +31,9 @@ pub fn report(outcome: &GateOutcome, run: &Run) -> Result<Report, PipelineError>
     all.extend(sizes::rows(&outcome.model, base)?);
     if let Some(measured) = &outcome.evaluation {
         all.extend(evaluation::rows(measured));
+    }
+    if let Some(answered) = &outcome.tasks {
+        all.extend(tasks::rows(&outcome.model, base, answered));
     }
     Ok(Report::new(all))
 }
@@ -62,6 +65,7 @@ fn limit(metric: Limited) -> (&'static str, Metric) {
         Limited::PerplexityIncrease => ("max_ppl_increase", Metric::PerplexityIncrease),
         Limited::Top1Agreement => ("min_top1", Metric::Top1Agreement),
         Limited::Bytes => ("max_size", Metric::Bytes),
+        Limited::AccuracyRatio => ("min_accuracy_ratio", Metric::AccuracyRatio),
         Limited::LatencyIncrease => ("max_latency_increase", Metric::LatencyIncrease),
         Limited::KlOverBaseline => ("max_kl_growth", Metric::KlDivergenceGrowth),
     }

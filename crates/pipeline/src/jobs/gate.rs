@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use slmc_eval::Evaluation;
-use slmc_eval::gate::{Baseline, Check, conclusion, judge, judge_latency};
+use slmc_eval::gate::{Baseline, Check, check_accuracy, conclusion, judge, judge_latency};
 use slmc_report::file::write_whole;
 
 use super::bench::{Amount, Engine, OwnEngine};
 use super::evaluate::{EvaluateOutcome, EvaluateSettings, Measure, evaluate};
+use super::tasks::{Tasks, TasksOutcome, TasksSettings, tasks};
 use super::worst::WorstSettings;
 use crate::PipelineError;
 use crate::model_file::ModelFile;
@@ -25,6 +26,8 @@ pub struct GateSettings {
     pub base: Option<PathBuf>,
     /// How losses are measured.
     pub measure: Measure,
+    /// What the limit on accuracy is about.
+    pub tasks: Option<Tasks>,
     /// What may be lost.
     pub limits: Limits,
     /// How much is timed, where a limit is on the latency, on slmc's own decoder.
@@ -64,6 +67,9 @@ pub struct GateOutcome {
     /// What was measured, where something needed it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evaluation: Option<EvaluateOutcome>,
+    /// What was answered, where accuracy is limited.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<TasksOutcome>,
 }
 
 impl GateSettings {
@@ -74,7 +80,9 @@ impl GateSettings {
 
     /// Whether something is measured beside the original.
     fn need_base(&self) -> bool {
-        self.need_evaluation() || self.limits.max_latency_increase.is_some()
+        self.need_evaluation()
+            || self.limits.max_latency_increase.is_some()
+            || self.limits.min_accuracy_ratio.is_some()
     }
 }
 
@@ -101,6 +109,14 @@ pub fn gate(settings: &GateSettings, reporter: &dyn Reporter) -> Result<GateOutc
     let confidence = settings.confidence;
     let measured = evaluation.as_ref().map(|outcome| &outcome.evaluation);
     let mut checks = judge(measured, bytes, &settings.limits, confidence);
+    let answered = match (&settings.tasks, settings.limits.min_accuracy_ratio, &incomplete) {
+        (Some(asked), Some(limit), None) => {
+            let answered = answer(settings, asked, reporter)?;
+            checks.push(accuracy(&answered, limit, confidence));
+            Some(answered)
+        }
+        _ => None,
+    };
     if let (Some(limit), None) = (settings.limits.max_latency_increase, &incomplete) {
         checks.push(time(settings, limit, reporter)?);
     }
@@ -123,7 +139,18 @@ pub fn gate(settings: &GateSettings, reporter: &dyn Reporter) -> Result<GateOutc
         (verdict, None) => verdict,
     };
     let (model, base) = (settings.model.clone(), settings.base.clone().filter(|_| settings.need_base()));
-    Ok(GateOutcome { model, base, verdict, checks, incomparable, incomplete, confidence, bytes, evaluation })
+    Ok(GateOutcome {
+        model,
+        base,
+        verdict,
+        checks,
+        incomparable,
+        incomplete,
+        confidence,
+        bytes,
+        evaluation,
+        tasks: answered,
+    })
 }
 
 /// Why an evaluation that was stopped decides nothing.
@@ -131,6 +158,24 @@ fn interrupted(evaluation: &Evaluation) -> Option<String> {
     let Evaluation { windows, windows_planned, complete, .. } = evaluation;
     (!complete)
         .then(|| format!("the evaluation was interrupted after {windows} of {windows_planned} windows"))
+}
+
+fn answer(
+    settings: &GateSettings,
+    asked: &Tasks,
+    reporter: &dyn Reporter,
+) -> Result<TasksOutcome, PipelineError> {
+    let base = Some(settings.base.clone().ok_or(PipelineError::NoBase)?);
+    let (model, device) = (settings.model.clone(), settings.measure.device);
+    tasks(&TasksSettings { model, base, tasks: asked.clone(), device }, reporter)
+}
+
+/// The items of all tasks together, each counted once.
+fn accuracy(answered: &TasksOutcome, limit: f64, confidence: f64) -> Check {
+    let model: Vec<bool> = answered.tasks.iter().flat_map(|task| &task.right).copied().collect();
+    let base: Vec<bool> =
+        answered.tasks.iter().flat_map(|task| task.base_right.iter().flatten()).copied().collect();
+    check_accuracy(&model, &base, limit, confidence)
 }
 
 /// Times the two models in turn.

@@ -12,5 +12,6 @@ mod outcome;
 pub mod pack;
 pub mod prune;
 pub mod quantize;
+pub mod tasks;
 mod tokenized;
 pub mod worst;
