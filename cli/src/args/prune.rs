@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use slmc_pipeline::jobs::quantize::TextSource;
 
+use super::report::ReportArgs;
+
 /// Make weights of the linear layers zero, and the others make up for it
 ///
 /// Writes a checkpoint of the same shapes and element types, whole or not at all, counts the zeros in it, and measures perplexity and
@@ -77,6 +79,8 @@ pub struct Prune {
     /// Write the checkpoint without measuring the loss
     #[arg(long, conflicts_with = "text")]
     pub no_eval: bool,
+    #[command(flatten)]
+    pub report: ReportArgs,
     /// Print the plan (every tensor and how many of its weights become zero) and write nothing
     #[arg(long)]
     pub dry_run: bool,

@@ -105,6 +105,10 @@ metrics! {
     Method "method", "method", Text, Neither;
     /// Which types were asked for.
     Types "types", "types", Text, Neither;
+    /// How much was to be pruned: a share, or N:M.
+    AskedSparsity "asked_sparsity", "sparsity asked for", Text, Neither;
+    /// Wall time of calibrating and writing a pruned model.
+    PruneSeconds "prune_seconds", "time to prune", Seconds, Lower;
     /// Wall time of calibrating and writing.
     QuantizeSeconds "quantize_seconds", "time to quantize", Seconds, Lower;
     /// SHA-256 of the calibration tokens.
@@ -133,6 +137,9 @@ metrics! {
     Weights "weights", "weights", Count, Neither;
     /// Stored bits a weight.
     BitsPerWeight "bits_per_weight", "bits per weight", Bits, Lower;
+
+    /// Share of weights that are zero.
+    Sparsity "sparsity", "zeros", Share, Neither;
 
     // Losses.
     /// Tokens scored, or in a bin.

@@ -2,7 +2,7 @@
 
 use slmc_report::{Measurement, Metric, Rows, Scope};
 
-use super::{about, windows};
+use super::{about, parts, windows};
 use crate::jobs::evaluate::EvaluateOutcome;
 
 /// How it was measured.
@@ -15,6 +15,11 @@ pub(super) fn settings(outcome: &EvaluateOutcome) -> Vec<Measurement> {
     rows.add(Scope::Run, Metric::Stride).value(evaluation.stride as f64);
     rows.add(Scope::Run, Metric::Bos).value = evaluation.bos.map(f64::from);
     rows.add(Scope::Run, Metric::Windows).value(evaluation.windows as f64);
+    if !evaluation.complete {
+        let (done, planned) = (evaluation.windows, evaluation.windows_planned);
+        rows.add(Scope::Run, Metric::Warning)
+            .text(format!("incomplete: interrupted after {done} of {planned} windows"));
+    }
     for warning in &evaluation.warnings {
         rows.add(Scope::Run, Metric::Warning).text(warning);
     }
@@ -28,6 +33,9 @@ pub(super) fn rows(outcome: &EvaluateOutcome) -> Vec<Measurement> {
     let mut rows = about(&outcome.model, base);
     rows.add(Scope::Summary, Metric::Tokens).value(summary.tokens as f64);
     rows.add(Scope::Summary, Metric::Perplexity).value(summary.perplexity).stderr(summary.perplexity_stderr);
+    if let Some(bits) = summary.bits_per_byte {
+        rows.add(Scope::Summary, Metric::BitsPerByte).value(bits);
+    }
     if let Some(drift) = &summary.drift {
         let (ratio, kl) = (&drift.perplexity_ratio, &drift.kl_divergence);
         rows.add(Scope::Summary, Metric::PerplexityIncrease).value(ratio.mean - 1.0).stderr(ratio.stderr);
@@ -35,6 +43,9 @@ pub(super) fn rows(outcome: &EvaluateOutcome) -> Vec<Measurement> {
         rows.add(Scope::Summary, Metric::Top1Agreement)
             .value(drift.top1_agreement)
             .stderr(drift.top1_agreement_stderr);
+        rows.add(Scope::Summary, Metric::Top5Agreement)
+            .value(drift.top5_agreement)
+            .stderr(drift.top5_agreement_stderr);
         rows.add(Scope::Summary, Metric::DeltaPRms).value(drift.delta_p.rms).stderr(drift.delta_p.rms_stderr);
         let percentiles = [
             ("min", kl.min),
@@ -53,14 +64,19 @@ pub(super) fn rows(outcome: &EvaluateOutcome) -> Vec<Measurement> {
         }
     }
     work(&mut rows, outcome);
-    windows::add(&mut rows, &outcome.evaluation);
+    windows::add(&mut rows, outcome);
+    parts::add(&mut rows, &outcome.evaluation);
     let mut all = rows.finish();
     if let (Some(base), Some(drift)) = (base, &summary.drift) {
         let mut rows = about(base, None);
         rows.add(Scope::Summary, Metric::Perplexity)
             .value(drift.base_perplexity)
             .stderr(drift.base_perplexity_stderr);
+        if let Some(bits) = drift.base_bits_per_byte {
+            rows.add(Scope::Summary, Metric::BitsPerByte).value(bits);
+        }
         windows::add_base(&mut rows, &outcome.evaluation);
+        parts::add_base(&mut rows, &outcome.evaluation);
         all.extend(rows.finish());
     }
     all

@@ -8,9 +8,12 @@
 //! `kl_divergence`; per stage of work [`Scope::Latency`] with `latency_p50`, `latency_p95` and `tokens_per_second`; a text on a
 //! window's `kl_divergence` stands beside it among the worst windows.
 
+pub mod bench;
 pub mod eval;
 mod evaluation;
 pub mod gate;
+mod parts;
+pub mod prune;
 pub mod quantize;
 mod sizes;
 mod tasks;

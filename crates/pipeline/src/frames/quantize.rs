@@ -46,7 +46,8 @@ pub fn report(outcome: &QuantizeOutcome, run: &Run) -> Result<Report, PipelineEr
     Ok(Report::new(all))
 }
 
-fn add(rows: &mut Rows, tensor: &TensorReport) {
+/// Adds what became of a tensor.
+pub(super) fn add(rows: &mut Rows, tensor: &TensorReport) {
     let (name, shape) = (&tensor.name, &tensor.shape);
     let weights: f64 = shape.iter().map(|&d| d as f64).product();
     rows.add(Scope::Tensor, Metric::Bytes).item(name).value(tensor.bytes as f64).text(tensor.ty);

@@ -5,30 +5,30 @@ use std::ops::Range;
 use slmc_eval::Evaluation;
 use slmc_report::{Metric, Rows, Scope};
 
+use crate::jobs::evaluate::EvaluateOutcome;
+use crate::jobs::worst::WorstCase;
+
+/// Characters that are told of the text in front of a worst place.
+const TOLD_BEFORE: usize = 80;
 /// Bins a decade. They lie the same for every model, so that histograms can be laid over each other.
 const PER_DECADE: i32 = 4;
 /// The exponents of ten between which there are bins; below and above, all is one bin.
 const DECADES: Range<i32> = -8..1;
 
-/// The rows of each window's scored tokens.
-fn window_rows(evaluation: &Evaluation) -> impl Iterator<Item = Range<usize>> {
-    // windows lie side by side, and as many tokens of each are scored
-    let each = evaluation.scores.nll.len() / evaluation.windows.max(1);
-    (0..evaluation.windows).map(move |window| window * each..(window + 1) * each)
-}
-
-/// Adds the histogram of the divergence, and every window's perplexity and divergence.
-pub(super) fn add(rows: &mut Rows, evaluation: &Evaluation) {
+/// Adds the histogram of the divergence, and every window's perplexity and divergence, the worst with what both models say.
+pub(super) fn add(rows: &mut Rows, outcome: &EvaluateOutcome) {
+    let evaluation = &outcome.evaluation;
     let scores = &evaluation.scores;
     if let Some(drift) = &scores.drift {
         histogram(rows, drift.iter().map(|drift| drift.kl));
     }
-    for (window, range) in window_rows(evaluation).enumerate() {
+    for (window, range) in evaluation.window_rows().enumerate() {
         let nll = mean(&scores.nll[range.clone()], |nll| *nll);
         rows.add(Scope::Window, Metric::Perplexity).item(window).value(nll.exp());
         if let Some(drift) = &scores.drift {
             let kl = mean(&drift[range], |drift| drift.kl);
-            rows.add(Scope::Window, Metric::KlDivergence).item(window).value(kl);
+            let row = rows.add(Scope::Window, Metric::KlDivergence).item(window).value(kl);
+            row.text = outcome.worst.iter().find(|case| case.place.window == window).map(told);
         }
     }
 }
@@ -36,10 +36,18 @@ pub(super) fn add(rows: &mut Rows, evaluation: &Evaluation) {
 /// Adds every window's perplexity of the base.
 pub(super) fn add_base(rows: &mut Rows, evaluation: &Evaluation) {
     let Some(drift) = &evaluation.scores.drift else { return };
-    for (window, range) in window_rows(evaluation).enumerate() {
+    for (window, range) in evaluation.window_rows().enumerate() {
         let nll = mean(&drift[range], |drift| drift.base_nll);
         rows.add(Scope::Window, Metric::Perplexity).item(window).value(nll.exp());
     }
+}
+
+/// What stands in front of a window's worst place, what comes there, and how both models go on.
+fn told(case: &WorstCase) -> String {
+    let before = case.context.chars().count().saturating_sub(TOLD_BEFORE);
+    let context: String = case.context.chars().skip(before).collect();
+    let (token, base, model) = (&case.token, &case.base.continuation, &case.model.continuation);
+    format!("…{context}⟨{token}⟩ — original: “{base}” — this model: “{model}”")
 }
 
 fn mean<T>(values: &[T], of: impl Fn(&T) -> f64) -> f64 {

@@ -68,6 +68,8 @@ pub struct PruneSettings {
 pub struct PruneOutcome {
     /// The directory written.
     pub output: PathBuf,
+    /// The checkpoint that it was made from.
+    pub source: PathBuf,
     /// How weights were chosen.
     pub method: Method,
     /// How many.
@@ -180,7 +182,7 @@ impl PreparedPrune {
             Some(measure) => evaluate_written(
                 &EvaluateSettings {
                     model: settings.output.clone(),
-                    base: Some(settings.model),
+                    base: Some(settings.model.clone()),
                     measure,
                     worst: WorstSettings::default(),
                 },
@@ -190,6 +192,7 @@ impl PreparedPrune {
         };
         Ok(PruneOutcome {
             output: settings.output,
+            source: settings.model,
             method: settings.method,
             sparsity: settings.sparsity,
             bytes,

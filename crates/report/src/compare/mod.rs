@@ -59,7 +59,7 @@ impl Line {
 }
 
 /// Figures of a whole model that are compared: its size, and what was measured on a text.
-const SIZES: [Metric; 2] = [Metric::Bytes, Metric::BitsPerWeight];
+const SIZES: [Metric; 3] = [Metric::Bytes, Metric::BitsPerWeight, Metric::Sparsity];
 const OWN: [Metric; 2] = [Metric::Perplexity, Metric::BitsPerByte];
 const AGAINST_BASE: [Metric; 4] =
     [Metric::PerplexityIncrease, Metric::KlDivergence, Metric::Top1Agreement, Metric::Top5Agreement];

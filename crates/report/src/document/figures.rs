@@ -6,7 +6,7 @@ use crate::{Metric, Report, Scope, Side};
 /// The headline figures that a report has.
 pub fn figures(report: &Report) -> Vec<Figure> {
     let mut figures = Vec::new();
-    for metric in [Metric::Bytes, Metric::BitsPerWeight] {
+    for metric in [Metric::Bytes, Metric::BitsPerWeight, Metric::Sparsity] {
         if let Some(row) = report.own(metric) {
             let before = report.base_own(metric);
             let note = before.map_or_else(String::new, |before| format!("from {}", before.shown()));
