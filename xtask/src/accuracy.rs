@@ -103,7 +103,9 @@ fn score(tools: &Tools, file: &Path, logits: &Path) -> Result<Score, String> {
 }
 
 fn own_score(tools: &Tools, file: &Path, base: &Path, text: &Path) -> Result<Score, String> {
-    let said = command::run(tools.slmc("eval").arg(file).arg("--base").arg(base).arg("--text").arg(text))?;
+    let said = command::run(
+        tools.slmc("eval").arg(file).arg("--base").arg(base).arg("--text").arg(text).args(["--worst", "0"]),
+    )?;
     Ok(Score {
         perplexity: number(&said, "/perplexity")?,
         kl: number(&said, "/kl_divergence/mean")?,

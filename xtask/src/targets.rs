@@ -21,7 +21,9 @@ pub fn run(
     let measured = || -> Result<f64, String> {
         let mut eval = tools.slmc("eval");
         number(
-            &run_command(eval.arg(&file).arg("--base").arg(&original).arg("--text").arg(text))?,
+            &run_command(
+                eval.arg(&file).arg("--base").arg(&original).arg("--text").arg(text).args(["--worst", "0"]),
+            )?,
             "/kl_divergence/mean",
         )
     };

@@ -25,9 +25,10 @@ pub fn print(cases: &[WorstCase]) {
         let rows = [
             [format!("⟨{}⟩", shown(&case.token)), probability(place.base_nll), probability(place.nll)],
             ["likeliest".to_owned(), likeliest(&case.base), likeliest(&case.model)],
-            ["goes on".to_owned(), shown(&case.base.continuation), shown(&case.model.continuation)],
         ];
         println!("{}", table(["", "base", "model"], rows));
+        println!(" the base goes on: {}", shown(&case.base.continuation));
+        println!("the model goes on: {}", shown(&case.model.continuation));
     }
 }
 

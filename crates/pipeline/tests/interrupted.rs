@@ -98,6 +98,10 @@ fn a_stopped_evaluation_passes_no_gate_and_makes_no_baseline() {
     assert_eq!(stopped.verdict, Verdict::Undecided);
     assert!(stopped.incomplete.unwrap().starts_with("the evaluation was interrupted after "));
     assert!(!baseline.exists());
+    let nothing = gate(&settings, &Impatient::after(0)).unwrap();
+    assert_eq!((nothing.verdict, nothing.checks.len()), (Verdict::Undecided, 0));
+    assert!(nothing.incomplete.unwrap().ends_with("before anything was measured"));
+    assert!(!baseline.exists());
     let whole = gate(&settings, &Silent).unwrap();
     assert_eq!((whole.verdict, whole.incomplete), (Verdict::Passed, None));
     assert!(baseline.exists());

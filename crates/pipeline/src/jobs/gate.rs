@@ -99,10 +99,11 @@ pub fn gate(settings: &GateSettings, reporter: &dyn Reporter) -> Result<GateOutc
         true => {
             let base = settings.base.clone().ok_or(PipelineError::NoBase)?;
             let (model, measure) = (settings.model.clone(), settings.measure.clone());
-            Some(evaluate(
-                &EvaluateSettings { model, base: Some(base), measure, worst: WorstSettings::default() },
-                reporter,
-            )?)
+            let worst = WorstSettings::default();
+            match evaluate(&EvaluateSettings { model, base: Some(base), measure, worst }, reporter) {
+                Err(PipelineError::NothingMeasured) => return Ok(GateOutcome::of_nothing(settings, bytes)),
+                evaluation => Some(evaluation?),
+            }
         }
     };
     let incomplete = evaluation.as_ref().and_then(|outcome| interrupted(&outcome.evaluation));
@@ -151,6 +152,21 @@ pub fn gate(settings: &GateSettings, reporter: &dyn Reporter) -> Result<GateOutc
         evaluation,
         tasks: answered,
     })
+}
+
+impl GateOutcome {
+    /// What came out where the user stopped before anything was measured.
+    fn of_nothing(settings: &GateSettings, bytes: u64) -> Self {
+        Self {
+            verdict: Verdict::Undecided,
+            checks: Vec::new(),
+            incomparable: None,
+            incomplete: Some("the evaluation was interrupted before anything was measured".to_owned()),
+            confidence: settings.confidence,
+            bytes,
+            evaluation: None,
+        }
+    }
 }
 
 /// Why an evaluation that was stopped decides nothing.
