@@ -147,7 +147,7 @@ pub enum PipelineError {
         /// The model.
         model: PathBuf,
         /// Why.
-        source: slmc_eval::likelihood::LikelihoodError,
+        source: Box<slmc_eval::likelihood::LikelihoodError>,
     },
     /// A tensor cannot be rounded.
     #[error("tensor {tensor}: {source}")]

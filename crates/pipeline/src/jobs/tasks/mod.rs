@@ -119,7 +119,7 @@ fn replies(
             let (task, line) = places[pair];
             task.wrong(line, &format!("{}: {error}", path.display()))
         }
-        None => PipelineError::Answers { model: path.to_owned(), source: error },
+        None => PipelineError::Answers { model: path.to_owned(), source: Box::new(error) },
     })?;
     let writer =
         Writer { model: &model, source: source.as_ref(), tokenizer: &tokenizer, encoder: &encoder, device };
