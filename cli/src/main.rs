@@ -46,10 +46,12 @@ fn run(cli: &Cli) -> Result<ExitCode, Failure> {
         Command::Convert(args) => commands::convert::run(args, &resolver, &terminal, json),
         Command::Quantize(args) => commands::quantize::run(args, &resolver, &terminal, json),
         Command::Imatrix(args) => commands::imatrix::run(args, &resolver, &terminal, json),
+        Command::Prune(args) => commands::prune::run(args, &resolver, &terminal, json),
         Command::Eval(args) => return commands::eval::run(args, &resolver, &terminal, json),
         Command::Bench(args) => commands::bench::run(args, &resolver, &terminal, json),
         Command::BenchWorker(_) => commands::bench::worker(),
         Command::Generate(args) => commands::generate::run(args, &resolver, &terminal, json),
+        Command::Compare(args) => commands::compare::run(args, json),
         Command::Gate(args) => return commands::gate::run(args, &resolver, &terminal, json),
     }
     .map(|()| ExitCode::SUCCESS)

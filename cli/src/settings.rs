@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 use slmc_pipeline::jobs::quantize::TextSource;
+use slmc_pipeline::jobs::tasks::TaskSource;
 
 use crate::failure::Failure;
 
@@ -72,6 +73,9 @@ pub struct Gate {
     pub max_ppl_increase: Option<String>,
     pub min_top1: Option<String>,
     pub max_size: Option<String>,
+    #[serde(default, deserialize_with = "tasks")]
+    pub tasks: Vec<TaskSource>,
+    pub min_accuracy_ratio: Option<String>,
     pub max_latency_increase: Option<String>,
     pub baseline: Option<PathBuf>,
     pub max_kl_growth: Option<String>,
@@ -102,10 +106,18 @@ impl Settings {
         for text in self.eval.text.iter_mut().chain(&mut self.calibration.files) {
             *text = std::mem::take(text).relative_to(directory);
         }
+        for tasks in &mut self.gate.tasks {
+            *tasks = tasks.clone().relative_to(directory);
+        }
     }
 }
 
 fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<TextSource>, D::Error> {
+    let names = Vec::<String>::deserialize(deserializer)?;
+    names.iter().map(|name| name.parse().map_err(D::Error::custom)).collect()
+}
+
+fn tasks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<TaskSource>, D::Error> {
     let names = Vec::<String>::deserialize(deserializer)?;
     names.iter().map(|name| name.parse().map_err(D::Error::custom)).collect()
 }

@@ -15,8 +15,14 @@ fn the_example_workflow_passes_its_own_gate() {
         WORKFLOW.lines().filter_map(|line| line.trim().strip_prefix("run: slmc ")).collect();
     assert_eq!(commands.len(), 2, "{commands:?}");
     for command in commands {
+        let command = command.replace("\"$GITHUB_STEP_SUMMARY\"", "summary.md");
         let output = slmc(directory, command.split_whitespace());
         assert!(output.status.success(), "{command}: {}{}", stdout(&output), stderr(&output));
     }
     assert!(directory.join("model.gguf").is_file());
+    for file in ["gate.xml", "gate-report/report.html", "gate-report/metrics.parquet"] {
+        assert!(directory.join(file).is_file(), "{file}");
+    }
+    let summary = std::fs::read_to_string(directory.join("summary.md")).unwrap();
+    assert!(summary.contains("**Passed.**"), "{summary}");
 }

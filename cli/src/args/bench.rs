@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::report::ReportArgs;
+
 /// Time a model: first token, latency per token, tokens a second, memory; beside its original with --base
 ///
 /// Every model runs in a process of its own on the same prompt, from the bundled text, and writes the same number of tokens; the
@@ -27,6 +29,8 @@ pub struct Bench {
     pub engine: Option<String>,
     #[command(flatten)]
     pub amount: AmountArgs,
+    #[command(flatten)]
+    pub report: ReportArgs,
     /// Where slmc's own decoder runs: cpu, ndarray or wgpu [default: cpu]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,

@@ -5,14 +5,19 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::measure::MeasureArgs;
+use super::report::ReportArgs;
+use super::tasks::TaskArgs;
 
-/// Measure perplexity, and with --base the KL divergence from the original model
+/// Measure perplexity and accuracy on tasks, and with --base the KL divergence from the original model
 ///
 /// Follows llama-perplexity's protocol: windows of --n-ctx tokens, beginning-of-sequence first where the model uses one, the
 /// second half of each window scored; with --stride, that of Hugging Face's guide to perplexity. MODEL and BASE are checkpoint
 /// directories or GGUF files; a GGUF file is computed as llama.cpp computes it on a CPU (activations rounded to the format that its
 /// weights' type is multiplied with). They need the same tokenizer; heads padded to different sizes are compared over the rows that
 /// both have. Ctrl-C ends with what was measured so far, marked incomplete, and exit code 130.
+///
+/// With --tasks the models answer questions; prompts and scores are lm-evaluation-harness's. Without --text beside it nothing
+/// else is measured. With --base, differences come with bounds, the exact McNemar test and the items that flipped.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -21,7 +26,10 @@ Examples:
   slmc eval models/tiny --text heldout.txt --n-ctx 1024 --stride 512
   slmc eval a.gguf --base b.gguf --text documents.jsonl --breakdown
   slmc eval a.gguf --base b.gguf --text heldout.txt --worst 3
-  slmc eval a.gguf --base b.gguf --text heldout.txt --json")]
+  slmc eval a.gguf --base b.gguf --text heldout.txt --json
+  slmc eval a.gguf --base b.gguf --tasks bundled:smoke --flips
+  slmc eval MODEL --tasks arc_easy.jsonl,hellaswag.jsonl --fewshot 5 --limit 1000
+  slmc eval a.gguf --base models/tiny --report a-report")]
 pub struct Eval {
     /// Checkpoint directory or GGUF file [default: `model` of slmc.toml]
     pub model: Option<PathBuf>,
@@ -40,4 +48,11 @@ pub struct Eval {
     pub continuation: Option<u16>,
     #[command(flatten)]
     pub measure: MeasureArgs,
+    #[command(flatten)]
+    pub report: ReportArgs,
+    #[command(flatten)]
+    pub tasks: TaskArgs,
+    /// List the items that one model got right and the other did not
+    #[arg(long, requires = "base", help_heading = "Tasks")]
+    pub flips: bool,
 }

@@ -2,23 +2,27 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::measure::MeasureArgs;
+use super::report::ReportArgs;
+use super::tasks::TaskArgs;
 
 /// Hold a compressed model against limits, and fail the job when it lost too much
 ///
 /// Measures MODEL beside BASE on the same text and compares each value's bounds with its limit: it has passed when even the worse
-/// bound keeps the limit, is a regression when even the better one breaks it, and cannot be decided between. Windows are
-/// resampled for the bounds (studentized bootstrap, each one-sided at --confidence).
+/// bound keeps the limit, is a regression when even the better one breaks it, and cannot be decided between. Windows, or
+/// the items of tasks, are resampled for the bounds (studentized bootstrap, each one-sided at --confidence).
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   slmc gate out.gguf --base models/tiny --max-kl 0.01
   slmc gate out.gguf --base MODEL --text heldout.txt --max-ppl-increase 2% --min-top1 95% --max-size 700MB
+  slmc gate out.gguf --base MODEL --tasks bundled:smoke --min-accuracy-ratio 98%
   slmc gate out.gguf --base MODEL --max-latency-increase 10%
   slmc gate out.gguf --base MODEL --save-baseline gate.json
   slmc gate new.gguf --base MODEL --baseline gate.json
+  slmc gate out.gguf --max-kl 0.01 --markdown \"$GITHUB_STEP_SUMMARY\" --junit gate.xml --report gate
   slmc gate out.gguf                            base and limits from [gate] of slmc.toml
 Exit codes: 0 passed, 3 regression, 4 cannot decide, 1 failed, 2 wrong usage.")]
 pub struct Gate {
@@ -36,6 +40,9 @@ pub struct Gate {
     /// Least share of tokens with the same most likely token: 95% or 0.95
     #[arg(long, value_name = "SHARE")]
     pub min_top1: Option<String>,
+    /// Least accuracy on --tasks, as a share of the original's: 98% or 0.98
+    #[arg(long, value_name = "SHARE")]
+    pub min_accuracy_ratio: Option<String>,
     /// Most bytes of the weight files: 700MB, 1.5GiB or a number of bytes
     #[arg(long, value_name = "SIZE")]
     pub max_size: Option<String>,
@@ -57,6 +64,31 @@ pub struct Gate {
     /// Of each bound of what was measured, above 0.5 and below 1 [default: 0.95]
     #[arg(long, value_name = "SHARE")]
     pub confidence: Option<f64>,
+    /// Write the outcome as Markdown for a pull-request comment; the file of $GITHUB_STEP_SUMMARY is appended to, any other replaced
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
+    /// Write the outcome as JUnit XML: a test case a limit; a regression is a failure, what cannot be decided an error
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Print the outcome as GitHub annotations on standard error: auto (where GITHUB_ACTIONS is true), always or never
+    #[arg(long, value_name = "WHEN", default_value = "auto", default_missing_value = "always", num_args = 0..=1,
+          require_equals = true)]
+    pub annotations: When,
     #[command(flatten)]
     pub measure: MeasureArgs,
+    #[command(flatten)]
+    pub report: ReportArgs,
+    #[command(flatten)]
+    pub tasks: TaskArgs,
+}
+
+/// When something is done that only some surroundings want.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum When {
+    /// Where the surroundings want it.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
 }

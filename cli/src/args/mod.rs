@@ -1,6 +1,7 @@
 //! What a user may type. Values stay as typed here; `resolve` joins them with `slmc.toml` and the defaults.
 
 pub mod bench;
+pub mod compare;
 pub mod convert;
 pub mod eval;
 pub mod gate;
@@ -8,7 +9,10 @@ pub mod generate;
 pub mod imatrix;
 pub mod inspect;
 pub mod measure;
+pub mod prune;
 pub mod quantize;
+pub mod report;
+pub mod tasks;
 
 use std::path::PathBuf;
 
@@ -31,10 +35,13 @@ Examples:
   slmc quantize MODEL --type q5_k_m --dry-run   every tensor's type and the exact file size, nothing written
   slmc convert MODEL --dtype f16                an unquantized GGUF file
   slmc imatrix MODEL --calibration t.txt        an importance matrix, for llama-quantize and slmc quantize
+  slmc prune MODEL --sparsity 0.5               half of the weights zero, the others solved again
   slmc eval out.gguf --base MODEL --text t.txt  perplexity, and KL divergence from the original
+  slmc eval out.gguf --tasks bundled:smoke      accuracy on questions with right answers
   slmc gate out.gguf --base MODEL --max-kl 0.01 fails the job when more was lost
   slmc generate out.gguf --prompt 'Once'        a look at what it writes
   slmc bench out.gguf --base MODEL              how fast it is beside the original
+  slmc compare REPORT REPORT                    runs of --report side by side
 
 Settings that stay the same can stand in slmc.toml in the working directory; flags win over it.
 Exit codes: 0 done, 1 failed, 2 wrong usage; gate: 3 regression, 4 cannot decide.")]
@@ -70,10 +77,12 @@ pub enum Command {
     Convert(convert::Convert),
     Quantize(Box<quantize::Quantize>),
     Imatrix(imatrix::Imatrix),
+    Prune(Box<prune::Prune>),
     Eval(eval::Eval),
     Gate(gate::Gate),
     Generate(generate::Generate),
     Bench(bench::Bench),
     #[command(hide = true)]
     BenchWorker(bench::BenchWorker),
+    Compare(compare::Compare),
 }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use slmc_pipeline::jobs::quantize::TextSource;
 
+use super::report::ReportArgs;
+
 /// Quantize a checkpoint to a GGUF file that llama.cpp and Ollama run, or to packed integers that vLLM and transformers load
 ///
 /// Reads a Hugging Face checkpoint (F16, BF16 or F32 safetensors) tensor by tensor, calibrates where the method asks for it,
@@ -29,6 +31,7 @@ Examples:
   slmc quantize MODEL --bits 4 --calibration chats.jsonl --samples 64
   slmc quantize MODEL --bits 4 --imatrix model.imatrix.gguf
   slmc quantize MODEL --type q3_k_m --dry-run
+  slmc quantize MODEL --bits 4 --report report
   slmc quantize MODEL --method gptq --bits 4 --max-memory 4GiB
   slmc quantize MODEL --method gptq --bits 4 --max-memory 4GiB --resume    after a kill or Ctrl-C
   slmc quantize MODEL --method gptq --bits 4 --group-size 128 --output model-w4a16
@@ -117,6 +120,8 @@ pub struct Quantize {
     #[arg(long, conflicts_with = "text")]
     pub no_eval: bool,
     /// Print the plan (every tensor's type, bytes and why) and write nothing
-    #[arg(long)]
+    #[arg(long, conflicts_with = "report")]
     pub dry_run: bool,
+    #[command(flatten)]
+    pub report: ReportArgs,
 }

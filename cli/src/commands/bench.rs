@@ -1,8 +1,9 @@
 //! `slmc bench`
 
+use slmc_pipeline::frames;
 use slmc_pipeline::jobs::bench::{BenchOutcome, Benchmarked, Spread, bench, serve};
 
-use super::{failure, print_json};
+use super::{failure, print_json, report};
 use crate::args::bench::Bench;
 use crate::failure::Failure;
 use crate::resolve::Resolver;
@@ -11,7 +12,9 @@ use crate::terminal::progress::Terminal;
 use crate::terminal::table::table;
 
 pub fn run(args: &Bench, resolver: &Resolver, terminal: &Terminal, json: bool) -> Result<(), Failure> {
+    let directory = report::directory(&args.report)?;
     let outcome = bench(&resolver.bench(args)?, terminal).map_err(failure)?;
+    report::write(directory.as_ref(), || frames::bench::report(&outcome, &report::run()).map_err(failure))?;
     if json {
         return print_json(&outcome);
     }

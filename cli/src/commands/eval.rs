@@ -1,10 +1,14 @@
 //! `slmc eval`
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use serde::Serialize;
+use slmc_pipeline::frames;
 use slmc_pipeline::jobs::evaluate::{EvaluateOutcome, Evaluation, Windowing, evaluate};
+use slmc_pipeline::jobs::tasks::{TasksOutcome, tasks};
 
-use super::{INTERRUPTED, failure, print_json};
+use super::{INTERRUPTED, failure, print_json, report, tasks as tasks_table};
 use crate::args::eval::Eval;
 use crate::failure::Failure;
 use crate::resolve::Resolver;
@@ -14,22 +18,55 @@ use crate::terminal::progress::Terminal;
 use crate::terminal::table::table;
 use crate::terminal::worst;
 
+/// What `--json` prints: with tasks alone the models stand beside them, else with the figures of the text.
+#[derive(Serialize)]
+struct Output<'a> {
+    #[serde(flatten)]
+    measured: Option<&'a EvaluateOutcome>,
+    #[serde(flatten)]
+    models: Option<Models<'a>>,
+    #[serde(flatten)]
+    tasks: Option<&'a TasksOutcome>,
+}
+
+#[derive(Serialize)]
+struct Models<'a> {
+    model: &'a PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base: Option<&'a PathBuf>,
+}
+
 pub fn run(args: &Eval, resolver: &Resolver, terminal: &Terminal, json: bool) -> Result<ExitCode, Failure> {
-    let outcome = evaluate(&resolver.eval(args, json)?, terminal).map_err(failure)?;
+    let directory = report::directory(&args.report)?;
+    let model = resolver.model(args.model.as_deref())?;
+    let (on_text, on_tasks) = resolver.eval(args, json || directory.is_some())?;
+    let measured = on_text.map(|settings| evaluate(&settings, terminal)).transpose().map_err(failure)?;
+    let answered = on_tasks.map(|settings| tasks(&settings, terminal)).transpose().map_err(failure)?;
+    let (measured, answered) = (measured.as_ref(), answered.as_ref());
+    report::write(directory.as_ref(), || {
+        let report = frames::eval::report(&model, args.base.as_deref(), measured, answered, &report::run());
+        report.map_err(failure)
+    })?;
     if json {
-        print_json(&outcome)?;
+        let models = measured.is_none().then_some(Models { model: &model, base: args.base.as_ref() });
+        print_json(&Output { measured, models, tasks: answered })?;
     } else {
-        println!("{}", table(["", ""], rows(&outcome)));
-        if args.breakdown {
-            println!("By tokens of context:\n{}", positions(&outcome.evaluation));
-            println!("By document:\n{}", documents(&outcome.evaluation));
-        }
-        worst::print(&outcome.worst);
+        measured.iter().for_each(|outcome| print(outcome, args.breakdown));
+        answered.iter().for_each(|outcome| tasks_table::print(&outcome.tasks, args.flips));
     }
-    Ok(match outcome.evaluation.complete {
+    Ok(match measured.is_none_or(|outcome| outcome.evaluation.complete) {
         true => ExitCode::SUCCESS,
         false => ExitCode::from(INTERRUPTED),
     })
+}
+
+fn print(outcome: &EvaluateOutcome, breakdown: bool) {
+    println!("{}", table(["", ""], rows(outcome)));
+    if breakdown {
+        println!("By tokens of context:\n{}", positions(&outcome.evaluation));
+        println!("By document:\n{}", documents(&outcome.evaluation));
+    }
+    worst::print(&outcome.worst);
 }
 
 fn rows(outcome: &EvaluateOutcome) -> Vec<[String; 2]> {

@@ -1,14 +1,18 @@
 //! `slmc gate`
 
+use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
-use slmc_pipeline::jobs::gate::{GateOutcome, Interval, Metric, Verdict, gate};
+use slmc_pipeline::frames;
+use slmc_pipeline::jobs::gate::{GateOutcome, Verdict, gate};
+use slmc_report::checks::{self, Check, bounds_title};
+use slmc_report::{Report, ReportError, github, junit, markdown};
 
-use super::{failure, print_json};
-use crate::args::gate::Gate;
+use super::{failure, print_json, report};
+use crate::args::gate::{Gate, When};
 use crate::failure::Failure;
 use crate::resolve::Resolver;
-use crate::terminal::format::bytes;
 use crate::terminal::progress::Terminal;
 use crate::terminal::table::table;
 
@@ -17,11 +21,21 @@ const REGRESSION: u8 = 3;
 const UNDECIDED: u8 = 4;
 
 pub fn run(args: &Gate, resolver: &Resolver, terminal: &Terminal, json: bool) -> Result<ExitCode, Failure> {
+    let directory = report::directory(&args.report)?;
     let outcome = gate(&resolver.gate(args)?, terminal).map_err(failure)?;
+    let told = frames::gate::report(&outcome, &report::run()).map_err(failure)?;
     if json {
         print_json(&outcome)?;
     } else {
-        print(&outcome);
+        print(&outcome, &told);
+    }
+    annotate(args.annotations, &told);
+    report::write(directory.as_ref(), || Ok(told.clone()))?;
+    if let Some(path) = &args.junit {
+        report::write_file(path, junit::write(&told))?;
+    }
+    if let Some(path) = &args.markdown {
+        write_markdown(path, markdown::gate(&told))?;
     }
     Ok(match outcome.verdict {
         Verdict::Passed => ExitCode::SUCCESS,
@@ -30,61 +44,43 @@ pub fn run(args: &Gate, resolver: &Resolver, terminal: &Terminal, json: bool) ->
     })
 }
 
-fn print(outcome: &GateOutcome) {
+fn print(outcome: &GateOutcome, told: &Report) {
     if let Some(measured) = &outcome.evaluation {
         let evaluation = &measured.evaluation;
         println!("{}: {} windows of {} tokens", measured.text, evaluation.windows, evaluation.n_ctx);
     }
-    let rows = outcome.checks.iter().map(|check| {
-        let shown = |value| shown(check.metric, value);
-        let bounds = check
-            .interval
-            .map_or_else(String::new, |Interval { low, high }| format!("{} … {}", shown(low), shown(high)));
-        let verdict = match (check.verdict, check.windows_needed) {
-            (Verdict::Passed, _) => "passed".to_owned(),
-            (Verdict::Regression, _) => "regression".to_owned(),
-            (Verdict::Undecided, Some(n)) if check.metric == Metric::LatencyIncrease => {
-                format!("needs about {n} repetitions")
-            }
-            (Verdict::Undecided, Some(windows)) => format!("needs about {windows} windows"),
-            (Verdict::Undecided, None) => "at its limit".to_owned(),
-        };
-        [named(check.metric).to_owned(), shown(check.limit), shown(check.value), bounds, verdict]
+    if let Some(answered) = &outcome.tasks {
+        super::tasks::print(&answered.tasks, false);
+    }
+    let checks = Check::all(told);
+    let rows = checks.iter().filter(|check| check.metric.is_some()).map(|check| {
+        let (limit, value) = (check.shown(check.limit), check.shown(check.value));
+        [check.requirement(), limit, value, check.shown_bounds(), check.outcome()]
     });
-    let between = format!("{:.0} % between", 100.0 * (2.0 * outcome.confidence - 1.0));
-    println!("{}", table(["", "limit", "measured", between.as_str(), "verdict"], rows));
-    for reason in outcome.incomparable.iter().chain(&outcome.incomplete) {
-        println!("{reason}");
+    println!("{}", table(["", "limit", "measured", bounds_title(told).as_str(), "verdict"], rows));
+    for check in checks.iter().filter(|check| check.metric.is_none()) {
+        println!("{}", check.outcome());
     }
-    println!(
-        "{}",
-        match outcome.verdict {
-            Verdict::Passed => "Passed.",
-            Verdict::Regression => "Regression: the model lost more than allowed, or grew slower.",
-            Verdict::Undecided if outcome.incomplete.is_some() => "Cannot decide: not all was measured.",
-            Verdict::Undecided => "Cannot decide: more text to score, or other limits, would.",
-        }
-    );
-}
-
-fn named(metric: Metric) -> &'static str {
-    match metric {
-        Metric::KlDivergence => "KL divergence, at most",
-        Metric::PerplexityIncrease => "perplexity increase, at most",
-        Metric::Top1Agreement => "same most likely token, at least",
-        Metric::Bytes => "size, at most",
-        Metric::KlOverBaseline => "KL divergence over the baseline's, at most",
-        Metric::LatencyIncrease => "latency per token, increase at most",
+    if let Some(verdict) = checks::verdict(told) {
+        println!("{}", verdict.sentence());
     }
 }
 
-fn shown(metric: Metric, value: f64) -> String {
-    match metric {
-        Metric::KlDivergence => format!("{value:.5}"),
-        Metric::PerplexityIncrease | Metric::KlOverBaseline | Metric::LatencyIncrease => {
-            format!("{:+.2} %", 100.0 * value)
-        }
-        Metric::Top1Agreement => format!("{:.2} %", 100.0 * value),
-        Metric::Bytes => bytes(value as u64),
+/// On standard error, so that standard output stays a table or one object; GitHub's runner looks at both.
+fn annotate(when: When, told: &Report) {
+    let on_github = || std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true");
+    if when == When::Always || when == When::Auto && on_github() {
+        github::annotations(told).iter().for_each(|line| eprintln!("{line}"));
     }
+}
+
+/// A step's summary on GitHub may have parts of other commands of the step, so it is appended to.
+fn write_markdown(path: &Path, text: Result<String, ReportError>) -> Result<(), Failure> {
+    if std::env::var_os("GITHUB_STEP_SUMMARY").is_none_or(|summary| summary != path) {
+        return report::write_file(path, text);
+    }
+    let text = text.map_err(|error| report::failure(&error))?;
+    let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(|source| report::failure(&ReportError::Io { path: path.to_owned(), source }))
 }

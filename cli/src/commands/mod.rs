@@ -1,13 +1,17 @@
 //! One file a verb: resolve, run the job, print.
 
 pub mod bench;
+pub mod compare;
 pub mod convert;
 pub mod eval;
 pub mod gate;
 pub mod generate;
 pub mod imatrix;
 pub mod inspect;
+pub mod prune;
 pub mod quantize;
+pub mod report;
+mod tasks;
 
 use serde::Serialize;
 use slmc_pipeline::PipelineError;

@@ -2,10 +2,11 @@
 
 use comfy_table::CellAlignment;
 use serde_json::json;
+use slmc_pipeline::frames;
 use slmc_pipeline::jobs::pack::PreparedPack;
 use slmc_pipeline::jobs::quantize::{Plan, PlannedTensor, Prediction, Prepared, QuantizeOutcome};
 
-use super::{failure, print_json};
+use super::{failure, print_json, report};
 use crate::args::quantize::Quantize;
 use crate::failure::Failure;
 use crate::resolve::Resolver;
@@ -15,6 +16,7 @@ use crate::terminal::progress::Terminal;
 use crate::terminal::table::table;
 
 pub fn run(args: &Quantize, resolver: &Resolver, terminal: &Terminal, json: bool) -> Result<(), Failure> {
+    let directory = report::directory(&args.report)?;
     let outcome = if let Some(group_size) = &args.group_size {
         let prepared = PreparedPack::new(resolver.pack(args, group_size)?).map_err(failure)?;
         if args.dry_run {
@@ -29,6 +31,9 @@ pub fn run(args: &Quantize, resolver: &Resolver, terminal: &Terminal, json: bool
         }
         prepared.run(terminal).map_err(failure)?
     };
+    report::write(directory.as_ref(), || {
+        frames::quantize::report(&outcome, &report::run()).map_err(failure)
+    })?;
     if json {
         return print_json(&outcome);
     }

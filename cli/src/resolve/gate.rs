@@ -5,6 +5,7 @@ use slmc_pipeline::jobs::gate::{GateSettings, Limits};
 
 use super::Resolver;
 use super::parse::{bytes, share};
+use super::tasks::tasks;
 use crate::args::gate::Gate;
 use crate::failure::Failure;
 use crate::settings::FILE_NAME;
@@ -36,12 +37,28 @@ impl Resolver {
                 .or(file.max_size.as_ref())
                 .map(|size| bytes("--max-size", size))
                 .transpose()?,
+            min_accuracy_ratio: share(
+                "--min-accuracy-ratio",
+                args.min_accuracy_ratio.as_ref(),
+                file.min_accuracy_ratio.as_ref(),
+            )?,
             max_latency_increase: share(
                 "--max-latency-increase",
                 args.max_latency_increase.as_ref(),
                 file.max_latency_increase.as_ref(),
             )?,
         };
+        let tasks = tasks(&args.tasks, &file.tasks)?;
+        if tasks.is_none() && limits.min_accuracy_ratio.is_some() {
+            return Err(Failure::usage("a limit on accuracy, but no tasks").help(
+                "Name files of items with --tasks FILE, or the bundled ones with --tasks bundled:smoke.",
+            ));
+        }
+        if !args.tasks.tasks.is_empty() && limits.min_accuracy_ratio.is_none() {
+            return Err(Failure::usage("tasks, but no limit on accuracy").help(
+                "Say how much of the original's accuracy must be left, for example --min-accuracy-ratio 98%.",
+            ));
+        }
         let baseline = args.baseline.clone().or_else(|| file.baseline.clone());
         if limits.is_empty() && baseline.is_none() && args.save_baseline.is_none() {
             return Err(Failure::usage("no limit given").help(format!(
@@ -71,6 +88,7 @@ impl Resolver {
             model,
             base: args.base.clone().or_else(|| self.settings.model.clone()),
             measure: self.measure(&args.measure)?,
+            tasks: tasks.filter(|_| limits.min_accuracy_ratio.is_some()),
             limits,
             timing: Amount { repetitions: args.latency_repetitions as usize, ..TIMING },
             baseline,

@@ -9,7 +9,9 @@ mod imatrix;
 mod output;
 mod pack;
 mod parse;
+mod prune;
 mod quantize;
+mod tasks;
 
 use std::path::{Path, PathBuf};
 

@@ -22,14 +22,14 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// Chunks of about this many tokens keep the matrix products busy; longer ones only take memory.
-    const CHUNK_TOKENS: usize = 2048;
+    pub const CHUNK_TOKENS: usize = 2048;
     /// Groups of so many tokens cost hundreds of times what reading and decoding the model again does; longer ones only keep
     /// the running figures, and whoever stops the evaluation, waiting.
     const GROUP_TOKENS: usize = 16 << 10;
     /// Slices of the head are multiples of this many rows, a multiple of the matrix kernels' heights.
-    const HEAD_STEP: usize = 192;
+    pub const HEAD_STEP: usize = 192;
     /// A slice of the head has at most so many bytes of weights, as f32.
-    const HEAD_BYTES: usize = 32 << 20;
+    pub const HEAD_BYTES: usize = 32 << 20;
 
     /// Half the budget is for hidden states, a quarter each for the activations of a chunk and for logits.
     pub fn new(configs: &[&ModelConfig], windows: &Windows<'_>, budget: usize) -> Self {
@@ -37,13 +37,7 @@ impl Plan {
         let (read, scored) = (longest(|window| window.len), longest(|window| window.scored.len()));
         let hidden = configs.iter().map(|config| config.hidden_size).max().unwrap_or(1).max(1);
 
-        // Of a token inside a block: residual, norm, Q, attention's output and their copies; gate, up and their product.
-        let inside = configs.iter().map(|config| {
-            let queries = config.num_attention_heads.saturating_mul(config.head_dim);
-            let mlp = config.intermediate_size.saturating_mul(3);
-            let attention = queries.saturating_add(config.hidden_size).saturating_mul(3);
-            mlp.saturating_add(attention).saturating_mul(F32 * read)
-        });
+        let inside = configs.iter().map(|config| bytes_inside(config).saturating_mul(read));
         let chunk_bytes = inside.max().unwrap_or(1).max(1);
         let windows_per_chunk =
             (budget / 4 / chunk_bytes).min(Self::CHUNK_TOKENS / read).clamp(1, windows.count());
@@ -77,6 +71,14 @@ fn chunks(windows: &[Window], size: usize) -> Vec<Range<usize>> {
         }
     }
     chunks
+}
+
+/// Bytes of a token inside a block: residual, norm, Q, attention's output and their copies; gate, up and their product.
+pub(crate) fn bytes_inside(config: &ModelConfig) -> usize {
+    let queries = config.num_attention_heads.saturating_mul(config.head_dim);
+    let mlp = config.intermediate_size.saturating_mul(3);
+    let attention = queries.saturating_add(config.hidden_size).saturating_mul(3);
+    mlp.saturating_add(attention).saturating_mul(F32)
 }
 
 /// Multiply-adds of one token in one block's linear layers.

@@ -133,6 +133,22 @@ pub enum PipelineError {
     /// Measuring failed.
     #[error(transparent)]
     Evaluate(#[from] slmc_eval::EvaluateError),
+    /// Items of a task cannot be read or asked.
+    #[error("{task}: {reason}")]
+    Task {
+        /// The file, or what the bundled items are called.
+        task: String,
+        /// What is wrong, with the line where it is one.
+        reason: String,
+    },
+    /// A model does not answer.
+    #[error("{model}: {source}")]
+    Answers {
+        /// The model.
+        model: PathBuf,
+        /// Why.
+        source: Box<slmc_eval::likelihood::LikelihoodError>,
+    },
     /// A tensor cannot be rounded.
     #[error("tensor {tensor}: {source}")]
     Rounding {
@@ -140,6 +156,29 @@ pub enum PipelineError {
         tensor: String,
         /// Why.
         source: QuantError,
+    },
+    /// Pruning cannot be planned.
+    #[error(transparent)]
+    PrunePlan(#[from] slmc_prune::PruneError),
+    /// A tensor cannot be pruned.
+    #[error("tensor {tensor}: {source}")]
+    Pruning {
+        /// Hugging Face name.
+        tensor: String,
+        /// Why.
+        source: slmc_prune::PruneError,
+    },
+    /// A written tensor has fewer zeros than it should.
+    #[error("{path}: tensor {tensor} has {found} zeros, expected {expected}; please report this")]
+    NotPruned {
+        /// The checkpoint that was written.
+        path: PathBuf,
+        /// Hugging Face name.
+        tensor: String,
+        /// Planned.
+        expected: u64,
+        /// Counted.
+        found: u64,
     },
     /// A tensor that the configuration asks for is missing.
     #[error("{path}: no tensor {tensor}, which config.json asks for")]

@@ -99,6 +99,28 @@ impl ModelFile {
         })
     }
 
+    /// What lm-evaluation-harness puts in place of an empty context: the beginning of a sequence, else the end of a text.
+    ///
+    /// # Errors
+    /// A tokenizer configuration or vocabulary that cannot be read.
+    pub fn prefix_token(&self, tokenizer: &Tokenizer) -> Result<Option<u32>, PipelineError> {
+        match self {
+            Self::Checkpoint(checkpoint) => {
+                let config = checkpoint.tokenizer_config()?;
+                let named = |name: &str| {
+                    let token = config.as_ref()?.get(name)?;
+                    // as text, or as an object that also says how to strip it
+                    tokenizer.token_to_id(token.get("content").unwrap_or(token).as_str()?)
+                };
+                Ok(named("bos_token").or_else(|| tokenizer.bos()).or_else(|| named("eos_token")))
+            }
+            Self::Gguf(_) => {
+                let vocabulary = self.vocabulary(tokenizer.vocab_size(), None)?;
+                Ok(vocabulary.special().bos.or(vocabulary.special().eos))
+            }
+        }
+    }
+
     /// The chat template with the special tokens it names, where the model has one.
     ///
     /// # Errors

@@ -81,6 +81,7 @@ fn a_stopped_evaluation_passes_no_gate_and_makes_no_baseline() {
     let directory = tempfile::tempdir().unwrap();
     let baseline = directory.path().join("baseline.json");
     let settings = GateSettings {
+        tasks: None,
         model: tiny(),
         base: Some(tiny()),
         measure: measure(directory.path()),

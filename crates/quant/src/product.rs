@@ -1,8 +1,8 @@
-//! The one matrix product of this crate.
+//! The one matrix product of this crate and of pruning.
 
 /// A matrix inside a slice.
 #[derive(Clone, Copy)]
-pub(crate) struct View<'a> {
+pub struct View<'a> {
     values: &'a [f32],
     rows: usize,
     columns: usize,
@@ -35,7 +35,7 @@ impl<'a> View<'a> {
 
 /// What the product is added to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Onto {
+pub enum Onto {
     /// Nothing: `out` is overwritten.
     Zero,
     /// What `out` holds.
@@ -46,7 +46,7 @@ pub(crate) enum Onto {
 ///
 /// # Panics
 /// If the inner dimensions differ, or a matrix does not lie inside its slice.
-pub(crate) fn product(out: &mut [f32], row_stride: usize, onto: Onto, factor: f32, a: View<'_>, b: View<'_>) {
+pub fn product(out: &mut [f32], row_stride: usize, onto: Onto, factor: f32, a: View<'_>, b: View<'_>) {
     assert_eq!(a.columns, b.rows, "inner dimensions");
     let (m, n, k) = (a.rows, b.columns, a.columns);
     if m == 0 || n == 0 || k == 0 {

@@ -5,6 +5,7 @@
 //! is undecided between: then more text would tell. So a model that is exactly at a limit is called a regression in
 //! 1 − confidence of all cases, and passed in as many.
 
+mod accuracy;
 mod baseline;
 mod interval;
 mod latency;
@@ -16,6 +17,7 @@ use serde::Serialize;
 use crate::Evaluation;
 use crate::scores::Drift;
 
+pub use accuracy::{FEWEST_ITEMS, check_accuracy};
 pub use baseline::{Baseline, Incomparable};
 pub use interval::{Interval, interval};
 pub use latency::{FEWEST_REPETITIONS, judge_latency};
@@ -34,19 +36,24 @@ pub struct Limits {
     pub min_top1: Option<f64>,
     /// Most bytes of the weight files.
     pub max_bytes: Option<u64>,
+    /// Least accuracy on tasks, as a fraction of the base's.
+    pub min_accuracy_ratio: Option<f64>,
     /// Largest increase of the median latency per generated token over the base's, a fraction of it.
     pub max_latency_increase: Option<f64>,
 }
 
 impl Limits {
-    /// Whether any of them needs the models to be run.
+    /// Whether any of them needs the models to be run on a text.
     pub fn need_evaluation(&self) -> bool {
         self.max_kl.is_some() || self.max_ppl_increase.is_some() || self.min_top1.is_some()
     }
 
     /// Whether there is any.
     pub fn is_empty(&self) -> bool {
-        !self.need_evaluation() && self.max_bytes.is_none() && self.max_latency_increase.is_none()
+        !self.need_evaluation()
+            && self.max_bytes.is_none()
+            && self.max_latency_increase.is_none()
+            && self.min_accuracy_ratio.is_none()
     }
 }
 
@@ -64,6 +71,8 @@ pub enum Metric {
     Bytes,
     /// Mean KL divergence over that of a baseline, less 1.
     KlOverBaseline,
+    /// Share of items answered rightly, over that of the base.
+    AccuracyRatio,
     /// Median latency per generated token over the base's, less 1.
     LatencyIncrease,
 }
@@ -93,12 +102,12 @@ pub struct Check {
     pub interval: Option<Interval>,
     /// The conclusion.
     pub verdict: Verdict,
-    /// For what is undecided, about how many windows (repetitions, of a latency) would decide it, if the value stayed; `None` (null) where none would, as it
-    /// is at the limit.
+    /// For what is undecided, about how many windows (of a latency repetitions, of accuracy items) would decide it, if the value
+    /// stayed; `None` (null) where none would, as it is at the limit.
     pub windows_needed: Option<u64>,
 }
 
-/// Holds an evaluation beside a base against the limits; each bound is one-sided with `confidence`. Windows are what is
+/// Holds an evaluation beside a base against the limits, but for that on accuracy ([`check_accuracy`]); each bound is one-sided with `confidence`. Windows are what is
 /// resampled: tokens of one window are not independent of each other. `bytes` is the size of the model.
 ///
 /// # Panics

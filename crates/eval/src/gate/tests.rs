@@ -63,13 +63,7 @@ fn few_windows_decide_nothing_and_sizes_are_exact() {
 #[test]
 fn the_worst_verdict_counts() {
     let windows: Vec<_> = (0..20).map(|i| (0.01 + 0.001 * f64::from(i % 3), 0.0, 1.0)).collect();
-    let limits = Limits {
-        max_kl: Some(0.02),
-        min_top1: Some(0.9),
-        max_bytes: Some(99),
-        max_ppl_increase: None,
-        max_latency_increase: None,
-    };
+    let limits = Limits { max_kl: Some(0.02), min_top1: Some(0.9), max_bytes: Some(99), ..Limits::default() };
     let checks = judge(Some(&evaluation(&windows)), 100, &limits, 0.95);
     let verdicts: Vec<_> = checks.iter().map(|check| check.verdict).collect();
     assert_eq!(verdicts, [Verdict::Passed, Verdict::Passed, Verdict::Regression]);
@@ -148,4 +142,91 @@ fn alarms_are_as_rare_as_stated() {
     println!("{alarms} alarms, {passes} passes of {RUNS}");
     assert!((10..=40).contains(&alarms), "{alarms} alarms");
     assert!((10..=40).contains(&passes), "{passes} passes");
+}
+
+/// Both answers to items, `right` of 100 of them right by both, with flips in between.
+fn answers(items: usize, right: usize, gained: usize, lost: usize) -> (Vec<bool>, Vec<bool>) {
+    let answer = |at| match at % 100 {
+        at if at < gained => (true, false),
+        at if at < gained + lost => (false, true),
+        at => (at < gained + lost + right, at < gained + lost + right),
+    };
+    (0..items).map(answer).unzip()
+}
+
+#[test]
+fn accuracy_is_decided_by_enough_items() {
+    let accuracy = |items, gained, lost, limit| {
+        let (model, base) = answers(items, 60, gained, lost);
+        check_accuracy(&model, &base, limit, 0.95)
+    };
+    assert_eq!(accuracy(1000, 0, 0, 0.98).verdict, Verdict::Passed);
+    assert_eq!(accuracy(1000, 1, 10, 0.98).verdict, Verdict::Regression);
+    let close = accuracy(300, 2, 2, 0.98);
+    assert_eq!((close.verdict, close.value), (Verdict::Undecided, 1.0));
+    assert!(close.windows_needed.is_some_and(|needed| (300..5000).contains(&needed)), "{close:?}");
+    // five items tell nothing, whether all are right or all wrong
+    let five = accuracy(5, 0, 0, 0.98);
+    assert_eq!((five.verdict, five.interval), (Verdict::Undecided, None));
+    assert!(five.windows_needed.is_some_and(|needed| needed > 100), "{five:?}");
+    let lost = check_accuracy(&[false; 5], &[true; 5], 0.98, 0.95);
+    assert_eq!((lost.verdict, lost.windows_needed), (Verdict::Undecided, Some(FEWEST_ITEMS)));
+    // at the limit no number of items decides; a base that knows nothing neither
+    assert_eq!(accuracy(300, 2, 2, 1.0).windows_needed, None);
+    let none = check_accuracy(&[true; 50], &[false; 50], 0.98, 0.95);
+    assert_eq!((none.verdict, none.windows_needed), (Verdict::Undecided, None));
+}
+
+/// A model as good as its base, resampled: whatever is measured of it breaks a limit at what it truly is no oftener than
+/// stated, and a limit that leaves it room hardly ever.
+#[test]
+fn resamples_of_an_unchanged_model_raise_no_more_alarms_than_stated() {
+    const RUNS: usize = 200;
+    let mut random = fastrand::Rng::with_seed(3);
+    let mut normal = || (0..12).map(|_| random.f64()).sum::<f64>() - 6.0;
+    let population: Vec<_> = (0..120)
+        .map(|_| (0.01 * (0.7 * normal()).exp(), 0.02 * normal(), 0.75 + 0.25 * f64::from(normal() > 0.0)))
+        .collect();
+    // what is true of the population, as the gate itself measures it
+    let exact = |limits| verdict(&population, limits).value;
+    let exact_kl = exact(Limits { max_kl: Some(0.0), ..Limits::default() });
+    let exact_ppl = exact(Limits { max_ppl_increase: Some(0.0), ..Limits::default() });
+    let exact_top1 = exact(Limits { min_top1: Some(0.0), ..Limits::default() });
+    let tight = Limits {
+        max_kl: Some(exact_kl),
+        max_ppl_increase: Some(exact_ppl),
+        min_top1: Some(exact_top1),
+        ..Limits::default()
+    };
+    let (model, base) = answers(200, 60, 4, 4);
+    let baseline = Baseline::of(&evaluation(&population), "text");
+
+    let mut alarms = [0; 4];
+    let mut roomy_alarms = 0;
+    for _ in 0..RUNS {
+        let windows: Vec<_> = (0..population.len()).map(|_| random.usize(..population.len())).collect();
+        let sample: Vec<_> = windows.iter().map(|&window| population[window]).collect();
+        let mut checks = judge(Some(&evaluation(&sample)), 100, &tight, 0.95);
+        let items: Vec<_> = (0..model.len()).map(|_| random.usize(..model.len())).collect();
+        let of = |answers: &[bool]| -> Vec<bool> { items.iter().map(|&item| answers[item]).collect() };
+        checks.push(check_accuracy(&of(&model), &of(&base), 1.0, 0.95));
+        assert_eq!(checks.len(), alarms.len());
+        for (alarms, check) in alarms.iter_mut().zip(&checks) {
+            *alarms += usize::from(check.verdict == Verdict::Regression);
+        }
+        roomy_alarms +=
+            usize::from(check_accuracy(&of(&model), &of(&base), 0.95, 0.95).verdict == Verdict::Regression);
+        // the same model on the same windows as its baseline: no change, and no alarm at all
+        let kept: Vec<_> = windows.iter().map(|&window| baseline.kl_divergence[window]).collect();
+        let kept = Baseline { kl_divergence: kept, ..baseline.clone() };
+        let growth = kept.check(&evaluation(&sample), "text", 0.0, 0.95).unwrap();
+        assert_eq!(growth.verdict, Verdict::Passed, "{growth:?}");
+    }
+    println!(
+        "alarms of {RUNS}: KL, perplexity, top-1, accuracy {alarms:?}; accuracy with room {roomy_alarms}"
+    );
+    // 5 % of 200 are 10, with a standard deviation of 3.1
+    assert!(alarms.iter().all(|&alarms| alarms <= 19), "{alarms:?}");
+    assert!(alarms.iter().sum::<usize>() > 0, "limits that tight raise some");
+    assert_eq!(roomy_alarms, 0);
 }

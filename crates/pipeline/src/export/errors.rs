@@ -58,6 +58,19 @@ impl OutputErrorMeter {
         rows: Rows<'_>,
         inputs: InputStatistics<'_>,
     ) -> Result<(), QuantError> {
+        self.add_beside(rows, inputs, |weights| plainly_rounded(grid, weights, rows.columns, rows.scales))
+    }
+
+    /// The same beside what `plain` would have made of the weights.
+    ///
+    /// # Errors
+    /// Lengths that do not fit; those of `plain`.
+    pub fn add_beside<E: From<QuantError>>(
+        &mut self,
+        rows: Rows<'_>,
+        inputs: InputStatistics<'_>,
+        plain: impl FnOnce(Vec<f32>) -> Result<Vec<f32>, E>,
+    ) -> Result<(), E> {
         let sample = |values: &[f32]| -> Vec<f32> {
             let numbered = values.chunks_exact(rows.columns).zip(rows.first..);
             numbered.filter(|(_, n)| n % self.stride == 0).flat_map(|(row, _)| row).copied().collect()
@@ -66,7 +79,7 @@ impl OutputErrorMeter {
         if weights.is_empty() {
             return Ok(());
         }
-        let plain = plainly_rounded(grid, weights, rows.columns, rows.scales)?;
+        let plain = plain(weights)?;
         let energy = output_energy(&targets, rows.columns, inputs)?;
         for (sums, values) in [(&mut self.before, &plain), (&mut self.after, &rounded)] {
             sums[0] += output_error(&targets, values, rows.columns, inputs)?;
@@ -119,10 +132,29 @@ impl ErrorMeter {
         rows: Rows<'_>,
         inputs: InputStatistics<'_>,
     ) -> Result<(), QuantError> {
+        self.add_weights(rows)?;
+        self.outputs.add(grid, rows, inputs)
+    }
+
+    /// The same, the outputs beside those of what `plain` would have made of the weights.
+    ///
+    /// # Errors
+    /// Lengths that do not fit; those of `plain`.
+    pub fn add_beside<E: From<QuantError>>(
+        &mut self,
+        rows: Rows<'_>,
+        inputs: InputStatistics<'_>,
+        plain: impl FnOnce(Vec<f32>) -> Result<Vec<f32>, E>,
+    ) -> Result<(), E> {
+        self.add_weights(rows)?;
+        self.outputs.add_beside(rows, inputs, plain)
+    }
+
+    fn add_weights(&mut self, rows: Rows<'_>) -> Result<(), QuantError> {
         let energy: f64 = rows.weights.iter().map(|w| f64::from(*w).powi(2)).sum();
         self.weights[0] += relative_error(rows.weights, rows.rounded)?.powi(2) * energy;
         self.weights[1] += energy;
-        self.outputs.add(grid, rows, inputs)
+        Ok(())
     }
 
     /// The errors.

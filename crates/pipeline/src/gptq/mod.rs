@@ -10,7 +10,7 @@
 //! rounded; the embedding and the vectors are left to [`write_tensors`](crate::export::write_tensors).
 
 mod head;
-mod restore;
+pub(crate) mod restore;
 mod rounder;
 mod streams;
 

@@ -24,7 +24,7 @@ struct Rounded {
 ///
 /// # Errors
 /// The work directory cannot be written.
-pub(super) fn keep(work: &Work, step: Step, reports: &[TensorReport]) -> Result<(), PipelineError> {
+pub(crate) fn keep(work: &Work, step: Step, reports: &[TensorReport]) -> Result<(), PipelineError> {
     let rounded = |report: &TensorReport| Rounded {
         name: report.name.clone(),
         errors: Errors { weights: report.relative_error, outputs: report.output_error },
@@ -36,7 +36,7 @@ pub(super) fn keep(work: &Work, step: Step, reports: &[TensorReport]) -> Result<
 ///
 /// # Errors
 /// They cannot be read or written, or are not as they were kept.
-pub(super) fn block(
+pub(crate) fn block(
     rounder: &dyn RoundTensors,
     finished: &Finished<'_>,
     block: &mut Block,

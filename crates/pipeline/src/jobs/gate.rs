@@ -1,14 +1,15 @@
 //! Holding a compressed model against limits, and against one that was accepted before.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use slmc_eval::Evaluation;
-use slmc_eval::gate::{Baseline, Check, conclusion, judge, judge_latency};
+use slmc_eval::gate::{Baseline, Check, check_accuracy, conclusion, judge, judge_latency};
+use slmc_report::file::write_whole;
 
 use super::bench::{Amount, Engine, OwnEngine};
 use super::evaluate::{EvaluateOutcome, EvaluateSettings, Measure, evaluate};
+use super::tasks::{Tasks, TasksOutcome, TasksSettings, tasks};
 use super::worst::WorstSettings;
 use crate::PipelineError;
 use crate::model_file::ModelFile;
@@ -25,6 +26,8 @@ pub struct GateSettings {
     pub base: Option<PathBuf>,
     /// How losses are measured.
     pub measure: Measure,
+    /// What the limit on accuracy is about.
+    pub tasks: Option<Tasks>,
     /// What may be lost.
     pub limits: Limits,
     /// How much is timed, where a limit is on the latency, on slmc's own decoder.
@@ -42,6 +45,11 @@ pub struct GateSettings {
 /// What came out.
 #[derive(Debug, Serialize)]
 pub struct GateOutcome {
+    /// The compressed model.
+    pub model: PathBuf,
+    /// The original, where the two were measured beside each other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<PathBuf>,
     /// The conclusion from all checks; none checked is passed.
     pub verdict: Verdict,
     /// Every limit.
@@ -59,12 +67,22 @@ pub struct GateOutcome {
     /// What was measured, where something needed it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evaluation: Option<EvaluateOutcome>,
+    /// What was answered, where accuracy is limited.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<TasksOutcome>,
 }
 
 impl GateSettings {
     /// Whether the models have to be run.
     pub fn need_evaluation(&self) -> bool {
         self.limits.need_evaluation() || self.baseline.is_some() || self.save_baseline.is_some()
+    }
+
+    /// Whether something is measured beside the original.
+    fn need_base(&self) -> bool {
+        self.need_evaluation()
+            || self.limits.max_latency_increase.is_some()
+            || self.limits.min_accuracy_ratio.is_some()
     }
 }
 
@@ -92,6 +110,14 @@ pub fn gate(settings: &GateSettings, reporter: &dyn Reporter) -> Result<GateOutc
     let confidence = settings.confidence;
     let measured = evaluation.as_ref().map(|outcome| &outcome.evaluation);
     let mut checks = judge(measured, bytes, &settings.limits, confidence);
+    let answered = match (&settings.tasks, settings.limits.min_accuracy_ratio, &incomplete) {
+        (Some(asked), Some(limit), None) => {
+            let answered = answer(settings, asked, reporter)?;
+            checks.push(accuracy(&answered, limit, confidence));
+            Some(answered)
+        }
+        _ => None,
+    };
     if let (Some(limit), None) = (settings.limits.max_latency_increase, &incomplete) {
         checks.push(time(settings, limit, reporter)?);
     }
@@ -113,7 +139,19 @@ pub fn gate(settings: &GateSettings, reporter: &dyn Reporter) -> Result<GateOutc
         _ if checks.is_empty() => Verdict::Passed,
         (verdict, None) => verdict,
     };
-    Ok(GateOutcome { verdict, checks, incomparable, incomplete, confidence, bytes, evaluation })
+    let (model, base) = (settings.model.clone(), settings.base.clone().filter(|_| settings.need_base()));
+    Ok(GateOutcome {
+        model,
+        base,
+        verdict,
+        checks,
+        incomparable,
+        incomplete,
+        confidence,
+        bytes,
+        evaluation,
+        tasks: answered,
+    })
 }
 
 impl GateOutcome {
@@ -138,6 +176,24 @@ fn interrupted(evaluation: &Evaluation) -> Option<String> {
         .then(|| format!("the evaluation was interrupted after {windows} of {windows_planned} windows"))
 }
 
+fn answer(
+    settings: &GateSettings,
+    asked: &Tasks,
+    reporter: &dyn Reporter,
+) -> Result<TasksOutcome, PipelineError> {
+    let base = Some(settings.base.clone().ok_or(PipelineError::NoBase)?);
+    let (model, device) = (settings.model.clone(), settings.measure.device);
+    tasks(&TasksSettings { model, base, tasks: asked.clone(), device }, reporter)
+}
+
+/// The items of all tasks together, each counted once.
+fn accuracy(answered: &TasksOutcome, limit: f64, confidence: f64) -> Check {
+    let model: Vec<bool> = answered.tasks.iter().flat_map(|task| &task.right).copied().collect();
+    let base: Vec<bool> =
+        answered.tasks.iter().flat_map(|task| task.base_right.iter().flatten()).copied().collect();
+    check_accuracy(&model, &base, limit, confidence)
+}
+
 /// Times the two models in turn.
 fn time(settings: &GateSettings, limit: f64, reporter: &dyn Reporter) -> Result<Check, PipelineError> {
     let base = settings.base.as_deref().ok_or(PipelineError::NoBase)?;
@@ -158,13 +214,10 @@ fn read(path: &Path) -> Result<Baseline, PipelineError> {
     serde_json::from_str(&text).map_err(|error| failed(format!("not a baseline of `slmc gate`: {error}")))
 }
 
-/// Whole or not at all.
 fn write(path: &Path, baseline: &Baseline) -> Result<(), PipelineError> {
     let failed =
         |error: std::io::Error| PipelineError::Baseline { path: path.to_owned(), reason: error.to_string() };
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(directory).map_err(failed)?;
-    serde_json::to_writer_pretty(&mut file, baseline).map_err(|error| failed(error.into()))?;
-    file.write_all(b"\n").map_err(failed)?;
-    file.persist(path).map_err(|error| failed(error.error)).map(drop)
+    let mut text = serde_json::to_string_pretty(baseline).map_err(|error| failed(error.into()))?;
+    text.push('\n');
+    write_whole(path, text.as_bytes()).map_err(failed)
 }

@@ -1,6 +1,7 @@
 //! What the commands do: one job a file. Each takes typed settings, resolves them, and returns a typed outcome.
 
 pub mod bench;
+mod directory;
 mod durable;
 pub mod evaluate;
 pub mod gate;
@@ -9,6 +10,8 @@ pub mod imatrix;
 pub mod inspect;
 mod outcome;
 pub mod pack;
+pub mod prune;
 pub mod quantize;
+pub mod tasks;
 mod tokenized;
 pub mod worst;

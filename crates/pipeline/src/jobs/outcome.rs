@@ -25,6 +25,8 @@ pub enum Types {
 pub struct QuantizeOutcome {
     /// The file or directory written.
     pub output: PathBuf,
+    /// The checkpoint it was made from.
+    pub source: PathBuf,
     /// The method.
     pub method: Method,
     /// Which types its tensors have.

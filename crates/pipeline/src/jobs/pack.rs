@@ -17,6 +17,7 @@ use slmc_quant::{IntPlan, Rounding};
 pub use slmc_quant::IntScheme;
 pub use slmc_quant::int::GroupSize;
 
+use super::directory::{PROVENANCE, may_replace};
 use super::durable::{self, Durable};
 use super::evaluate::{EvaluateSettings, Measure, evaluate_written};
 use super::quantize::{
@@ -37,9 +38,6 @@ use crate::progress::Reporter;
 use crate::rescaling::RescaledSource;
 use crate::walker::Walk;
 use crate::work::Work;
-
-/// The field of `config.json` that says what wrote it.
-const PROVENANCE: &str = "slmc";
 
 /// What to do.
 #[derive(Clone, Debug)]
@@ -107,7 +105,7 @@ impl PreparedPack {
         };
         let checkpoint = Arc::clone(checkpoint);
         refuse_quantized(&checkpoint)?;
-        let existing = may_replace(&settings)?;
+        let existing = may_replace(&settings.output, &settings.model)?;
         let source = model.source()?;
         let PackTensors { tensors, facts, left_out } = pack_tensors(&checkpoint, source.config())?;
         let plan = IntPlan::new(settings.scheme, settings.method, &facts, &settings.keep)?;
@@ -175,7 +173,7 @@ impl PreparedPack {
             Some(measure) => evaluate_written(
                 &EvaluateSettings {
                     model: settings.output.clone(),
-                    base: Some(settings.model),
+                    base: Some(settings.model.clone()),
                     measure,
                     worst: WorstSettings::default(),
                 },
@@ -185,6 +183,7 @@ impl PreparedPack {
         };
         Ok(QuantizeOutcome {
             output: settings.output,
+            source: settings.model,
             method: settings.method,
             types: Types::Grid(settings.scheme),
             prediction: None,
@@ -300,21 +299,4 @@ impl PreparedPack {
         config[PROVENANCE] = json!({ "version": env!("CARGO_PKG_VERSION"), "recipe": self.recipe() });
         config
     }
-}
-
-/// A directory may be replaced if this job wrote it; others that are not empty are refused when writing begins.
-fn may_replace(settings: &PackSettings) -> Result<ExistingTarget, PipelineError> {
-    let same =
-        |a: &PathBuf, b: &PathBuf| a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
-    if same(&settings.output, &settings.model) {
-        return Err(PipelineError::Output {
-            path: settings.output.clone(),
-            reason: "is the checkpoint itself; name another directory".into(),
-        });
-    }
-    let ours = match std::fs::read(settings.output.join("config.json")) {
-        Ok(text) => serde_json::from_slice(&text).is_ok_and(|config: Value| config.get(PROVENANCE).is_some()),
-        Err(_) => false,
-    };
-    Ok(if ours { ExistingTarget::Replace } else { ExistingTarget::Refuse })
 }

@@ -244,6 +244,7 @@ impl Prepared {
         };
         Ok(QuantizeOutcome {
             output: self.settings.output,
+            source: self.settings.model,
             method: self.settings.method,
             types: Types::Mix(self.settings.mix),
             prediction: self.plan.prediction,

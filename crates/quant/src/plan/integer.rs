@@ -4,7 +4,6 @@ use std::fmt;
 
 use serde::Serialize;
 use slmc_checkpoint::Dtype;
-use slmc_gguf::TensorType;
 
 use super::{Pattern, PatternOption, PlanError, StoredType};
 use crate::awq::GridPlan;
@@ -130,7 +129,7 @@ impl IntPlan {
                 })?;
                 (Some(grid), StoredType::Int(scheme), grid.stored_bytes(rows, columns) + SHAPE_BYTES)
             } else {
-                (None, as_it_is(tensor.dtype), weights * tensor.dtype.bytes() as u64)
+                (None, StoredType::as_it_is(tensor.dtype).into(), weights * tensor.dtype.bytes() as u64)
             };
             let IntFacts { name, hf_name, shape, dtype, .. } = tensor.clone();
             planned.push(IntTensor { name, hf_name, shape, dtype, ty, grid, bytes, reason });
@@ -185,12 +184,4 @@ impl GridPlan for IntPlan {
 fn fitting(columns: usize) -> String {
     let sizes = IntScheme::GROUPS.into_iter().filter(|n| columns.is_multiple_of(*n)).map(|n| n.to_string());
     sizes.chain(["channel".to_owned()]).collect::<Vec<_>>().join(" or ")
-}
-
-fn as_it_is(dtype: Dtype) -> StoredType {
-    StoredType::Ggml(match dtype {
-        Dtype::F16 => TensorType::F16,
-        Dtype::BF16 => TensorType::BF16,
-        Dtype::F32 | Dtype::I32 | Dtype::I64 => TensorType::F32,
-    })
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Serialize, Serializer};
+use slmc_checkpoint::Dtype;
 use slmc_gguf::TensorType;
 
 use crate::IntScheme;
@@ -14,6 +15,17 @@ pub enum StoredType {
     Ggml(TensorType),
     /// Packed integers.
     Int(IntScheme),
+}
+
+impl StoredType {
+    /// The type of GGUF that a checkpoint's element type is.
+    pub const fn as_it_is(dtype: Dtype) -> TensorType {
+        match dtype {
+            Dtype::F16 => TensorType::F16,
+            Dtype::BF16 => TensorType::BF16,
+            Dtype::F32 | Dtype::I32 | Dtype::I64 => TensorType::F32,
+        }
+    }
 }
 
 impl From<TensorType> for StoredType {

@@ -1,0 +1,87 @@
+//! `slmc prune`
+
+use std::path::PathBuf;
+
+use clap::Args;
+use slmc_pipeline::jobs::quantize::TextSource;
+
+use super::report::ReportArgs;
+
+/// Make weights of the linear layers zero, and the others make up for it
+///
+/// Writes a checkpoint of the same shapes and element types, whole or not at all, counts the zeros in it, and measures perplexity and
+/// KL divergence. Zeros alone make no file smaller and no model faster; they are for runtimes with sparse kernels (2:4), and for
+/// compressing what is sent.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Methods:
+  magnitude  the smallest weights of each row; needs no calibration
+  wanda      the smallest weights times their inputs' norms (arXiv 2306.11695)
+  sparsegpt  masks chosen while errors are fed forward (arXiv 2301.00774), towards the float model's outputs; then the weights that
+             remain are solved again, and with --effort best exchanged with pruned ones where that lessens the loss
+
+Examples:
+  slmc prune --sparsity 0.5
+  slmc prune MODEL --method wanda --sparsity 50% --calibration train.txt
+  slmc prune MODEL --pattern 2:4 --effort best --output model-2of4
+  slmc prune MODEL --sparsity 0.3 --keep 'ffn_down' --dry-run
+  slmc prune MODEL --sparsity 0.5 --resume      after a kill or Ctrl-C")]
+pub struct Prune {
+    /// Checkpoint directory [default: `model` of slmc.toml]
+    pub model: Option<PathBuf>,
+    /// How weights are chosen: magnitude, wanda or sparsegpt [default: sparsegpt]
+    #[arg(long, value_name = "METHOD")]
+    pub method: Option<String>,
+    /// Share of each linear layer's weights that become zero, met exactly: 0.5 or 50%
+    #[arg(long, value_name = "SHARE", required_unless_present = "pattern")]
+    pub sparsity: Option<String>,
+    /// Keep N of every M neighbours in a row: 2:4, 4:8
+    #[arg(long, value_name = "N:M", conflicts_with = "sparsity")]
+    pub pattern: Option<String>,
+    /// Where magnitude and wanda seek the least important weights: row or tensor [default: row]
+    #[arg(long, value_name = "SCOPE")]
+    pub scope: Option<String>,
+    /// How long sparsegpt looks for better weights: fast (the paper's algorithm), balanced (also aims at the float model's outputs, and
+    /// solves again) or best (also changes masks) [default: balanced]
+    #[arg(long, value_name = "EFFORT")]
+    pub effort: Option<String>,
+    /// Leave linear layers whole whose GGUF or checkpoint name matches the regular expression (repeatable)
+    #[arg(long, value_name = "REGEX")]
+    pub keep: Vec<String>,
+    /// Calibration text (.txt), JSON lines (.jsonl with `text` or `messages`) or parts of the bundled corpus
+    /// (bundled:english,korean,code,mathematics,dialogue); repeatable [default: bundled]
+    #[arg(long, value_name = "FILE")]
+    pub calibration: Vec<TextSource>,
+    /// Calibration samples [default: 128]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub samples: Option<u32>,
+    /// Tokens a calibration sample [default: 512]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
+    pub seq_len: Option<u32>,
+    /// Seed that chooses the calibration samples [default: 0]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Where the model runs: cpu, ndarray or wgpu [default: cpu]
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
+    /// Directory to write [default: MODEL-METHOD-SPARSITY in the working directory]
+    #[arg(long, short, value_name = "PATH")]
+    pub output: Option<PathBuf>,
+    /// Continue a run that was killed or interrupted: same command, same inputs, the same files in the end
+    #[arg(long)]
+    pub resume: bool,
+    /// Resident memory that calibrating and writing may take, for example 4GiB
+    #[arg(long, value_name = "SIZE")]
+    pub max_memory: Option<String>,
+    /// Text on which perplexity and KL divergence are measured; of the bundled corpus or its parts, what is held out [default: bundled]
+    #[arg(long, value_name = "FILE")]
+    pub text: Option<TextSource>,
+    /// Write the checkpoint without measuring the loss
+    #[arg(long, conflicts_with = "text")]
+    pub no_eval: bool,
+    #[command(flatten)]
+    pub report: ReportArgs,
+    /// Print the plan (every tensor and how many of its weights become zero) and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}

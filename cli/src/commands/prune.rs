@@ -1,0 +1,91 @@
+//! `slmc prune`
+
+use serde_json::json;
+use slmc_pipeline::frames;
+use slmc_pipeline::jobs::prune::{PreparedPrune, PruneOutcome};
+
+use super::{failure, print_json, report};
+use crate::args::prune::Prune;
+use crate::failure::Failure;
+use crate::resolve::Resolver;
+use crate::terminal::format::{bytes, parameters, percent, seconds, shape};
+use crate::terminal::output_errors::output_errors;
+use crate::terminal::progress::Terminal;
+use crate::terminal::table::table;
+
+pub fn run(args: &Prune, resolver: &Resolver, terminal: &Terminal, json: bool) -> Result<(), Failure> {
+    let prepared = PreparedPrune::new(resolver.prune(args)?).map_err(failure)?;
+    if args.dry_run {
+        return print_plan(&prepared, json);
+    }
+    let directory = report::directory(&args.report)?;
+    let outcome = prepared.run(terminal).map_err(failure)?;
+    report::write(directory.as_ref(), || frames::prune::report(&outcome, &report::run()).map_err(failure))?;
+    if json {
+        return print_json(&outcome);
+    }
+    print_outcome(&outcome);
+    Ok(())
+}
+
+fn print_plan(prepared: &PreparedPrune, json: bool) -> Result<(), Failure> {
+    let plan = &prepared.plan;
+    if json {
+        return print_json(&json!({
+            "output_bytes": prepared.output_bytes(),
+            "memory": prepared.footing,
+            "plan": plan,
+        }));
+    }
+    let rows = plan.tensors.iter().map(|t| {
+        let pruned = t.pruned.map_or_else(String::new, |pruned| pruned.to_string());
+        [t.hf_name.clone(), shape(&t.shape), pruned, t.reason.to_string()]
+    });
+    println!("{}", table(["tensor", "shape", "zeros", "why"], rows));
+    println!(
+        "{} {}: {} of {} weights become zero; weight files of {} as before; about {} of memory.",
+        plan.method,
+        plan.sparsity,
+        parameters(plan.pruned_weights),
+        parameters(plan.total_weights),
+        bytes(prepared.output_bytes()),
+        bytes(prepared.footing.peak_bytes),
+    );
+    Ok(())
+}
+
+fn print_outcome(outcome: &PruneOutcome) {
+    let share = outcome.pruned_weights as f64 / outcome.total_weights.max(1) as f64;
+    let mut rows = vec![
+        [
+            "zeros, counted in the file".to_owned(),
+            String::new(),
+            parameters(outcome.pruned_weights),
+            format!("{} of all weights", percent(share)),
+        ],
+        ["size".into(), bytes(outcome.bytes), bytes(outcome.bytes), "none: zeros take as much room".into()],
+    ];
+    if let Some(evaluation) = &outcome.evaluation
+        && let summary = &evaluation.evaluation.summary
+        && let Some(drift) = &summary.drift
+    {
+        let kl = &drift.kl_divergence;
+        rows.extend([
+            [
+                format!("perplexity, {}", evaluation.text),
+                format!("{:.3}", drift.base_perplexity),
+                format!("{:.3}", summary.perplexity),
+                format!("{:+.2} %", 100.0 * (drift.perplexity_ratio.mean - 1.0)),
+            ],
+            ["KL divergence".into(), "0".into(), format!("{:.5} ± {:.5}", kl.mean, kl.stderr), String::new()],
+            ["same most likely token".into(), percent(1.0), percent(drift.top1_agreement), String::new()],
+        ]);
+    }
+    println!("{}", table(["", "before", "after", "change"], rows));
+    let reports: Vec<_> = outcome.tensors.iter().map(|tensor| tensor.report.clone()).collect();
+    if let Some((table, _)) = output_errors(&reports) {
+        println!("Errors of the outputs in %, pruned by magnitude → as stored:\n{table}");
+    }
+    let memory = outcome.peak_memory_bytes.map_or_else(String::new, |n| format!(", {} at most", bytes(n)));
+    println!("{}  {}{memory}", outcome.output.display(), seconds(outcome.seconds));
+}

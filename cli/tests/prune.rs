@@ -1,0 +1,152 @@
+//! `slmc prune`: exact zeros in an ordinary checkpoint, less lost the more is known, and the same bytes however it is run.
+
+mod common;
+
+use std::path::Path;
+use std::process::Output;
+
+use common::{copy_tiny, listing, says, slmc, stderr, stdout};
+use serde_json::Value;
+
+fn prune(directory: &Path, output: &str, more: &[&str]) -> Output {
+    let first = ["prune", "model", "--calibration", "bundled:english", "--text", "bundled:english"];
+    let sizes = ["--samples", "16", "--seq-len", "128", "--output", output];
+    slmc(directory, [&first[..], &sizes, more].concat())
+}
+
+fn report(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", stderr(output));
+    serde_json::from_str(&stdout(output)).unwrap()
+}
+
+fn figure(report: &Value, pointer: &str) -> f64 {
+    report.pointer(pointer).and_then(Value::as_f64).unwrap_or_else(|| panic!("{pointer} in {report}"))
+}
+
+/// All of a checkpoint's weights.
+fn weights(directory: &Path) -> Vec<u8> {
+    std::fs::read(directory.join("model.safetensors")).unwrap()
+}
+
+#[test]
+fn zeros_are_exact_and_methods_that_know_more_lose_less() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    copy_tiny(&directory.join("model"));
+    let mut losses = Vec::new();
+    for (method, more) in [
+        ("magnitude", &[][..]),
+        ("wanda", &[]),
+        ("sparsegpt", &["--effort", "fast"]),
+        ("sparsegpt", &["--effort", "balanced"]),
+    ] {
+        let name = format!("{method}{}", more.join(""));
+        let output =
+            prune(directory, &name, &[&["--method", method, "--sparsity", "0.5", "--json"], more].concat());
+        let report = report(&output);
+        let tensors = report["tensors"].as_array().unwrap();
+        let pruned: Vec<_> =
+            tensors.iter().filter(|t| t["name"].as_str().unwrap().contains("_proj")).collect();
+        assert_eq!(pruned.len(), 4 * 7);
+        for tensor in &pruned {
+            let shape = tensor["shape"].as_array().unwrap();
+            let count: u64 = shape.iter().map(|d| d.as_u64().unwrap()).product();
+            // a weight that is too small for F16 may be a zero of its own
+            let zeros = tensor["zeros"].as_u64().unwrap();
+            assert!((count / 2..count / 2 + 8).contains(&zeros), "{name}: {tensor}");
+            if method != "magnitude" {
+                let [before, after] =
+                    ["before", "after"].map(|at| figure(tensor, &format!("/output_error/{at}")));
+                assert!(after < 1.02 * before, "{name}: {tensor}");
+            }
+        }
+        losses.push(figure(&report, "/evaluation/kl_divergence/mean"));
+    }
+    println!("{losses:?}");
+    assert!(losses.is_sorted_by(|more, less| more > less), "{losses:?}");
+    // an ordinary checkpoint, with everything beside the weights
+    assert_eq!(listing(&directory.join("wanda")), listing(&directory.join("model")));
+    let converted = slmc(directory, ["convert", "wanda", "--dtype", "f16"]);
+    assert!(converted.status.success(), "{}", stderr(&converted));
+}
+
+#[test]
+fn patterns_leave_n_of_every_m() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    copy_tiny(&directory.join("model"));
+    for (method, effort) in [("wanda", None), ("sparsegpt", Some("best"))] {
+        let mut arguments = vec!["--method", method, "--pattern", "2:4", "--no-eval", "--json"];
+        arguments.extend(effort.into_iter().flat_map(|effort| ["--effort", effort]));
+        let first =
+            ["prune", "model", "--calibration", "bundled:english", "--samples", "8", "--seq-len", "64"];
+        let output = slmc(directory, [&first[..], &arguments, &["--output", method]].concat());
+        report(&output);
+        let checkpoint = slmc_checkpoint::Checkpoint::open(&directory.join(method)).unwrap();
+        let (mut values, mut groups) = (Vec::new(), 0);
+        for tensor in checkpoint.tensors().filter(|tensor| tensor.name.contains("_proj")) {
+            checkpoint.read_f32(&tensor.name, &mut values).unwrap();
+            for group in values.chunks(4) {
+                assert!(
+                    group.iter().filter(|w| **w != 0.0).count() <= 2,
+                    "{method}, {}: {group:?}",
+                    tensor.name
+                );
+                groups += 1;
+            }
+        }
+        assert!(groups > 100_000);
+    }
+}
+
+#[test]
+fn bytes_do_not_depend_on_threads() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    copy_tiny(&directory.join("model"));
+    let run = |output: &str, more: &[&str]| {
+        let first = ["prune", "model", "--sparsity", "0.4", "--calibration", "bundled:english", "--no-eval"];
+        let sizes = ["--samples", "8", "--seq-len", "64", "--output", output];
+        let output = slmc(directory, [&first[..], &sizes, more].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+    };
+    run("two", &["--threads", "2"]);
+    run("one", &["--threads", "1"]);
+    assert!(weights(&directory.join("two")) == weights(&directory.join("one")));
+    // a run again replaces what slmc wrote
+    run("one", &["--threads", "3"]);
+    assert!(weights(&directory.join("two")) == weights(&directory.join("one")));
+}
+
+#[test]
+fn what_cannot_be_pruned_is_said() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    copy_tiny(&directory.join("model"));
+    let refused = |more: &[&str], code: i32, message: &str| {
+        let output = slmc(directory, [&["prune", "model", "--no-eval"][..], more].concat());
+        assert_eq!(output.status.code(), Some(code), "{more:?}: {}", stderr(&output));
+        assert!(says(&stderr(&output), message), "{more:?}: {}", stderr(&output));
+    };
+    refused(&["--sparsity", "0"], 1, "nothing would be pruned");
+    refused(&["--sparsity", "1.5"], 2, "expected a share from 0 up to 1");
+    refused(&["--sparsity", "2:4"], 2, "patterns go to --pattern");
+    refused(&[], 2, "--sparsity");
+    refused(
+        &["--pattern", "3:5", "--method", "magnitude"],
+        1,
+        "256 columns are no multiple of the pattern's 5",
+    );
+    refused(&["--sparsity", "0.5", "--keep", "no_such"], 1, "--keep `no_such` matches no linear layer");
+    refused(
+        &["--sparsity", "0.5", "--method", "wanda", "--effort", "best"],
+        2,
+        "--effort means nothing to wanda",
+    );
+    refused(&["--sparsity", "0.5", "--output", "model"], 1, "is the checkpoint itself");
+    assert_eq!(listing(directory), ["model"]);
+    // the plan names what is kept
+    let output = slmc(directory, ["prune", "model", "--sparsity", "0.5", "--keep", "ffn_down", "--dry-run"]);
+    assert!(says(&stdout(&output), "--keep `ffn_down`"), "{}", stdout(&output));
+    assert_eq!(listing(directory), ["model"]);
+}

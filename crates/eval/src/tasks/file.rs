@@ -1,0 +1,58 @@
+//! A file of items.
+
+use serde_json::Value;
+
+use super::format::Format;
+use super::item::Item;
+
+/// The items of a file, in its order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskFile {
+    /// Their layout, one for all.
+    pub format: Format,
+    /// The items, at least one.
+    pub items: Vec<Item>,
+    /// The line that each stands in, from 1.
+    pub lines: Vec<usize>,
+}
+
+/// A line that is no item.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {reason}")]
+pub struct LineError {
+    /// Which, from 1.
+    pub line: usize,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// Reads items from JSON lines; empty lines are passed over. Without a `format` the first item's fields tell it.
+///
+/// # Errors
+/// The first line that is no item of the layout; a file without any.
+pub fn read(text: &str, format: Option<Format>) -> Result<TaskFile, LineError> {
+    let mut file = TaskFile { format: format.unwrap_or(Format::Plain), items: Vec::new(), lines: Vec::new() };
+    for (line, json) in text.lines().enumerate().filter(|(_, json)| !json.trim().is_empty()) {
+        let line = line + 1;
+        let wrong = |reason: String| LineError { line, reason };
+        let fields = match serde_json::from_str(json).map_err(|error| wrong(format!("not JSON: {error}")))? {
+            Value::Object(fields) => fields,
+            _ => return Err(wrong("not a JSON object".into())),
+        };
+        if file.items.is_empty() && format.is_none() {
+            file.format = Format::of(&fields).ok_or_else(|| {
+                let names: Vec<_> = fields.keys().map(String::as_str).collect();
+                let known = Format::ALL.map(Format::name).join(", ");
+                wrong(format!("fields {} are of no known layout ({known})", names.join(", ")))
+            })?;
+        }
+        let item = file.format.item(&fields);
+        file.items
+            .push(item.map_err(|reason| wrong(format!("no item of layout {}: {reason}", file.format)))?);
+        file.lines.push(line);
+    }
+    if file.items.is_empty() {
+        return Err(LineError { line: 1, reason: "no item in the file".into() });
+    }
+    Ok(file)
+}

@@ -1,0 +1,288 @@
+//! A checkpoint in, the same checkpoint with zeros among its weights out, and what was lost.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use slmc_calibration::TokenBatches;
+use slmc_checkpoint::{Checkpoint, CheckpointPlan, ExistingTarget};
+use slmc_model::WeightSource;
+use slmc_quant::plan::Pattern;
+
+pub use slmc_prune::{Method, PrunePlan, Scope, Sparsity};
+
+use super::directory::{PROVENANCE, may_replace};
+use super::durable::{self, Durable};
+use super::evaluate::{EvaluateOutcome, EvaluateSettings, Measure, evaluate_written};
+use super::quantize::{BatchOptions, ByteSize, Device, Effort, TextSource, refuse_quantized, summary};
+use super::worst::WorstSettings;
+use crate::PipelineError;
+use crate::batches::{calibration_batches, warn_of_missing};
+use crate::export::{ExportTensor, RowReader, TensorReport};
+use crate::gptq;
+use crate::memory::{Footing, peak_resident_bytes};
+use crate::model_file::ModelFile;
+use crate::packing::{PackTensors, pack_tensors};
+use crate::progress::Reporter;
+pub use crate::pruning::PrunedTensor;
+use crate::pruning::{PrunedWriter, Pruner, prune_blocks, verify};
+use crate::rescaling::Rescaling;
+use crate::walker::Walk;
+use crate::work::Work;
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub struct PruneSettings {
+    /// The checkpoint.
+    pub model: PathBuf,
+    /// How weights are chosen.
+    pub method: Method,
+    /// How many.
+    pub sparsity: Sparsity,
+    /// Among which.
+    pub scope: Scope,
+    /// How long SparseGPT looks for better weights.
+    pub effort: Effort,
+    /// Linear layers that stay whole.
+    pub keep: Vec<Pattern>,
+    /// Calibration text; empty for the bundled corpus.
+    pub calibration: Vec<TextSource>,
+    /// Calibration samples, their length and seed.
+    pub batches: BatchOptions,
+    /// Where the model runs during calibration.
+    pub device: Device,
+    /// The directory to write.
+    pub output: PathBuf,
+    /// How to measure the result; `None` not to.
+    pub measure: Option<Measure>,
+    /// Resident memory that calibrating and writing may take; `None` for what the machine has.
+    pub max_memory: Option<ByteSize>,
+    /// Whether to go on with what an earlier run of the same settings left.
+    pub resume: bool,
+}
+
+/// What came out.
+#[derive(Debug, Serialize)]
+pub struct PruneOutcome {
+    /// The directory written.
+    pub output: PathBuf,
+    /// The checkpoint that it was made from.
+    pub source: PathBuf,
+    /// How weights were chosen.
+    pub method: Method,
+    /// How many.
+    pub sparsity: Sparsity,
+    /// Bytes of the weight files: as many as before.
+    pub bytes: u64,
+    /// Number of weights.
+    pub total_weights: u64,
+    /// Zeros counted in the written file, among the tensors that were pruned.
+    pub pruned_weights: u64,
+    /// Wall time of calibrating and writing.
+    pub seconds: f64,
+    /// Peak resident memory of calibrating and writing.
+    pub peak_memory_bytes: Option<u64>,
+    /// SHA-256 of the calibration tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibration_sha256: Option<String>,
+    /// Every tensor.
+    pub tensors: Vec<PrunedTensor>,
+    /// The loss, where it was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evaluation: Option<EvaluateOutcome>,
+}
+
+/// Everything that is known before any weight is read.
+pub struct PreparedPrune {
+    settings: PruneSettings,
+    checkpoint: Arc<Checkpoint>,
+    source: Box<dyn WeightSource>,
+    tensors: Vec<ExportTensor>,
+    batches: Option<TokenBatches>,
+    layout: CheckpointPlan,
+    existing: ExistingTarget,
+    /// How memory is used.
+    pub footing: Footing,
+    /// The plan.
+    pub plan: PrunePlan,
+    /// Checkpoint tensors that are not part of the model and are left out.
+    pub left_out: Vec<String>,
+}
+
+impl PreparedPrune {
+    /// Resolves settings to a plan: opens the checkpoint, looks at the target, tokenizes the calibration text.
+    ///
+    /// # Errors
+    /// Anything that would make the job fail and can be known now.
+    pub fn new(settings: PruneSettings) -> Result<Self, PipelineError> {
+        let model = ModelFile::open(&settings.model)?;
+        let ModelFile::Checkpoint(checkpoint) = &model else {
+            return Err(PipelineError::NoModel {
+                path: settings.model,
+                reason: "a GGUF file is already an output; give the checkpoint directory it was made from"
+                    .into(),
+            });
+        };
+        let checkpoint = Arc::clone(checkpoint);
+        refuse_quantized(&checkpoint)?;
+        let existing = may_replace(&settings.output, &settings.model)?;
+        let source = model.source()?;
+        let PackTensors { tensors, facts, left_out } = pack_tensors(&checkpoint, source.config())?;
+        let how = (settings.method, settings.sparsity, settings.scope);
+        let plan = PrunePlan::new(how, &facts, &settings.keep)?;
+        let layout = PrunedWriter::layout(&plan)?;
+        let batches = match settings.method.needs_calibration() {
+            true => {
+                Some(calibration_batches(&model, source.config(), &settings.calibration, &settings.batches)?)
+            }
+            false => None,
+        };
+        let (how, limit) = ((as_heavy_as(settings.method), settings.effort), settings.max_memory);
+        let footing = durable::footing(how, limit, source.config(), batches.as_ref(), None)?;
+        Ok(Self { footing, settings, checkpoint, source, tensors, batches, layout, existing, plan, left_out })
+    }
+
+    /// Bytes of the weight files to be written.
+    pub fn output_bytes(&self) -> u64 {
+        self.layout.total_bytes()
+    }
+
+    /// Calibrates, writes, counts what was written, measures.
+    ///
+    /// # Errors
+    /// Reading, running, writing or measuring fails; the user cancels. Before the last step nothing is left behind but the
+    /// work directory of what is finished; a directory that was written stays when measuring fails.
+    pub fn run(self, reporter: &dyn Reporter) -> Result<PruneOutcome, PipelineError> {
+        let started = Instant::now();
+        self.warn(reporter);
+        let bytes = self.output_bytes();
+        let durable = Durable {
+            output: &self.settings.output,
+            method: as_heavy_as(self.settings.method),
+            effort: self.settings.effort,
+            recipe: &self.recipe().to_string(),
+            device: self.settings.device,
+            pre: None,
+            checkpoint: &self.checkpoint,
+            source: self.source.as_ref(),
+            batches: self.batches.as_ref(),
+            max_memory: self.settings.max_memory,
+            resume: self.settings.resume,
+        };
+        let reports =
+            durable.run(&self.plan, self.footing, reporter, |walk, _| self.write(walk, reporter))?;
+        let tensors = verify(&self.settings.output, &self.plan, reports)?;
+        let (seconds, peak_memory_bytes) = (started.elapsed().as_secs_f64(), peak_resident_bytes());
+        let Self { settings, plan, batches, .. } = self;
+        let planned = tensors.iter().zip(&plan.tensors).filter(|(_, planned)| planned.pruned.is_some());
+        let pruned_weights = planned.map(|(tensor, _)| tensor.zeros).sum();
+        let evaluation = match settings.measure {
+            Some(measure) => evaluate_written(
+                &EvaluateSettings {
+                    model: settings.output.clone(),
+                    base: Some(settings.model.clone()),
+                    measure,
+                    worst: WorstSettings::default(),
+                },
+                reporter,
+            )?,
+            None => None,
+        };
+        Ok(PruneOutcome {
+            output: settings.output,
+            source: settings.model,
+            method: settings.method,
+            sparsity: settings.sparsity,
+            bytes,
+            total_weights: plan.total_weights,
+            pruned_weights,
+            seconds,
+            peak_memory_bytes,
+            calibration_sha256: batches.map(|b| b.hash),
+            tensors,
+            evaluation,
+        })
+    }
+
+    fn warn(&self, reporter: &dyn Reporter) {
+        if !self.left_out.is_empty() {
+            reporter.warn(&format!(
+                "{} tensors of the checkpoint are not part of a {} model and are left out: {}",
+                self.left_out.len(),
+                self.source.config().arch.model_type,
+                summary(&self.left_out),
+            ));
+        }
+        durable::warn_of_memory(&self.footing, reporter);
+        if let Some(batches) = &self.batches {
+            warn_of_missing(batches, reporter);
+        }
+    }
+
+    fn write(
+        &self,
+        walk: Option<(&Walk<'_>, &Work)>,
+        reporter: &dyn Reporter,
+    ) -> Result<Vec<TensorReport>, PipelineError> {
+        let room = walk.map(|(_, work)| work.room()).transpose()?;
+        let writer =
+            PrunedWriter::create(&self.settings.output, room.as_deref(), self.layout.clone(), self.existing)?;
+        let rescaling = Rescaling::default();
+        let reader = RowReader::new(&self.checkpoint, &rescaling);
+        let pruner = Pruner {
+            config: self.source.config(),
+            reader: &reader,
+            tensors: &self.tensors,
+            plan: &self.plan,
+            writer: &writer,
+            effort: self.settings.effort,
+            work: walk.map(|(_, work)| work),
+        };
+        let done = match (walk, self.settings.method) {
+            (Some((walk, _)), Method::SparseGpt) => gptq::quantize(walk, &pruner)?,
+            (Some((walk, _)), Method::Wanda) => prune_blocks(walk, &pruner)?,
+            _ => Vec::new(),
+        };
+        let reports = pruner.write_others(done, reporter)?;
+        writer.finish(&self.config_json(), &self.checkpoint)?;
+        Ok(reports)
+    }
+
+    /// What a user would type again. Paths and thread counts stay out.
+    fn recipe(&self) -> Value {
+        let settings = &self.settings;
+        let mut recipe = json!({ "prune": settings.method, "sparsity": settings.sparsity });
+        if !settings.keep.is_empty() {
+            recipe["keep"] = settings.keep.iter().map(ToString::to_string).collect();
+        }
+        match settings.method {
+            Method::SparseGpt => recipe["effort"] = json!(settings.effort),
+            Method::Magnitude | Method::Wanda => recipe["scope"] = json!(settings.scope),
+        }
+        if let Some(batches) = &self.batches {
+            recipe["samples"] = settings.batches.samples.into();
+            recipe["seq_len"] = settings.batches.seq_len.into();
+            recipe["seed"] = settings.batches.seed.into();
+            recipe["calibration_sha256"] = batches.hash.as_str().into();
+        }
+        recipe
+    }
+
+    /// The checkpoint's `config.json`, with where its weights come from.
+    fn config_json(&self) -> Value {
+        let mut config = self.checkpoint.config_json().clone();
+        config[PROVENANCE] = json!({ "version": env!("CARGO_PKG_VERSION"), "recipe": self.recipe() });
+        config
+    }
+}
+
+/// The method of quantization that walks in the same way, and takes as much memory.
+const fn as_heavy_as(method: Method) -> slmc_quant::Method {
+    match method {
+        Method::Magnitude => slmc_quant::Method::Rtn,
+        Method::Wanda => slmc_quant::Method::Imatrix,
+        Method::SparseGpt => slmc_quant::Method::Gptq,
+    }
+}

@@ -1,0 +1,15 @@
+//! A checkpoint whose linear layers are pruned, in and out in Hugging Face's own layout and element types.
+//!
+//! Which weights go is `slmc_prune`'s; here tensors travel from one checkpoint to the other. SparseGPT walks as GPTQ does
+//! ([`crate::gptq::quantize`]), towards the float model's outputs; Wanda needs no more than the moments of the inputs
+//! ([`wanda`]); magnitude needs no walk at all.
+
+mod pruner;
+mod verify;
+mod wanda;
+mod writer;
+
+pub use pruner::Pruner;
+pub use verify::{PrunedTensor, verify};
+pub use wanda::prune_blocks;
+pub use writer::PrunedWriter;

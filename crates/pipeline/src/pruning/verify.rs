@@ -1,0 +1,49 @@
+//! What the written checkpoint really holds.
+
+use std::path::Path;
+
+use rayon::prelude::*;
+use serde::Serialize;
+use slmc_checkpoint::Checkpoint;
+use slmc_prune::PrunePlan;
+use slmc_prune::plan::PlannedTensor;
+
+use crate::PipelineError;
+use crate::export::TensorReport;
+
+/// What became of a tensor, with what was counted in the file.
+#[derive(Clone, Debug, Serialize)]
+pub struct PrunedTensor {
+    /// Its report.
+    #[serde(flatten)]
+    pub report: TensorReport,
+    /// Weights that are zero in the written file.
+    pub zeros: u64,
+    /// Their share.
+    pub sparsity: f64,
+}
+
+/// Reads the checkpoint at `output` back and counts the zeros of every tensor that was to be pruned.
+///
+/// # Errors
+/// It cannot be read; a tensor has fewer zeros than planned.
+pub fn verify(
+    output: &Path,
+    plan: &PrunePlan,
+    reports: Vec<TensorReport>,
+) -> Result<Vec<PrunedTensor>, PipelineError> {
+    let checkpoint = Checkpoint::open(output)?;
+    let count = |(report, planned): (TensorReport, &PlannedTensor)| {
+        let mut values = Vec::new();
+        checkpoint.read_f32(&planned.hf_name, &mut values)?;
+        checkpoint.release(&planned.hf_name)?;
+        let zeros =
+            values.par_chunks(1 << 16).map(|part| part.iter().filter(|w| **w == 0.0).count() as u64).sum();
+        if let Some(expected) = planned.pruned.filter(|expected| zeros < *expected) {
+            let tensor = planned.hf_name.clone();
+            return Err(PipelineError::NotPruned { path: output.to_owned(), tensor, expected, found: zeros });
+        }
+        Ok(PrunedTensor { report, zeros, sparsity: zeros as f64 / planned.weights().max(1) as f64 })
+    };
+    reports.into_iter().zip(&plan.tensors).map(count).collect()
+}
