@@ -158,6 +158,8 @@ impl GateOutcome {
     /// What came out where the user stopped before anything was measured.
     fn of_nothing(settings: &GateSettings, bytes: u64) -> Self {
         Self {
+            model: settings.model.clone(),
+            base: settings.base.clone(),
             verdict: Verdict::Undecided,
             checks: Vec::new(),
             incomparable: None,
@@ -165,6 +167,7 @@ impl GateOutcome {
             confidence: settings.confidence,
             bytes,
             evaluation: None,
+            tasks: None,
         }
     }
 }
