@@ -70,6 +70,16 @@ fn a_report_holds_what_eval_prints() {
     assert_eq!(windows.len() as f64, number("/windows"));
     let mean = windows.iter().sum::<f64>() / windows.len() as f64;
     assert!((mean / number("/kl_divergence/mean") - 1.0).abs() < 1e-9, "{mean}");
+    // so do the parts by length of context, by their tokens
+    let (tokens, parts) = (of("position", "tokens"), of("position", "kl_divergence"));
+    assert_eq!(tokens.iter().sum::<f64>(), number("/tokens"));
+    let mean = tokens.iter().zip(&parts).map(|(n, kl)| n * kl).sum::<f64>() / number("/tokens");
+    assert!((mean / number("/kl_divergence/mean") - 1.0).abs() < 1e-9, "{mean}");
+    // and both models go on at the worst places
+    let told = |row: &&Value| row["scope"] == "window" && row["text"].is_string();
+    assert_eq!(rows.iter().filter(told).count(), 10);
+    let page = std::fs::read_to_string(directory.join("out/report/report.html")).unwrap();
+    assert!(page.contains("Where the model departs most") && page.contains("By length of context"));
     // all kinds of tensors make the bits a weight
     let (bytes, weights) = (of("kind", "bytes"), of("kind", "weights"));
     let bits = 8.0 * bytes.iter().sum::<f64>() / weights.iter().sum::<f64>();
@@ -200,6 +210,34 @@ fn a_regression_is_told_in_every_format() {
     let junit = std::fs::read_to_string(directory.join("gate.xml")).unwrap();
     assert!(junit.contains("failures=\"0\" errors=\"1\""), "{junit}");
     assert!(stderr(&output).contains("cannot decide"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_benchmarks_report_has_both_models_times() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    copy_tiny(&directory.join("model"));
+    run(
+        directory,
+        &["quantize", "model", "--method", "rtn", "--type", "q4_0", "--no-eval", "--output", "q4.gguf"],
+    );
+    let amount =
+        ["--prompt-tokens", "8", "--tokens", "4", "--repetitions", "2", "--json", "--report", "report"];
+    let output = run(directory, &[&["bench", "q4.gguf", "--base", "model"][..], &amount].concat());
+    let json: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    let rows = rows(&directory.join("report"));
+    for (model, pointer) in [("q4.gguf", ""), ("model", "/base")] {
+        let of =
+            |metric| [("model", model), ("scope", "latency"), ("item", "generation"), ("metric", metric)];
+        let number = |field: &str| json.pointer(&format!("{pointer}/{field}")).unwrap().as_f64().unwrap();
+        assert!((value(&rows, &of("latency_p50")) / number("token_seconds_p50") - 1.0).abs() < 1e-12);
+        assert!((value(&rows, &of("latency_p95")) / number("token_seconds_p95") - 1.0).abs() < 1e-12);
+    }
+    let increase = value(&rows, &[("scope", "latency"), ("metric", "latency_increase")]);
+    assert!((increase - json["latency_increase"]["value"].as_f64().unwrap()).abs() < 1e-12);
+    assert_eq!(value(&rows, &[("scope", "run"), ("metric", "prompt_tokens")]), 8.0);
+    let page = std::fs::read_to_string(directory.join("report/report.html")).unwrap();
+    assert!(page.contains("Speed and memory") && !page.contains("Perplexity"), "{page}");
 }
 
 #[test]

@@ -79,14 +79,16 @@ impl Measurement {
         }
     }
 
-    /// The value as people read it, with its standard error where it has one; the text where it has no value.
+    /// The value as people read it, with its standard error or interval where it has one; the text where it has no value.
     pub fn shown(&self) -> String {
-        match (self.value, self.stderr) {
-            (Some(value), Some(stderr)) => {
-                format!("{} ± {}", self.metric.show(value), self.metric.show_error(stderr))
+        let show = |value| self.metric.show(value);
+        match (self.value, self.stderr, self.low.zip(self.high)) {
+            (Some(value), Some(stderr), _) => format!("{} ± {}", show(value), self.metric.show_error(stderr)),
+            (Some(value), None, Some((low, high))) => {
+                format!("{} ({} … {})", show(value), show(low), show(high))
             }
-            (Some(value), None) => self.metric.show(value),
-            (None, _) => self.text.clone().unwrap_or_default(),
+            (Some(value), None, None) => show(value),
+            (None, ..) => self.text.clone().unwrap_or_default(),
         }
     }
 }

@@ -117,6 +117,8 @@ metrics! {
     MeasuredText "text", "text", Text, Neither;
     /// SHA-256 of its token ids.
     TokensSha256 "tokens_sha256", "tokens, SHA-256", Text, Neither;
+    /// How the text is cut: `side_by_side` or `strided`.
+    Windowing "windowing", "windows lie", Text, Neither;
     /// Tokens in a window.
     NCtx "n_ctx", "tokens a window", Count, Neither;
     /// Tokens from one window's start to the next.
@@ -125,6 +127,20 @@ metrics! {
     Bos "bos", "token in front of every window", Count, Neither;
     /// Windows scored.
     Windows "windows", "windows", Count, Neither;
+    /// What ran the models.
+    Engine "engine", "engine", Text, Neither;
+    /// Where.
+    Device "device", "device", Text, Neither;
+    /// Worker threads.
+    Threads "threads", "threads", Count, Neither;
+    /// Tokens of the prompt that was timed.
+    PromptTokens "prompt_tokens", "tokens of the prompt", Count, Neither;
+    /// Tokens written while timed.
+    GeneratedTokens "generated_tokens", "tokens written", Count, Neither;
+    /// Timed repetitions.
+    Repetitions "repetitions", "repetitions", Count, Neither;
+    /// Repetitions before those.
+    Warmup "warmup", "repetitions before", Count, Neither;
     /// The confidence of each one-sided bound.
     Confidence "confidence", "confidence of each bound", Share, Neither;
     /// Something to know about the figures.

@@ -4,7 +4,7 @@ mod sample;
 
 use sample::everything;
 use slmc_report::compare::Comparison;
-use slmc_report::{Metric, Report, Scope};
+use slmc_report::{Metric, Report, Rows, Scope};
 
 /// A run of `model` whose own losses are `factor` times those of the sample.
 fn run(model: &str, factor: f64) -> (String, Report) {
@@ -77,6 +77,29 @@ fn another_original_makes_divergences_incomparable_alone() {
         "{:?}",
         comparison.warnings()
     );
+}
+
+#[test]
+fn times_of_another_engine_are_not_ranked() {
+    let timed = |model: &str, engine: &str, factor: f64| {
+        let (path, mut report) = run(model, 1.0);
+        let mut rows = Rows::new(model, report.base());
+        rows.add(Scope::Run, Metric::Engine).text(engine);
+        report.rows.extend(rows.finish());
+        for row in report.rows.iter_mut().filter(|row| row.scope == Scope::Latency) {
+            row.value = row.value.map(|value| factor * value);
+        }
+        (path, report)
+    };
+    let alike = Comparison::new(&[timed("a.gguf", "slmc", 1.0), timed("b.gguf", "slmc", 0.5)]);
+    assert_eq!(line(&alike, Metric::LatencyP50).best, [2]);
+    let other = Comparison::new(&[timed("a.gguf", "slmc", 1.0), timed("b.gguf", "llama-cpp", 0.5)]);
+    assert_eq!(line(&other, Metric::LatencyP50).best, [0; 0]);
+    assert!(line(&other, Metric::KlDivergence).comparable);
+    let warnings = other.warnings();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    let told = "differ in engine, so times cannot be compared: slmc (a.gguf), llama-cpp (b.gguf)";
+    assert!(warnings[0].contains(told), "{warnings:?}");
 }
 
 #[test]

@@ -16,6 +16,20 @@ pub fn report(outcome: &BenchOutcome, run: &Run) -> Result<Report, PipelineError
     let mut all = run.rows("bench", model, base_path);
     all.extend(sizes::rows(model, base_path)?);
     let mut rows = about(model, base_path);
+    let amount = &outcome.amount;
+    rows.add(Scope::Run, Metric::Engine).text(outcome.engine);
+    if let Some(device) = &outcome.device {
+        rows.add(Scope::Run, Metric::Device).text(device);
+    }
+    for (metric, value) in [
+        (Metric::Threads, outcome.threads),
+        (Metric::PromptTokens, amount.prompt_tokens),
+        (Metric::GeneratedTokens, amount.generated_tokens),
+        (Metric::Repetitions, amount.repetitions),
+        (Metric::Warmup, amount.warmup),
+    ] {
+        rows.add(Scope::Run, metric).value(value as f64);
+    }
     add(&mut rows, &outcome.model);
     if let Some(increase) = &outcome.latency_increase {
         let bounds = increase.interval;

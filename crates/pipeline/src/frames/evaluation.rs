@@ -3,7 +3,7 @@
 use slmc_report::{Measurement, Metric, Rows, Scope};
 
 use super::{about, parts, windows};
-use crate::jobs::evaluate::EvaluateOutcome;
+use crate::jobs::evaluate::{EvaluateOutcome, Windowing};
 
 /// How it was measured.
 pub(super) fn settings(outcome: &EvaluateOutcome) -> Vec<Measurement> {
@@ -11,6 +11,11 @@ pub(super) fn settings(outcome: &EvaluateOutcome) -> Vec<Measurement> {
     let mut rows = about(&outcome.model, outcome.base.as_deref());
     rows.add(Scope::Run, Metric::MeasuredText).text(&outcome.text);
     rows.add(Scope::Run, Metric::TokensSha256).text(&outcome.tokens_sha256);
+    let windowing = match evaluation.windowing {
+        Windowing::SideBySide => "side_by_side",
+        Windowing::Strided => "strided",
+    };
+    rows.add(Scope::Run, Metric::Windowing).text(windowing);
     rows.add(Scope::Run, Metric::NCtx).value(evaluation.n_ctx as f64);
     rows.add(Scope::Run, Metric::Stride).value(evaluation.stride as f64);
     rows.add(Scope::Run, Metric::Bos).value = evaluation.bos.map(f64::from);

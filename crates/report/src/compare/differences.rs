@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::{Metric, Report, Side};
+use crate::{Metric, Report, Scope, Side};
 
 /// A setting that is not the same in all runs that have it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -17,14 +17,22 @@ pub struct Difference {
 
 const BASE: &str = "base";
 
-/// Settings that decide what a figure is about.
-const SETTINGS: [Metric; 5] =
-    [Metric::TokensSha256, Metric::NCtx, Metric::Stride, Metric::Bos, Metric::Windows];
+/// Settings that decide what a figure measured on a text is about.
+const TEXT: [Metric; 6] =
+    [Metric::TokensSha256, Metric::Windowing, Metric::NCtx, Metric::Stride, Metric::Bos, Metric::Windows];
+/// Settings that decide what a time is about.
+const TIMING: [Metric; 5] =
+    [Metric::Engine, Metric::Device, Metric::Threads, Metric::PromptTokens, Metric::GeneratedTokens];
 
 impl Difference {
     /// Whether figures measured on a text cannot be compared.
     pub fn of_text(&self) -> bool {
-        self.setting != BASE
+        !self.of_base() && !self.of_timing()
+    }
+
+    /// Whether times cannot be compared.
+    pub fn of_timing(&self) -> bool {
+        TIMING.iter().any(|metric| metric.name() == self.setting)
     }
 
     /// Whether figures measured against the original cannot be compared.
@@ -40,13 +48,14 @@ impl Difference {
             .collect();
         let what = match self.of_base() {
             true => "divergences and agreements cannot be compared",
+            false if self.of_timing() => "times cannot be compared",
             false => "what was measured on the text cannot be compared",
         };
         format!("The runs differ in {}, so {what}: {}.", self.label, told.join(", "))
     }
 }
 
-/// All differences between runs that were measured on a text.
+/// All differences between runs that were measured on a text, and between those that were timed.
 pub fn all(runs: &[(String, Report)]) -> Vec<Difference> {
     let measured: Vec<bool> =
         runs.iter().map(|(_, report)| report.own(Metric::Perplexity).is_some()).collect();
@@ -62,11 +71,12 @@ pub fn all(runs: &[(String, Report)]) -> Vec<Difference> {
         told.any(|value| Some(value) != first)
     };
     let mut differences = Vec::new();
-    for metric in SETTINGS {
-        let values = of(&|report| {
-            let row = report.setting(metric)?;
-            Some(if row.value.is_none() && row.text.is_none() { "none".into() } else { row.shown() })
-        });
+    let setting = |report: &Report, metric: Metric| {
+        let row = report.setting(metric)?;
+        Some(if row.value.is_none() && row.text.is_none() { "none".into() } else { row.shown() })
+    };
+    for metric in TEXT {
+        let values = of(&|report| setting(report, metric));
         if differ(&values) {
             differences.push(Difference { setting: metric.name(), label: metric.label(), values });
         }
@@ -90,6 +100,14 @@ pub fn all(runs: &[(String, Report)]) -> Vec<Difference> {
         let values = of(&|report| report.base().map(str::to_owned));
         differences.push(Difference { setting: BASE, label: "the original they are compared with", values });
     }
+    let timed = |report: &Report| report.of(Scope::Latency).next().is_some();
+    for metric in TIMING {
+        let values: Vec<Option<String>> =
+            runs.iter().map(|(_, report)| setting(report, metric).filter(|_| timed(report))).collect();
+        if differ(&values) {
+            differences.push(Difference { setting: metric.name(), label: metric.label(), values });
+        }
+    }
     differences
 }
 
@@ -97,7 +115,7 @@ pub fn all(runs: &[(String, Report)]) -> Vec<Difference> {
 /// else the same path.
 pub fn same_base(a: &Report, b: &Report) -> bool {
     let perplexity =
-        |report: &Report| report.find(Side::Base, crate::Scope::Summary, None, Metric::Perplexity)?.value;
+        |report: &Report| report.find(Side::Base, Scope::Summary, None, Metric::Perplexity)?.value;
     let tokens = |report: &Report| report.setting_shown(Metric::TokensSha256);
     match (perplexity(a), perplexity(b)) {
         (Some(x), Some(y)) if tokens(a) == tokens(b) => (x / y - 1.0).abs() < 1e-9,

@@ -35,7 +35,10 @@ impl Comparison {
         let labels: Vec<&str> = runs.map(|column| column.label.as_str()).collect();
         let mut warnings: Vec<String> =
             self.differences.iter().map(|difference| difference.sentence(&labels)).collect();
-        for line in self.lines.iter().filter(|line| !line.comparable && line.item.is_some()) {
+        let of_task = |line: &&Line| {
+            matches!(line.metric, Metric::Accuracy | Metric::AccuracyNormalized | Metric::ExactMatch)
+        };
+        for line in self.lines.iter().filter(of_task).filter(|line| !line.comparable) {
             warnings.push(format!("{}: the runs answered different numbers of items.", line.label()));
         }
         warnings

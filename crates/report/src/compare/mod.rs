@@ -97,6 +97,7 @@ impl Comparison {
             .collect();
         let same_text = !this.differences.iter().any(|difference| difference.of_text());
         let same_base = same_text && !this.differences.iter().any(Difference::of_base);
+        let same_timing = !this.differences.iter().any(Difference::of_timing);
         for metric in SIZES {
             this.add(&sides, Scope::Summary, None, metric, true);
         }
@@ -108,7 +109,10 @@ impl Comparison {
         }
         for (scope, metrics) in [(Scope::Task, &TASKS[..]), (Scope::Latency, &LATENCY[..])] {
             for (item, metric) in items(runs, scope, metrics) {
-                let comparable = scope != Scope::Task || same_items(runs, item.as_deref());
+                let comparable = match scope {
+                    Scope::Task => same_items(runs, item.as_deref()),
+                    _ => same_timing,
+                };
                 this.add(&sides, scope, item.as_deref(), metric, comparable);
             }
         }

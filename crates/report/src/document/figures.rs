@@ -44,6 +44,13 @@ pub fn figures(report: &Report) -> Vec<Figure> {
             });
         }
     }
+    for (item, metric) in [("generation", Metric::LatencyP50), ("generation", Metric::TokensPerSecond)] {
+        if let Some(value) = report.value(Side::Model, Scope::Latency, item, metric) {
+            let before = report.value(Side::Base, Scope::Latency, item, metric);
+            let note = before.map_or_else(String::new, |before| format!("from {}", metric.show(before)));
+            figures.push(figure(metric, Some(value), note));
+        }
+    }
     figures
 }
 

@@ -172,6 +172,7 @@ impl Document {
             losses::section(report)?,
             positions::section(report)?,
             windows::section(report)?,
+            windows::texts(report),
             documents::section(report),
             accuracy::section(report)?,
             latency::section(report)?,

@@ -21,16 +21,15 @@ pub fn section(report: &Report) -> Section {
     }
     let mut lead = String::new();
     if report.own(Metric::Perplexity).is_some() {
-        let value = |metric| report.setting(metric).and_then(|row| row.value);
-        let side_by_side = value(Metric::NCtx) == value(Metric::Stride);
-        lead += match side_by_side {
-            true => {
+        lead += match report.setting_shown(Metric::Windowing).as_deref() {
+            Some("side_by_side") => {
                 "Perplexity follows llama-perplexity's protocol: the text is cut into windows side by side, each is read from an \
                  empty cache, and the second half of each is scored. "
             }
-            false => {
-                "Windows of the text overlap by the stride; what a window does not share with the one before is scored. "
+            Some("strided") => {
+                "Windows of the text overlap, as in Hugging Face's guide; of each, what no window before it has scored is scored. "
             }
+            _ => "",
         };
         lead += "Standard errors take tokens for independent of each other. ";
     }

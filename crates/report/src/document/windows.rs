@@ -36,21 +36,12 @@ pub fn section(report: &Report) -> Result<Option<Section>, ReportError> {
         let value = report.value(side, Scope::Window, item, Metric::Perplexity);
         value.map_or_else(String::new, |value| Metric::Perplexity.show(value))
     };
-    let texts = windows.iter().take(WORST).any(|row| row.text.is_some());
     let rows = windows.iter().take(WORST).map(|row| {
         let item = row.item.as_deref().unwrap_or_default();
-        let mut cells = vec![item.to_owned(), row.shown(), shown(Side::Model, item), shown(Side::Base, item)];
-        if texts {
-            cells.push(row.text.clone().unwrap_or_default());
-        }
-        cells
+        vec![item.to_owned(), row.shown(), shown(Side::Model, item), shown(Side::Base, item)]
     });
-    let mut columns = vec!["window", "KL divergence", "perplexity", "original"];
-    if texts {
-        columns.push("text");
-    }
-    let table =
-        Table::new("The windows with the largest divergence", &columns, rows.collect()).texts(&["text"]);
+    let columns = ["window", "KL divergence", "perplexity", "original"];
+    let table = Table::new("The windows with the largest divergence", &columns, rows.collect());
     Ok(Some(Section {
         id: "windows",
         heading: "By window of the text",
@@ -58,4 +49,28 @@ pub fn section(report: &Report) -> Result<Option<Section>, ReportError> {
         tables: vec![table],
         ..Section::default()
     }))
+}
+
+/// What stands at the worst places of windows; none where it was not looked at.
+pub fn texts(report: &Report) -> Option<Section> {
+    let own = report.of(Scope::Window).filter(|row| report.is_about(Side::Model, row));
+    let mut windows: Vec<&Measurement> =
+        own.filter(|row| row.metric == Metric::KlDivergence && row.text.is_some()).collect();
+    windows.sort_by(|a, b| b.value.unwrap_or(0.0).total_cmp(&a.value.unwrap_or(0.0)));
+    let rows: Vec<Vec<String>> = windows
+        .iter()
+        .map(|row| [&row.item, &row.text].map(|text| text.clone().unwrap_or_default()).to_vec())
+        .collect();
+    let table = Table::new(
+        "The text in front of each place, the token that comes there, and what both models write",
+        &["window", "text"],
+        rows,
+    );
+    (!windows.is_empty()).then(|| Section {
+        id: "worst",
+        heading: "Where the model departs most",
+        lead: "The place of the largest divergence in each of the windows with the largest mean.".into(),
+        tables: vec![table.texts(&["text"])],
+        ..Section::default()
+    })
 }

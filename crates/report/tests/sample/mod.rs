@@ -83,6 +83,7 @@ fn run(rows: &mut Rows) {
     rows.add(Scope::Run, Metric::MeasuredText).text("bundled:english, held out");
     rows.add(Scope::Run, Metric::TokensSha256)
         .text("9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08");
+    rows.add(Scope::Run, Metric::Windowing).text("side_by_side");
     rows.add(Scope::Run, Metric::NCtx).value(128.0);
     rows.add(Scope::Run, Metric::Stride).value(128.0);
     rows.add(Scope::Run, Metric::Bos).value(1.0);
@@ -107,7 +108,8 @@ fn histogram(rows: &mut Rows) {
 fn losses(rows: &mut Rows) {
     for window in 0..24_i32 {
         let kl = 0.0019 + 0.0001 * f64::from(window * 7 % 11);
-        rows.add(Scope::Window, Metric::KlDivergence).item(window).value(kl);
+        let row = rows.add(Scope::Window, Metric::KlDivergence).item(window).value(kl);
+        row.text = (window == 3).then(|| "<b>Once upon a time | there was ⟨a⟩".to_owned());
         rows.add(Scope::Window, Metric::Perplexity).item(window).value(192.0 + f64::from(window));
     }
     for document in 0..3 {
