@@ -139,18 +139,14 @@ pub fn gate(settings: &GateSettings, reporter: &dyn Reporter) -> Result<GateOutc
         _ if checks.is_empty() => Verdict::Passed,
         (verdict, None) => verdict,
     };
-    let (model, base) = (settings.model.clone(), settings.base.clone().filter(|_| settings.need_base()));
     Ok(GateOutcome {
-        model,
-        base,
         verdict,
         checks,
         incomparable,
         incomplete,
-        confidence,
-        bytes,
         evaluation,
         tasks: answered,
+        ..GateOutcome::of_nothing(settings, bytes)
     })
 }
 
