@@ -4,6 +4,9 @@
 //! llama-perplexity or of Hugging Face's guide ([`windows`]), so that the figures line up. The KL divergence from a base model is
 //! computed in the same pass, from logits that exist a slice of the vocabulary at a time ([`accumulate`]); llama.cpp writes the
 //! base model's log-probabilities to a file of 16-bit values instead.
+//!
+//! [`tasks`] are questions with right answers, asked as lm-evaluation-harness asks them; [`likelihood`] is what a model thinks of
+//! each, [`paired`] how two models' answers differ, and [`gate`] whether any of this is good enough.
 
 pub mod accumulate;
 pub mod breakdown;
