@@ -60,6 +60,31 @@ fn windows_stride_and_bos_are_stated() {
     assert_eq!(measured(directory, &[&["model"], &text[..]].concat())["stride"], 64);
 }
 
+/// From a text to its figures: see `crates/eval/tests/golden/make_strided.py`.
+#[test]
+fn strided_figures_are_those_of_transformers() {
+    let golden: Value =
+        serde_json::from_str(include_str!("../../crates/eval/tests/golden/strided.json")).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    copy_tiny(&directory.join("model"));
+    std::fs::write(directory.join("text.txt"), golden["text"].as_str().unwrap()).unwrap();
+    // the bundled model's tokenizer adds no BOS
+    for case in golden["without_bos"]["cases"].as_array().unwrap() {
+        let [n_ctx, stride] = ["n_ctx", "stride"].map(|name| case[name].to_string());
+        let arguments = ["model", "--text", "text.txt", "--n-ctx", &n_ctx, "--stride", &stride];
+        let found = measured(directory, &arguments);
+        for exact in ["n_ctx", "stride", "windows", "tokens"] {
+            assert_eq!(found[exact], case[exact], "{exact}");
+        }
+        assert_eq!(found["bos"], Value::Null);
+        for figure in ["/perplexity", "/bits_per_byte"] {
+            let (found, expected) = (number(&found, figure), number(case, figure));
+            assert!((found / expected - 1.0).abs() < 1e-5, "{figure} of {case}: {found}");
+        }
+    }
+}
+
 #[test]
 fn parts_make_up_the_whole() {
     let directory = tempfile::tempdir().unwrap();

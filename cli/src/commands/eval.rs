@@ -41,6 +41,9 @@ pub fn run(args: &Eval, resolver: &Resolver, terminal: &Terminal, json: bool) ->
     let model = resolver.model(args.model.as_deref())?;
     let (on_text, on_tasks) = resolver.eval(args, json || directory.is_some())?;
     let measured = on_text.map(|settings| evaluate(&settings, terminal)).transpose().map_err(failure)?;
+    // whoever stopped it wants nothing more, and what was measured is kept
+    let complete = measured.as_ref().is_none_or(|outcome| outcome.evaluation.complete);
+    let on_tasks = on_tasks.filter(|_| complete);
     let answered = on_tasks.map(|settings| tasks(&settings, terminal)).transpose().map_err(failure)?;
     let (measured, answered) = (measured.as_ref(), answered.as_ref());
     report::write(directory.as_ref(), || {
@@ -54,10 +57,7 @@ pub fn run(args: &Eval, resolver: &Resolver, terminal: &Terminal, json: bool) ->
         measured.iter().for_each(|outcome| print(outcome, args.breakdown));
         answered.iter().for_each(|outcome| tasks_table::print(&outcome.tasks, args.flips));
     }
-    Ok(match measured.is_none_or(|outcome| outcome.evaluation.complete) {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::from(INTERRUPTED),
-    })
+    Ok(if complete { ExitCode::SUCCESS } else { ExitCode::from(INTERRUPTED) })
 }
 
 fn print(outcome: &EvaluateOutcome, breakdown: bool) {

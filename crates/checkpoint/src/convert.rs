@@ -7,6 +7,7 @@
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
+use pulp::{Arch, NullaryFnOnce};
 
 use crate::Dtype;
 
@@ -36,18 +37,35 @@ pub fn to_f32(dtype: Dtype, bytes: &[u8], out: &mut [f32]) -> Result<(), NonFini
         out.len().checked_mul(dtype.bytes()),
         "elements and output differ in length"
     );
-    for (n, (bytes, out)) in bytes.chunks(CHUNK * dtype.bytes()).zip(out.chunks_mut(CHUNK)).enumerate() {
-        let finite = match dtype {
-            Dtype::F16 => f16_chunk(bytes, out),
-            Dtype::BF16 => bf16_chunk(bytes, out),
-            Dtype::F32 => f32_chunk(bytes, out),
-            Dtype::I32 | Dtype::I64 => panic!("{dtype} elements are no weights"),
-        };
-        if !finite {
-            return Err(locate(dtype, bytes, n * CHUNK));
+    Arch::new().dispatch(Convert { dtype, bytes, out })
+}
+
+/// The conversion, compiled for the vector instructions found.
+struct Convert<'a> {
+    dtype: Dtype,
+    bytes: &'a [u8],
+    out: &'a mut [f32],
+}
+
+impl NullaryFnOnce for Convert<'_> {
+    type Output = Result<(), NonFinite>;
+
+    #[inline(always)]
+    fn call(self) -> Result<(), NonFinite> {
+        let Self { dtype, bytes, out } = self;
+        for (n, (bytes, out)) in bytes.chunks(CHUNK * dtype.bytes()).zip(out.chunks_mut(CHUNK)).enumerate() {
+            let finite = match dtype {
+                Dtype::F16 => f16_chunk(bytes, out),
+                Dtype::BF16 => bf16_chunk(bytes, out),
+                Dtype::F32 => f32_chunk(bytes, out),
+                Dtype::I32 | Dtype::I64 => panic!("{dtype} elements are no weights"),
+            };
+            if !finite {
+                return Err(locate(dtype, bytes, n * CHUNK));
+            }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Converts f32 values to little-endian elements, rounding to nearest, ties to even.
@@ -89,6 +107,7 @@ pub fn from_f32(dtype: Dtype, values: &[f32], out: &mut [u8]) -> Result<(), NonF
 
 /// Exponent and mantissa are re-based; a subnormal, whose implicit bit is missing, gets one for a moment and
 /// loses it again by an exact subtraction. No step makes an f32 subnormal, which some processors are slow at.
+#[inline(always)]
 fn f16_chunk(bytes: &[u8], out: &mut [f32]) -> bool {
     const REBIAS: u32 = (127 - 15) << 23;
     let smallest_normal = f32::from_bits(REBIAS + (1 << 23)); // 2^-14
@@ -106,6 +125,7 @@ fn f16_chunk(bytes: &[u8], out: &mut [f32]) -> bool {
     carries & 0x8000 == 0
 }
 
+#[inline(always)]
 fn bf16_chunk(bytes: &[u8], out: &mut [f32]) -> bool {
     let mut carries = 0u16;
     for (out, bytes) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
@@ -116,6 +136,7 @@ fn bf16_chunk(bytes: &[u8], out: &mut [f32]) -> bool {
     carries & 0x8000 == 0
 }
 
+#[inline(always)]
 fn f32_chunk(bytes: &[u8], out: &mut [f32]) -> bool {
     let mut carries = 0u32;
     for (out, bytes) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {

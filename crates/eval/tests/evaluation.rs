@@ -231,9 +231,10 @@ fn logits_that_are_not_finite_name_the_model_and_the_place() {
 #[test]
 fn strided_perplexities_are_those_of_transformers() {
     let golden: Value = serde_json::from_str(include_str!("golden/strided.json")).unwrap();
+    let bos = Some(golden["bos"].as_u64().unwrap() as u32);
+    let golden = &golden["with_bos"];
     let tokens: Vec<u32> =
         golden["tokens"].as_array().unwrap().iter().map(|x| x.as_u64().unwrap() as u32).collect();
-    let bos = Some(golden["bos"].as_u64().unwrap() as u32);
     for case in golden["cases"].as_array().unwrap() {
         let number = |name: &str| case[name].as_u64().unwrap() as usize;
         let (n_ctx, stride) = (number("n_ctx"), number("stride"));

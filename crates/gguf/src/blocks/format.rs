@@ -1,7 +1,9 @@
 //! What every block format shares: a stored value is `size · level(code) + offset`, with one
 //! [`Step`] per sub-block. A format says how steps and codes are stored and how steps are chosen.
 
-use pulp::Arch;
+use std::marker::PhantomData;
+
+use pulp::{Arch, NullaryFnOnce};
 
 use crate::TensorType;
 
@@ -178,7 +180,8 @@ pub fn dequantize<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize>(
 ) {
     let steps = F::steps(scales);
     let blocks = out.chunks_exact_mut(F::SUB_BLOCK).zip(codes.chunks_exact(F::SUB_BLOCK));
-    for ((out, codes), step) in blocks.zip(steps) {
+    for (i, (out, codes)) in blocks.enumerate() {
+        let step = steps[i];
         for (value, code) in out.iter_mut().zip(codes) {
             *value = step.size * F::LEVELS.level(*code) + step.offset;
         }
@@ -191,16 +194,21 @@ pub(super) fn decode_blocks<F: BlockFormat<N, BYTES>, const N: usize, const BYTE
     out: &mut [f32],
 ) {
     const { assert!(N == F::TYPE.block_len() && BYTES == F::TYPE.block_bytes()) };
-    Arch::new().dispatch(
+    /// A type of its own, as the body of a closure need not be compiled for the vector instructions found.
+    struct Decode<'a, F, const N: usize, const BYTES: usize>(&'a [u8], &'a mut [f32], PhantomData<F>);
+    impl<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize> NullaryFnOnce for Decode<'_, F, N, BYTES> {
+        type Output = ();
+
         #[inline(always)]
-        || {
+        fn call(self) {
             let mut codes = [0; N];
-            for (bytes, out) in bytes.as_chunks().0.iter().zip(out.as_chunks_mut().0) {
+            for (bytes, out) in self.0.as_chunks().0.iter().zip(self.1.as_chunks_mut().0) {
                 let scales = F::unpack(bytes, &mut codes);
                 dequantize::<F, N, BYTES>(&scales, &codes, out);
             }
-        },
-    );
+        }
+    }
+    Arch::new().dispatch(Decode::<F, N, BYTES>(bytes, out, PhantomData));
 }
 
 /// Blocks encoded at a time: whole vectors of blocks in every format, and values that stay in the first cache.

@@ -20,8 +20,8 @@ const CHUNK: usize = 256;
 /// One sequence and the model that reads it.
 ///
 /// On the cpu device no weight is copied: matrices stay mapped as their file has them, and every product decodes the rows
-/// it needs (see [`crate::ops::StoredRows`]), so that an 8B model in 4 bits takes 5 GiB and not the 32 GiB of its f32
-/// copy. Resident are the file's mapped pages, which the system may drop and read again, and 8 bytes for every token,
+/// it needs (see [`crate::ops::StoredRows`] and the figures there), so that an 8B model in 4 bits takes some 5 GiB and not
+/// the 32 GiB of its f32 copy. Resident are the file's mapped pages, which the system may drop and read again, and 8 bytes for every token,
 /// block and component of a key: keys and values are kept in f32, rounded to the source's
 /// [`KvPrecision`](super::KvPrecision). Other devices hold all weights in f32.
 pub struct Session<'a> {

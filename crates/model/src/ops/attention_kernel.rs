@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use gemm::Parallelism;
-use pulp::{Arch, NullaryFnOnce};
+use pulp::{Arch, NullaryFnOnce, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::attention::AttentionShape;
@@ -143,12 +143,11 @@ struct OneToken<'a> {
     shape: AttentionShape,
 }
 
-/// A type of its own, as the body of a closure need not be compiled for the vector instructions found.
-impl NullaryFnOnce for OneToken<'_> {
+impl WithSimd for OneToken<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn call(self) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let Self { q, y, cached, position, shape } = self;
         let head_dim = shape.head_dim;
         let keys = shape.first_key(position)..position + 1;
@@ -156,7 +155,7 @@ impl NullaryFnOnce for OneToken<'_> {
         let mut scores = vec![0.0; keys.len()];
         for (q, y) in q.chunks_exact(head_dim).zip(y.chunks_exact_mut(head_dim)) {
             for (score, key) in scores.iter_mut().zip(cached.keys[seen.clone()].chunks_exact(head_dim)) {
-                *score = lanes::dot(q, key);
+                *score = lanes::dot(simd, q, key);
             }
             Softmax { scores: &mut scores, queries: position..position + 1, keys: keys.clone(), shape }
                 .call();

@@ -1,4 +1,6 @@
-//! Reductions over a row in sixteen lanes: vectorizable, and in an order that the row's length alone decides.
+//! Reductions over a row in lanes: vectorizable, and most of them in an order that the row's length alone decides.
+
+use pulp::Simd;
 
 const LANES: usize = 16;
 
@@ -46,22 +48,22 @@ pub(super) fn sum(row: &[f32]) -> f64 {
     lanes.iter().map(|&lane| f64::from(lane)).sum::<f64>() + tail
 }
 
-/// Σ aᵢ bᵢ: f32 in 64 lanes, f64 across lanes.
+/// Σ aᵢ bᵢ in f32, in an order that the row's length and the processor's vectors decide.
 #[inline(always)]
-pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
-    // Four vectors of lanes: one alone would wait for its last sum at every step.
-    const VECTORS: usize = 4;
-    let mut sums = [[0.0f32; LANES]; VECTORS];
-    let (a_chunks, a_rest) = a.as_chunks::<{ VECTORS * LANES }>();
-    let (b_chunks, b_rest) = b.as_chunks::<{ VECTORS * LANES }>();
-    for (a, b) in a_chunks.iter().zip(b_chunks) {
-        for (vector, lanes) in sums.iter_mut().enumerate() {
-            for (lane, sum) in lanes.iter_mut().enumerate() {
-                let i = vector * LANES + lane;
-                *sum = a[i].mul_add(b[i], *sum);
-            }
+pub(super) fn dot<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
+    let ((a, a_rest), (b, b_rest)) = (S::as_simd_f32s(a), S::as_simd_f32s(b));
+    // Four sums: one alone would have every step wait for the one before it.
+    let mut sums = [simd.splat_f32s(0.0); 4];
+    let ((a_fours, a_few), (b_fours, b_few)) = (a.as_chunks::<4>(), b.as_chunks::<4>());
+    for (a, b) in a_fours.iter().zip(b_fours) {
+        for i in 0..sums.len() {
+            sums[i] = simd.mul_add_f32s(a[i], b[i], sums[i]);
         }
     }
-    let tail: f64 = a_rest.iter().zip(b_rest).map(|(a, b)| f64::from(a * b)).sum();
-    (sums.as_flattened().iter().map(|&sum| f64::from(sum)).sum::<f64>() + tail) as f32
+    for ((sum, &a), &b) in sums.iter_mut().zip(a_few).zip(b_few) {
+        *sum = simd.mul_add_f32s(a, b, *sum);
+    }
+    let [first, second, third, fourth] = sums;
+    let sum = simd.add_f32s(simd.add_f32s(first, second), simd.add_f32s(third, fourth));
+    a_rest.iter().zip(b_rest).fold(simd.reduce_sum_f32s(sum), |sum, (a, b)| a.mul_add(*b, sum))
 }

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use pulp::{Arch, NullaryFnOnce};
 use slmc_gguf::activation::ActivationFormat;
 use slmc_gguf::blocks::decode;
 use slmc_gguf::container::{GgufFile, TensorInfo};
@@ -146,8 +147,7 @@ impl GgufRows {
             ty: info.ty,
             source,
         })?;
-        // All of them without a branch first, which compiles to vectors.
-        if out.iter().fold(true, |finite, value| finite & value.is_finite()) {
+        if Arch::new().dispatch(AllFinite(out)) {
             return Ok(());
         }
         let at = out.iter().position(|value| !value.is_finite()).unwrap_or_default();
@@ -157,6 +157,21 @@ impl GgufRows {
             index: row * info.columns() + at,
             value: out[at],
         })
+    }
+}
+
+/// Whether all values are numbers: without a branch a value, which compiles to vectors.
+struct AllFinite<'a>(&'a [f32]);
+
+impl NullaryFnOnce for AllFinite<'_> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn call(self) -> bool {
+        // A unit of exponent added to a magnitude carries into the sign bit exactly when the exponent is all ones.
+        let carries =
+            self.0.iter().fold(0, |carries, x| carries | ((x.to_bits() & 0x7fff_ffff) + 0x0080_0000));
+        carries >> 31 == 0
     }
 }
 

@@ -47,6 +47,9 @@ fn add(rows: &mut Rows, check: &Check) {
         .between(interval.map(|interval| interval.low), interval.map(|interval| interval.high));
     rows.add(Scope::Check, Metric::Limit).item(item).value(check.limit);
     rows.add(Scope::Check, Metric::Verdict).item(item).text(verdict(check.verdict));
+    if check.metric == Limited::AccuracyRatio && !check.value.is_finite() {
+        rows.add(Scope::Check, Metric::Reason).item(item).text("the original gets nothing right");
+    }
     if let Some(windows) = check.windows_needed {
         rows.add(Scope::Check, Metric::WindowsNeeded).item(item).value(windows as f64);
     }

@@ -139,18 +139,14 @@ pub fn gate(settings: &GateSettings, reporter: &dyn Reporter) -> Result<GateOutc
         _ if checks.is_empty() => Verdict::Passed,
         (verdict, None) => verdict,
     };
-    let (model, base) = (settings.model.clone(), settings.base.clone().filter(|_| settings.need_base()));
     Ok(GateOutcome {
-        model,
-        base,
         verdict,
         checks,
         incomparable,
         incomplete,
-        confidence,
-        bytes,
         evaluation,
         tasks: answered,
+        ..GateOutcome::of_nothing(settings, bytes)
     })
 }
 
@@ -159,7 +155,7 @@ impl GateOutcome {
     fn of_nothing(settings: &GateSettings, bytes: u64) -> Self {
         Self {
             model: settings.model.clone(),
-            base: settings.base.clone(),
+            base: settings.base.clone().filter(|_| settings.need_base()),
             verdict: Verdict::Undecided,
             checks: Vec::new(),
             incomparable: None,
