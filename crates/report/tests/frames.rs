@@ -142,15 +142,18 @@ fn broken_parquet_is_refused_wherever_it_breaks() {
 }
 
 #[test]
-fn a_damaged_byte_is_an_error_or_another_value() {
+fn a_damaged_byte_is_found_wherever_it_is() {
     let bytes = parquet::write(&everything("m").rows).unwrap();
-    let mut refused = 0;
-    for (n, at) in (0..bytes.len()).step_by(7).enumerate() {
+    let key = bytes.windows(11).position(|window| window == b"slmc.sha256").unwrap();
+    for (n, at) in (0..bytes.len()).enumerate() {
+        // without its key, or the length behind it, a checksum is none
+        if (key..key + 13).contains(&at) {
+            continue;
+        }
         let mut damaged = bytes.clone();
         damaged[at] ^= [0x01, 0x80, 0xff][n % 3];
-        refused += usize::from(parquet::read(damaged).is_err());
+        assert!(parquet::read(damaged).is_err(), "byte {at} of {}", bytes.len());
     }
-    assert!(refused > 100, "{refused} of {}", bytes.len() / 7);
 }
 
 #[test]
