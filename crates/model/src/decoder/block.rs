@@ -6,8 +6,8 @@ use burn::tensor::{Device as BurnDevice, Tensor};
 use slmc_gguf::activation::ActivationFormat;
 
 use super::context::{Context, KvPrecision};
-use super::linear::{Linear, round};
-use super::observer::{LinearInput, LinearObserver, NoObserver};
+use super::linear::{Linear, apply_shared, round};
+use super::observer::{LinearInput, LinearObserver, NoObserver, show};
 use crate::arch::{Activation, Role, TensorId};
 use crate::config::ModelConfig;
 use crate::error::ModelError;
@@ -346,15 +346,16 @@ impl Block {
         if positions.end > context.positions {
             return Err(ModelError::SequenceLength { expected: context.positions, found: positions.end });
         }
-        let [query, key, mut value] = apply_shared([&self.query, &self.key, &self.value], &normed);
+        let [query, key, value] = apply_shared([&self.query, &self.key, &self.value], &normed);
         drop(normed);
-        let query = ops::rope(query, positions.clone(), &context.rope);
-        let mut key = ops::rope(key, positions, &context.rope);
-        if context.kv_precision == KvPrecision::F16 {
-            key = round(&key, ActivationFormat::F16);
-            value = round(&value, ActivationFormat::F16);
-        }
-        Ok([query, key, value])
+        let rotated = |x| ops::rope(x, positions.clone(), &context.rope);
+        let (query, key) = (rotated(query), rotated(key));
+        Ok(match context.kv_precision {
+            KvPrecision::F32 => [query, key, value],
+            KvPrecision::F16 => {
+                [query, round(&key, ActivationFormat::F16), round(&value, ActivationFormat::F16)]
+            }
+        })
     }
 
     fn attention_shape(&self, seq: usize) -> AttentionShape {
@@ -382,19 +383,6 @@ impl Block {
     }
 }
 
-/// The outputs of layers that share an input, which is rounded once for each format among them.
-fn apply_shared<const N: usize>(layers: [&Linear; N], x: &Tensor<2>) -> [Tensor<2>; N] {
-    let mut rounded: Vec<(ActivationFormat, Tensor<2>)> = Vec::new();
-    layers.map(|layer| {
-        let known = rounded.iter().position(|(format, _)| *format == layer.activation);
-        let index = known.unwrap_or_else(|| {
-            rounded.push((layer.activation, layer.round(x)));
-            rounded.len() - 1
-        });
-        layer.apply(&rounded[index].1)
-    })
-}
-
 /// The residual stream with a layer's output added.
 fn onto(layer: &Linear, hidden: Tensor<3>, x: &Tensor<2>) -> Tensor<3> {
     let shape = hidden.dims();
@@ -405,11 +393,4 @@ fn onto(layer: &Linear, hidden: Tensor<3>, x: &Tensor<2>) -> Tensor<3> {
 fn rows(x: Tensor<3>) -> Tensor<2> {
     let [batch, seq, width] = x.dims();
     x.reshape([batch * seq, width])
-}
-
-fn show(observer: &mut dyn LinearObserver, input: LinearInput, x: &Tensor<2>) -> Result<(), ModelError> {
-    if !observer.wants(input) {
-        return Ok(());
-    }
-    observer.observe(input, &HostView::of(x), x.dims()[1]).map_err(ModelError::Observer)
 }

@@ -58,6 +58,19 @@ impl Linear {
     }
 }
 
+/// The outputs of layers that share an input, which is rounded once for each format among them.
+pub(super) fn apply_shared<const N: usize>(layers: [&Linear; N], x: &Tensor<2>) -> [Tensor<2>; N] {
+    let mut rounded: Vec<(ActivationFormat, Tensor<2>)> = Vec::new();
+    layers.map(|layer| {
+        let known = rounded.iter().position(|(format, _)| *format == layer.activation);
+        let index = known.unwrap_or_else(|| {
+            rounded.push((layer.activation, layer.round(x)));
+            rounded.len() - 1
+        });
+        layer.apply(&rounded[index].1)
+    })
+}
+
 fn load_bias(
     source: &dyn WeightSource,
     layer: usize,

@@ -3,7 +3,11 @@
 use std::error::Error;
 use std::fmt;
 
+use burn::tensor::Tensor;
+
 use crate::arch::Role;
+use crate::error::ModelError;
+use crate::host::HostView;
 
 /// The inputs of a block's linear layers. Layers that share their input are seen once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -82,4 +86,16 @@ impl LinearObserver for NoObserver {
     fn observe(&mut self, _: LinearInput, _: &[f32], _: usize) -> Result<(), Box<dyn Error + Send + Sync>> {
         Ok(())
     }
+}
+
+/// Shows an input to an observer that wants it.
+pub(super) fn show(
+    observer: &mut dyn LinearObserver,
+    input: LinearInput,
+    x: &Tensor<2>,
+) -> Result<(), ModelError> {
+    if !observer.wants(input) {
+        return Ok(());
+    }
+    observer.observe(input, &HostView::of(x), x.dims()[1]).map_err(ModelError::Observer)
 }
