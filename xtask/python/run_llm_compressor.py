@@ -1,6 +1,6 @@
-"""llm-compressor's INT4 symmetric, groups of 128: one line of JSON says how long it took.
+"""llm-compressor's INT4 symmetric, groups of 128, or its pruning by half: one line of JSON says how long it took.
 
-python run_llm_compressor.py MODEL TEXT OUTPUT --method gptq|awq --samples 64 --seq-len 512 --threads 2
+python run_llm_compressor.py MODEL TEXT OUTPUT --method gptq|awq|wanda|sparsegpt --samples 64 --seq-len 512 --threads 2
 """
 
 import argparse
@@ -14,7 +14,16 @@ from llmcompressor.modifiers.quantization import GPTQModifier
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
-def modifier(method):
+PRUNING = ["wanda", "sparsegpt"]
+
+
+def modifier(method, mask_structure):
+    if method in PRUNING:
+        from llmcompressor.modifiers.pruning import SparseGPTModifier, WandaPruningModifier
+
+        kind = {"wanda": WandaPruningModifier, "sparsegpt": SparseGPTModifier}[method]
+        # its "Linear" matches no layer of these modifiers
+        return kind(sparsity=0.5, mask_structure=mask_structure, targets=["re:.*_proj$"])
     settings = dict(targets="Linear", scheme="W4A16", ignore=["lm_head"])
     if method == "gptq":
         return GPTQModifier(**settings)
@@ -28,7 +37,8 @@ def main():
     parser.add_argument("model")
     parser.add_argument("text")
     parser.add_argument("output")
-    parser.add_argument("--method", default="gptq", choices=["gptq", "awq"])
+    parser.add_argument("--method", default="gptq", choices=["gptq", "awq", *PRUNING])
+    parser.add_argument("--mask-structure", default="0:0")
     parser.add_argument("--samples", type=int, default=64)
     parser.add_argument("--seq-len", type=int, default=512)
     parser.add_argument("--threads", type=int, default=2)
@@ -46,12 +56,12 @@ def main():
     oneshot(
         model=model,
         dataset=data,
-        recipe=modifier(a.method),
+        recipe=modifier(a.method, a.mask_structure),
         max_seq_length=a.seq_len,
         num_calibration_samples=len(rows),
     )
     seconds = time.time() - started
-    model.save_pretrained(a.output, save_compressed=True)
+    model.save_pretrained(a.output, save_compressed=a.method not in PRUNING)
     tokenizer.save_pretrained(a.output)
     print(json.dumps({"seconds": seconds, "samples": len(rows)}))
 

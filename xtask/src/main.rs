@@ -5,8 +5,10 @@ mod command;
 mod imatrix;
 mod integers;
 mod measure;
+mod pruning;
 mod quantize;
 mod report;
+mod scored;
 mod targets;
 mod tools;
 
@@ -102,26 +104,19 @@ enum Work {
     },
     /// INT4 with groups of 128: accuracy, time and memory of GPTQ beside llm-compressor's and AutoRound
     Integers {
-        /// Checkpoint directory
-        model: PathBuf,
-        /// Text to score
-        #[arg(long)]
-        text: PathBuf,
-        /// Calibration text
-        #[arg(long)]
-        calibration: PathBuf,
-        /// Python with torch, transformers, compressed-tensors, llmcompressor and auto-round
-        #[arg(long)]
-        python: PathBuf,
-        /// Calibration samples of 512 tokens
-        #[arg(long, default_value_t = 64)]
-        samples: usize,
+        #[command(flatten)]
+        compared: Compared,
         /// AutoRound's iterations; 0 leaves it out
         #[arg(long, default_value_t = 200)]
         iterations: usize,
-        /// Windows of 512 tokens to score
-        #[arg(long, default_value_t = 100)]
-        windows: usize,
+    },
+    /// Half of the weights pruned: accuracy, time and memory beside llm-compressor's Wanda and SparseGPT
+    Pruning {
+        #[command(flatten)]
+        compared: Compared,
+        /// Two of every four instead
+        #[arg(long)]
+        pattern: bool,
     },
     /// Types chosen by measured cost, beside the mixes of the same size
     Targets {
@@ -142,6 +137,36 @@ enum Work {
     },
 }
 
+/// What slmc and the Python peers are run on.
+#[derive(Args)]
+struct Compared {
+    /// Checkpoint directory
+    model: PathBuf,
+    /// Text to score
+    #[arg(long)]
+    text: PathBuf,
+    /// Calibration text
+    #[arg(long)]
+    calibration: PathBuf,
+    /// Python with torch, transformers, compressed-tensors, llmcompressor and auto-round
+    #[arg(long)]
+    python: PathBuf,
+    /// Calibration samples of 512 tokens
+    #[arg(long, default_value_t = 64)]
+    samples: usize,
+    /// Windows of 512 tokens to score
+    #[arg(long, default_value_t = 100)]
+    windows: usize,
+}
+
+impl Compared {
+    fn comparison(&self) -> scored::Comparison<'_> {
+        let Self { model, text, calibration, python, samples, windows } = self;
+        let (samples, windows) = (*samples, *windows);
+        scored::Comparison { model, calibration, text, python, samples, windows }
+    }
+}
+
 fn main() -> ExitCode {
     let Xtask::Peers { tools, work } = Xtask::parse();
     let tools = tools::Tools { llama_cpp: tools.llama_cpp, slmc: tools.slmc, threads: tools.threads };
@@ -154,18 +179,8 @@ fn main() -> ExitCode {
         Work::Accuracy { model, text, calibration, types } => {
             accuracy::run(&tools, &model, &text, &calibration, &types)
         }
-        Work::Integers { model, text, calibration, python, samples, iterations, windows } => integers::run(
-            &tools,
-            &integers::Comparison {
-                model: &model,
-                calibration: &calibration,
-                text: &text,
-                python: &python,
-                samples,
-                iterations,
-                windows,
-            },
-        ),
+        Work::Integers { compared, iterations } => integers::run(&tools, &compared.comparison(), iterations),
+        Work::Pruning { compared, pattern } => pruning::run(&tools, &compared.comparison(), pattern),
         Work::Targets { model, text, calibration, method, types } => {
             targets::run(&tools, &model, &text, &calibration, &method, &types)
         }

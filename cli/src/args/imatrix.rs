@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use slmc_pipeline::jobs::quantize::TextSource;
+
+use super::calibration::CalibrationArgs;
 
 /// Write an importance matrix: which input columns of every layer matter, measured on calibration text
 ///
@@ -20,22 +21,11 @@ Examples:
 pub struct Imatrix {
     /// Checkpoint directory or GGUF file [default: `model` of slmc.toml]
     pub model: Option<PathBuf>,
-    /// Calibration text (.txt), JSON lines (.jsonl with `text` or `messages`) or parts of the bundled corpus
-    /// (bundled:english,korean,code,mathematics,dialogue); repeatable [default: bundled]
-    #[arg(long, value_name = "FILE")]
-    pub calibration: Vec<TextSource>,
-    /// Calibration samples [default: 128]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub samples: Option<u32>,
+    #[command(flatten)]
+    pub calibration: CalibrationArgs,
     /// Run the whole text, as many samples as it has
     #[arg(long, conflicts_with = "samples")]
     pub all: bool,
-    /// Tokens a calibration sample [default: 512]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
-    pub seq_len: Option<u32>,
-    /// Seed that chooses the calibration samples [default: 0]
-    #[arg(long, value_name = "N")]
-    pub seed: Option<u64>,
     /// Where the model runs: cpu, ndarray or wgpu [default: cpu]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,

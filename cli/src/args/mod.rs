@@ -1,6 +1,7 @@
 //! What a user may type. Values stay as typed here; `resolve` joins them with `slmc.toml` and the defaults.
 
 pub mod bench;
+pub mod calibration;
 pub mod compare;
 pub mod convert;
 pub mod eval;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use slmc_pipeline::jobs::quantize::TextSource;
 
+use super::calibration::CalibrationArgs;
 use super::report::ReportArgs;
 
 /// Make weights of the linear layers zero, and the others make up for it
@@ -48,19 +49,8 @@ pub struct Prune {
     /// Leave linear layers whole whose GGUF or checkpoint name matches the regular expression (repeatable)
     #[arg(long, value_name = "REGEX")]
     pub keep: Vec<String>,
-    /// Calibration text (.txt), JSON lines (.jsonl with `text` or `messages`) or parts of the bundled corpus
-    /// (bundled:english,korean,code,mathematics,dialogue); repeatable [default: bundled]
-    #[arg(long, value_name = "FILE")]
-    pub calibration: Vec<TextSource>,
-    /// Calibration samples [default: 128]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub samples: Option<u32>,
-    /// Tokens a calibration sample [default: 512]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
-    pub seq_len: Option<u32>,
-    /// Seed that chooses the calibration samples [default: 0]
-    #[arg(long, value_name = "N")]
-    pub seed: Option<u64>,
+    #[command(flatten)]
+    pub calibration: CalibrationArgs,
     /// Where the model runs: cpu, ndarray or wgpu [default: cpu]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,

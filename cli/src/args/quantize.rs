@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use slmc_pipeline::jobs::quantize::TextSource;
 
+use super::calibration::CalibrationArgs;
 use super::report::ReportArgs;
 
 /// Quantize a checkpoint to a GGUF file that llama.cpp and Ollama run, or to packed integers that vLLM and transformers load
@@ -80,23 +81,12 @@ pub struct Quantize {
     /// Keep tensors whose GGUF name matches in high precision (repeatable)
     #[arg(long, value_name = "REGEX")]
     pub keep: Vec<String>,
-    /// Calibration text (.txt), JSON lines (.jsonl with `text` or `messages`) or parts of the bundled corpus
-    /// (bundled:english,korean,code,mathematics,dialogue); repeatable [default: bundled]
-    #[arg(long, value_name = "FILE")]
-    pub calibration: Vec<TextSource>,
+    #[command(flatten)]
+    pub calibration: CalibrationArgs,
     /// Importance matrix to take instead of calibrating: a file of `slmc imatrix` or llama-imatrix (GGUF or .dat); makes
     /// imatrix the default method
     #[arg(long, value_name = "FILE", conflicts_with_all = ["calibration", "samples", "seq_len", "seed"])]
     pub imatrix: Option<PathBuf>,
-    /// Calibration samples [default: 128]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub samples: Option<u32>,
-    /// Tokens a calibration sample [default: 512]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
-    pub seq_len: Option<u32>,
-    /// Seed that chooses the calibration samples [default: 0]
-    #[arg(long, value_name = "N")]
-    pub seed: Option<u64>,
     /// Where the model runs: cpu, ndarray or wgpu [default: cpu]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,

@@ -16,7 +16,7 @@ impl Resolver {
         });
         Ok(ImatrixSettings {
             calibration: self.calibration(&args.calibration),
-            batches: self.batches(args.samples, args.seq_len, args.seed),
+            batches: self.batches(&args.calibration),
             all: args.all,
             device: self.device(args.device.as_deref())?,
             output,

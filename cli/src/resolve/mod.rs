@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use slmc_pipeline::jobs::evaluate::Measure;
 use slmc_pipeline::jobs::quantize::{BatchOptions, Device, TextSource};
 
+use crate::args::calibration::CalibrationArgs;
 use crate::args::measure::MeasureArgs;
 use crate::failure::Failure;
 use crate::settings::{FILE_NAME, Settings};
@@ -47,16 +48,19 @@ impl Resolver {
         })
     }
 
-    fn calibration(&self, typed: &[TextSource]) -> Vec<TextSource> {
-        if typed.is_empty() { self.settings.calibration.files.clone() } else { typed.to_vec() }
+    fn calibration(&self, args: &CalibrationArgs) -> Vec<TextSource> {
+        match args.calibration.is_empty() {
+            true => self.settings.calibration.files.clone(),
+            false => args.calibration.clone(),
+        }
     }
 
-    fn batches(&self, samples: Option<u32>, seq_len: Option<u32>, seed: Option<u64>) -> BatchOptions {
+    fn batches(&self, args: &CalibrationArgs) -> BatchOptions {
         let (file, default) = (&self.settings.calibration, BatchOptions::default());
         BatchOptions {
-            samples: samples.or(file.samples).map_or(default.samples, |n| n as usize),
-            seq_len: seq_len.or(file.seq_len).map_or(default.seq_len, |n| n as usize),
-            seed: seed.or(file.seed).unwrap_or_default(),
+            samples: args.samples.or(file.samples).map_or(default.samples, |n| n as usize),
+            seq_len: args.seq_len.or(file.seq_len).map_or(default.seq_len, |n| n as usize),
+            seed: args.seed.or(file.seed).unwrap_or_default(),
             ..default
         }
     }

@@ -48,7 +48,7 @@ impl Resolver {
             act_order: act_order(args, method)?,
             keep: parse_all("--keep", &args.keep, &file.keep)?,
             calibration: self.calibration(&args.calibration),
-            batches: self.batches(args.samples, args.seq_len, args.seed),
+            batches: self.batches(&args.calibration),
             device: self.device(args.device.as_deref())?,
             output,
             measure,

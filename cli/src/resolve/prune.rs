@@ -49,7 +49,7 @@ impl Resolver {
             effort: parse_or("--effort", args.effort.as_ref(), Effort::default())?,
             keep: parse_all("--keep", &args.keep, &[])?,
             calibration: self.calibration(&args.calibration),
-            batches: self.batches(args.samples, args.seq_len, args.seed),
+            batches: self.batches(&args.calibration),
             device: self.device(args.device.as_deref())?,
             output,
             measure,

@@ -37,7 +37,7 @@ impl Resolver {
             keep: parse_all("--keep", &args.keep, &file.keep)?,
             imatrix: args.imatrix.clone(),
             calibration: self.calibration(&args.calibration),
-            batches: self.batches(args.samples, args.seq_len, args.seed),
+            batches: self.batches(&args.calibration),
             device: self.device(args.device.as_deref())?,
             pre: args.pre.clone().or_else(|| file.pre.clone()),
             output,
