@@ -150,3 +150,19 @@ fn what_cannot_be_pruned_is_said() {
     assert!(says(&stdout(&output), "--keep `ffn_down`"), "{}", stdout(&output));
     assert_eq!(listing(directory), ["model"]);
 }
+
+#[test]
+fn a_report_tells_of_zeros_and_of_magnitude() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    copy_tiny(&directory.join("model"));
+    report(&prune(directory, "out", &["--sparsity", "0.5", "--report", "told", "--json"]));
+    let html = std::fs::read_to_string(directory.join("told/report.html")).unwrap();
+    assert!(html.contains("pruned by magnitude") && !html.contains("rounded to nearest"));
+    let metrics: Value =
+        serde_json::from_slice(&std::fs::read(directory.join("told/metrics.json")).unwrap()).unwrap();
+    let rows = metrics["measurements"].as_array().unwrap();
+    let pruned = rows.iter().filter(|row| row["metric"] == "sparsity" && row["scope"] == "tensor");
+    let shares: Vec<f64> = pruned.map(|row| row["value"].as_f64().unwrap()).collect();
+    assert_eq!(shares.iter().filter(|share| (0.5..0.51).contains(*share)).count(), 4 * 7);
+}

@@ -287,3 +287,33 @@ fn a_memory_limit_changes_no_byte_and_one_too_low_is_refused() {
         assert_eq!(listing(directory), ["model"]);
     }
 }
+
+#[test]
+fn a_pruning_killed_between_blocks_resumes_to_the_same_bytes() {
+    for method in ["sparsegpt", "wanda"] {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
+        bring_model(directory);
+        let arguments = |more: &[&str]| -> Vec<OsString> {
+            let what = ["prune", "model", "--output", OUTPUT, "--no-eval", "--sparsity", "0.5"];
+            let calibration = ["--calibration", "bundled:english", "--seq-len", "128", "--samples", "24"];
+            let all = [&what[..], &calibration, &["--method", method], more].concat();
+            all.into_iter().map(OsString::from).collect()
+        };
+        let pruned = || std::fs::read(directory.join(OUTPUT).join("model.safetensors")).unwrap();
+        let output = slmc(directory, arguments(&[]));
+        assert!(output.status.success(), "{}", stderr(&output));
+        let whole = pruned();
+        std::fs::remove_dir_all(directory.join(OUTPUT)).unwrap();
+        let mut killed = 0;
+        for steps in 2..5 {
+            killed += usize::from(kill_at(directory, &arguments(&[]), steps, Duration::ZERO));
+            let output = slmc(directory, arguments(&["--resume", "--threads", "1"]));
+            assert!(output.status.success(), "{method}: {}", stderr(&output));
+            assert!(pruned() == whole, "{method}, killed at step {steps}");
+            assert_eq!(listing(directory), ["model", OUTPUT]);
+            std::fs::remove_dir_all(directory.join(OUTPUT)).unwrap();
+        }
+        assert!(killed > 0, "{method}: no run was killed before its end");
+    }
+}

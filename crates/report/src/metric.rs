@@ -182,8 +182,8 @@ metrics! {
     // Tensors.
     /// ‖Ŵ − W‖ / ‖W‖.
     RelativeError "relative_error", "weight error", Share, Lower;
-    /// Relative output error of rounding to nearest.
-    OutputErrorBefore "output_error_before", "output error, rounded to nearest", Share, Lower;
+    /// Relative output error of what needs no calibration: rounding to nearest, or pruning by magnitude.
+    OutputErrorBefore "output_error_before", "output error, the plain way", Share, Lower;
     /// Relative output error as stored.
     OutputError "output_error", "output error, as stored", Share, Lower;
 

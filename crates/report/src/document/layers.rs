@@ -5,13 +5,13 @@ use crate::charts::{Axes, Colour, Description, Series, lines};
 use crate::layers::place;
 use crate::{Metric, Report, ReportError, Scope, Side};
 
-/// The errors of one layer of all blocks: block, rounded to nearest, as stored.
+/// The errors of one layer of all blocks: block, the plain way, as stored.
 struct Layer<'a> {
     name: &'a str,
     points: Vec<(f64, f64, f64)>,
 }
 
-/// Output errors of every layer over the blocks, rounded to nearest and as stored; none where they were not measured.
+/// Output errors of every layer over the blocks, the plain way and as stored; none where they were not measured.
 pub fn section(report: &Report) -> Result<Option<Section>, ReportError> {
     let mut layers: Vec<Layer<'_>> = Vec::new();
     let mut rows = Vec::new();
@@ -34,11 +34,16 @@ pub fn section(report: &Report) -> Result<Option<Section>, ReportError> {
         return Ok(None);
     }
     let most = layers.iter().flat_map(|layer| &layer.points).map(|p| p.1.max(p.2)).fold(0.0, f64::max);
+    // what needs no calibration to do the same
+    let plain = match report.own(Metric::Sparsity) {
+        Some(_) => "pruned by magnitude",
+        None => "rounded to nearest",
+    };
     let mut charts = Vec::new();
     for layer in &layers {
         let id = format!("chart-layer-{}", charts.len());
         let text = format!(
-            "Output errors of {} over the blocks, in per cent: rounded to nearest, and as stored. All charts have one scale.",
+            "Output errors of {} over the blocks, in per cent: {plain}, and as stored. All charts have one scale.",
             layer.name
         );
         let description = Description { id: &id, caption: layer.name, text: &text };
@@ -57,14 +62,14 @@ pub fn section(report: &Report) -> Result<Option<Section>, ReportError> {
         let both = [series(Colour::Base, |p| p.1), series(Colour::Model, |p| p.2)];
         charts.push(lines(&description, &axes, &both)?);
     }
-    let columns = ["tensor", "rounded to nearest", "as stored"];
+    let columns = ["tensor", plain, "as stored"];
     Ok(Some(Section {
         id: "layers",
         heading: "Output error of the layers",
         lead: "How far each layer's output is from the float model's on calibration text, ‖Ŵx − y‖ / ‖y‖, block by block."
             .into(),
         legend: vec![
-            Key { variable: "base".into(), label: "rounded to nearest".into() },
+            Key { variable: "base".into(), label: plain.into() },
             Key { variable: "model".into(), label: "as stored".into() },
         ],
         charts,
