@@ -72,6 +72,6 @@ pub struct Prune {
     #[command(flatten)]
     pub report: ReportArgs,
     /// Print the plan (every tensor and how many of its weights become zero) and write nothing
-    #[arg(long)]
+    #[arg(long, conflicts_with = "report")]
     pub dry_run: bool,
 }
