@@ -80,18 +80,19 @@ impl CheckpointWriter {
         Self::begin(Staging::new(target, None, existing)?, plan)
     }
 
-    /// The same, prepared in `room`, a directory on the target's file system that belongs to this checkpoint alone: what a
+    /// The same, prepared in `room` if there is one, a directory on the target's file system that belongs to this checkpoint
+    /// alone: what a
     /// killed process was preparing there is removed.
     ///
     /// # Errors
     /// As [`CheckpointWriter::create`].
     pub fn create_in(
-        room: &Path,
+        room: Option<&Path>,
         target: &Path,
         plan: CheckpointPlan,
         existing: ExistingTarget,
     ) -> Result<Self, WriteError> {
-        Self::begin(Staging::new(target, Some(room), existing)?, plan)
+        Self::begin(Staging::new(target, room, existing)?, plan)
     }
 
     fn begin(staging: Staging, plan: CheckpointPlan) -> Result<Self, WriteError> {

@@ -46,10 +46,7 @@ impl PackedWriter {
         layout: CheckpointPlan,
         existing: ExistingTarget,
     ) -> Result<Self, WriteError> {
-        let writer = match room {
-            Some(room) => CheckpointWriter::create_in(room, target, layout, existing)?,
-            None => CheckpointWriter::create(target, layout, existing)?,
-        };
+        let writer = CheckpointWriter::create_in(room, target, layout, existing)?;
         Ok(Self { inner: Mutex::new(Inner { writer, zeros: HashMap::new() }) })
     }
 

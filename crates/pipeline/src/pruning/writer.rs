@@ -35,10 +35,7 @@ impl PrunedWriter {
         layout: CheckpointPlan,
         existing: ExistingTarget,
     ) -> Result<Self, WriteError> {
-        let writer = match room {
-            Some(room) => CheckpointWriter::create_in(room, target, layout, existing)?,
-            None => CheckpointWriter::create(target, layout, existing)?,
-        };
+        let writer = CheckpointWriter::create_in(room, target, layout, existing)?;
         Ok(Self(Mutex::new(writer)))
     }
 
