@@ -1,4 +1,4 @@
-//! Per column of a linear input: Σ|x|, Σx², max|x|.
+//! Per column of a linear input: Σx, Σ|x|, Σx², max|x|.
 
 use rayon::prelude::*;
 
@@ -22,6 +22,7 @@ pub struct ColumnMoments {
 /// The sums of up to [`COLUMNS`] neighbouring columns.
 #[derive(Clone, Debug)]
 struct Block {
+    sum: Vec<f64>,
     sum_abs: Vec<f64>,
     sum_squares: Vec<f64>,
     max_abs: Vec<f32>,
@@ -33,6 +34,7 @@ impl ColumnMoments {
         let block = |first: usize| {
             let columns = COLUMNS.min(d_in - first);
             Block {
+                sum: vec![0.0; columns],
                 sum_abs: vec![0.0; columns],
                 sum_squares: vec![0.0; columns],
                 max_abs: vec![0.0; columns],
@@ -70,6 +72,7 @@ impl ColumnMoments {
             });
         }
         for (block, other) in self.blocks.iter_mut().zip(&other.blocks) {
+            block.sum.iter_mut().zip(&other.sum).for_each(|(sum, other)| *sum += other);
             block.sum_abs.iter_mut().zip(&other.sum_abs).for_each(|(sum, other)| *sum += other);
             block.sum_squares.iter_mut().zip(&other.sum_squares).for_each(|(sum, other)| *sum += other);
             block.max_abs.iter_mut().zip(&other.max_abs).for_each(|(max, other)| *max = max.max(*other));
@@ -86,6 +89,11 @@ impl ColumnMoments {
     /// Tokens seen.
     pub fn tokens(&self) -> u64 {
         self.tokens
+    }
+
+    /// Σx of every column.
+    pub fn sum(&self) -> Vec<f64> {
+        self.blocks.iter().flat_map(|block| block.sum.iter().copied()).collect()
     }
 
     /// Σ|x| of every column.
@@ -123,9 +131,13 @@ impl Block {
     fn add_row(&mut self, row: &[f32]) {
         let columns = row.len();
         let sums = self.sum_abs[..columns].iter_mut().zip(&mut self.sum_squares[..columns]);
-        for (((sum_abs, sum_squares), max_abs), &value) in sums.zip(&mut self.max_abs[..columns]).zip(row) {
+        let sums = sums.zip(&mut self.sum[..columns]);
+        for ((((sum_abs, sum_squares), sum), max_abs), &value) in
+            sums.zip(&mut self.max_abs[..columns]).zip(row)
+        {
             let magnitude = value.abs();
             let wide = f64::from(magnitude);
+            *sum += f64::from(value);
             *sum_abs += wide;
             *sum_squares += wide * wide;
             *max_abs = if magnitude > *max_abs { magnitude } else { *max_abs };

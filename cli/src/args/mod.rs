@@ -13,6 +13,7 @@ pub mod measure;
 pub mod prune;
 pub mod quantize;
 pub mod report;
+pub mod structured;
 pub mod tasks;
 
 use std::path::PathBuf;

@@ -7,12 +7,17 @@ use slmc_pipeline::jobs::quantize::TextSource;
 
 use super::calibration::CalibrationArgs;
 use super::report::ReportArgs;
+use super::structured::StructuredArgs;
 
-/// Make weights of the linear layers zero, and the others make up for it
+/// Make weights of the linear layers zero, or cut out whole channels, heads and layers, and what stays make up for it
 ///
-/// Writes a checkpoint of the same shapes and element types, whole or not at all, counts the zeros in it, and measures perplexity and
-/// KL divergence. Zeros alone make no file smaller and no model faster; they are for runtimes with sparse kernels (2:4), and for
-/// compressing what is sent.
+/// Without --structured: a checkpoint of the same shapes and element types, whose zeros are counted in the file. Zeros alone make no file
+/// smaller and no model faster; they are for runtimes with sparse kernels (2:4), and for compressing what is sent.
+///
+/// With --structured: a smaller checkpoint of the same architecture, which everything that loads the original loads too. A budget is spread
+/// over the kinds by measuring what each does to the model.
+///
+/// Either is written whole or not at all, and perplexity and KL divergence are measured.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Methods:
@@ -26,7 +31,10 @@ Examples:
   slmc prune MODEL --method wanda --sparsity 50% --calibration train.txt
   slmc prune MODEL --pattern 2:4 --effort best --output model-2of4
   slmc prune MODEL --sparsity 0.3 --keep 'ffn_down' --dry-run
-  slmc prune MODEL --sparsity 0.5 --resume      after a kill or Ctrl-C")]
+  slmc prune MODEL --sparsity 0.5 --resume      after a kill or Ctrl-C
+  slmc prune MODEL --structured --sparsity 0.25
+  slmc prune MODEL --structured --target-params 0.9B --kinds channels,layers --dry-run
+  slmc prune MODEL --structured --layers 14 --channels 6144 --output model-small")]
 pub struct Prune {
     /// Checkpoint directory [default: `model` of slmc.toml]
     pub model: Option<PathBuf>,
@@ -34,7 +42,7 @@ pub struct Prune {
     #[arg(long, value_name = "METHOD")]
     pub method: Option<String>,
     /// Share of each linear layer's weights that become zero, met exactly: 0.5 or 50%
-    #[arg(long, value_name = "SHARE", required_unless_present = "pattern")]
+    #[arg(long, value_name = "SHARE", required_unless_present_any = ["pattern", "structured"])]
     pub sparsity: Option<String>,
     /// Keep N of every M neighbours in a row: 2:4, 4:8
     #[arg(long, value_name = "N:M", conflicts_with = "sparsity")]
@@ -50,6 +58,8 @@ pub struct Prune {
     #[arg(long, value_name = "REGEX")]
     pub keep: Vec<String>,
     #[command(flatten)]
+    pub structured: StructuredArgs,
+    #[command(flatten, next_help_heading = "Calibration")]
     pub calibration: CalibrationArgs,
     /// Where the model runs: cpu, ndarray or wgpu [default: cpu]
     #[arg(long, value_name = "DEVICE")]

@@ -11,6 +11,7 @@ pub mod inspect;
 pub mod prune;
 pub mod quantize;
 pub mod report;
+mod structured;
 mod tasks;
 
 use serde::Serialize;
@@ -39,6 +40,7 @@ fn failure(error: PipelineError) -> Failure {
             | PipelineError::ImatrixMethod { .. }
             | PipelineError::Memory(_)
             | PipelineError::NoBase
+            | PipelineError::CannotPrune { .. }
             | PipelineError::NoLlamaCpp
             | PipelineError::NotGguf { .. }
     ) {

@@ -2,9 +2,10 @@
 
 use serde_json::json;
 use slmc_pipeline::frames;
+use slmc_pipeline::jobs::evaluate::EvaluateOutcome;
 use slmc_pipeline::jobs::prune::{PreparedPrune, PruneOutcome};
 
-use super::{failure, print_json, report};
+use super::{failure, print_json, report, structured};
 use crate::args::prune::Prune;
 use crate::failure::Failure;
 use crate::resolve::Resolver;
@@ -14,6 +15,9 @@ use crate::terminal::progress::Terminal;
 use crate::terminal::table::table;
 
 pub fn run(args: &Prune, resolver: &Resolver, terminal: &Terminal, json: bool) -> Result<(), Failure> {
+    if args.structured.structured {
+        return structured::run(args, resolver, terminal, json);
+    }
     let prepared = PreparedPrune::new(resolver.prune(args)?).map_err(failure)?;
     if args.dry_run {
         return print_plan(&prepared, json);
@@ -65,22 +69,7 @@ fn print_outcome(outcome: &PruneOutcome) {
         ],
         ["size".into(), bytes(outcome.bytes), bytes(outcome.bytes), "none: zeros take as much room".into()],
     ];
-    if let Some(evaluation) = &outcome.evaluation
-        && let summary = &evaluation.evaluation.summary
-        && let Some(drift) = &summary.drift
-    {
-        let kl = &drift.kl_divergence;
-        rows.extend([
-            [
-                format!("perplexity, {}", evaluation.text),
-                format!("{:.3}", drift.base_perplexity),
-                format!("{:.3}", summary.perplexity),
-                format!("{:+.2} %", 100.0 * (drift.perplexity_ratio.mean - 1.0)),
-            ],
-            ["KL divergence".into(), "0".into(), format!("{:.5} ± {:.5}", kl.mean, kl.stderr), String::new()],
-            ["same most likely token".into(), percent(1.0), percent(drift.top1_agreement), String::new()],
-        ]);
-    }
+    rows.extend(outcome.evaluation.as_ref().map(loss_rows).unwrap_or_default());
     println!("{}", table(["", "before", "after", "change"], rows));
     let reports: Vec<_> = outcome.tensors.iter().map(|tensor| tensor.report.clone()).collect();
     if let Some((table, _)) = output_errors(&reports) {
@@ -88,4 +77,21 @@ fn print_outcome(outcome: &PruneOutcome) {
     }
     let memory = outcome.peak_memory_bytes.map_or_else(String::new, |n| format!(", {} at most", bytes(n)));
     println!("{}  {}{memory}", outcome.output.display(), seconds(outcome.seconds));
+}
+
+/// What was lost, as rows of a table of what was before and after.
+pub(super) fn loss_rows(evaluation: &EvaluateOutcome) -> Vec<[String; 4]> {
+    let summary = &evaluation.evaluation.summary;
+    let Some(drift) = &summary.drift else { return Vec::new() };
+    let kl = &drift.kl_divergence;
+    vec![
+        [
+            format!("perplexity, {}", evaluation.text),
+            format!("{:.3}", drift.base_perplexity),
+            format!("{:.3}", summary.perplexity),
+            format!("{:+.2} %", 100.0 * (drift.perplexity_ratio.mean - 1.0)),
+        ],
+        ["KL divergence".into(), "0".into(), format!("{:.5} ± {:.5}", kl.mean, kl.stderr), String::new()],
+        ["same most likely token".into(), percent(1.0), percent(drift.top1_agreement), String::new()],
+    ]
 }

@@ -11,6 +11,7 @@ mod pack;
 mod parse;
 mod prune;
 mod quantize;
+mod structured;
 mod tasks;
 
 use std::path::{Path, PathBuf};

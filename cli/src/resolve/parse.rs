@@ -41,6 +41,25 @@ pub fn bytes(option: &str, text: &str) -> Result<u64, Failure> {
     }
 }
 
+/// `0.9B`, `350M`, `9437184`.
+pub fn count(option: &str, text: &str) -> Result<u64, Failure> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor: Option<f64> = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" => Some(1.0),
+        "k" => Some(1e3),
+        "m" => Some(1e6),
+        "b" => Some(1e9),
+        _ => None,
+    };
+    let number = digits.trim().parse().ok().filter(|n: &f64| n.is_finite() && *n > 0.0);
+    match (number, factor) {
+        (Some(number), Some(factor)) if (1.0..9e18).contains(&(number * factor)) => {
+            Ok((number * factor) as u64)
+        }
+        _ => Err(Failure::usage(format!("{option} {text}: expected a number such as 0.9B, 350M or 9437184"))),
+    }
+}
+
 pub fn parse<T: FromStr<Err: Display>>(option: &str, value: &str) -> Result<T, Failure> {
     value.parse().map_err(|error| Failure::usage(format!("{option} {value}: {error}")))
 }

@@ -257,6 +257,20 @@ pub enum PipelineError {
     /// The memory limit cannot be kept.
     #[error(transparent)]
     Memory(#[from] crate::memory::BudgetError),
+    /// A file of importance scores that cannot be read, written or used.
+    #[error("{path}: {reason}")]
+    Scores {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A size that no pruned model can have.
+    #[error("{reason}")]
+    CannotPrune {
+        /// Why not.
+        reason: String,
+    },
     /// The user stopped the job.
     #[error("interrupted; nothing was written")]
     Cancelled,
@@ -271,4 +285,11 @@ pub enum PipelineError {
         /// Steps finished.
         steps: usize,
     },
+}
+
+impl PipelineError {
+    /// A size that no pruned model can have.
+    pub(crate) const fn cannot_prune(reason: String) -> Self {
+        Self::CannotPrune { reason }
+    }
 }

@@ -22,6 +22,7 @@ pub mod progress;
 pub mod pruning;
 pub mod rescaling;
 pub mod sensitivity;
+pub mod structured;
 pub mod walker;
 pub mod work;
 

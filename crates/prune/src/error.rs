@@ -23,6 +23,28 @@ pub enum PruneError {
         /// M.
         group: usize,
     },
+    /// Columns are no whole number of families of groups.
+    #[error("{columns} columns are no whole number of families of {family} groups of {width}")]
+    Groups {
+        /// Columns.
+        columns: usize,
+        /// Columns of a group.
+        width: usize,
+        /// Groups of a family.
+        family: usize,
+    },
+    /// So many groups cannot go.
+    #[error(
+        "{removed} of {groups} groups in {families} families cannot be removed evenly, with one left in each"
+    )]
+    Removed {
+        /// Groups to be removed.
+        removed: usize,
+        /// Groups there are.
+        groups: usize,
+        /// Families they make.
+        families: usize,
+    },
     /// A weight or statistic that is NaN or infinite.
     #[error("{what}[{index}] is {value}")]
     Value {

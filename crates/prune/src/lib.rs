@@ -5,7 +5,8 @@
 //! * [`importance`]: what a weight is worth by itself: its magnitude, or that times its input's norm (Wanda);
 //! * [`select`]: the mask that takes the least important ones, by row, by tensor or by pattern;
 //! * [`sparsegpt`]: masks chosen while errors are fed forward under a Hessian;
-//! * [`refit`]: the weights that remain, solved again under the mask, and exchanged with pruned ones where that lessens the loss.
+//! * [`refit`]: the weights that remain, solved again under the mask, and exchanged with pruned ones where that lessens the loss;
+//! * [`structured`]: whole channels, heads and blocks go, so that a smaller model of the same architecture stays.
 //!
 //! Weights are row-major `[d_out, d_in]` everywhere; "columns" is d_in.
 
@@ -18,6 +19,7 @@ pub mod refit;
 pub mod select;
 pub mod sparsegpt;
 pub mod sparsity;
+pub mod structured;
 
 pub use error::PruneError;
 pub use mask::Mask;

@@ -157,6 +157,15 @@ metrics! {
     /// Share of weights that are zero.
     Sparsity "sparsity", "zeros", Share, Neither;
 
+    /// Share of the blocks' parameters that were cut out.
+    CutShare "cut_share", "layers' parameters cut out", Share, Neither;
+    /// How many a dimension has.
+    Extent "extent", "extent", Count, Neither;
+    /// 1 − E\[cos\] of the residual stream in front of a block and behind it.
+    BlockInfluence "block_influence", "block influence", One, Neither;
+    /// What became of a block: `stays` or `went`.
+    Fate "fate", "what became of it", Text, Neither;
+
     // Losses.
     /// Tokens scored, or in a bin.
     Tokens "tokens", "tokens scored", Count, Neither;

@@ -22,6 +22,10 @@ pub enum Scope {
     Document,
     /// A tensor; the item is its name.
     Tensor,
+    /// A block of the original model; the item is its number from 0.
+    Layer,
+    /// A dimension of the model; the item is `layers`, `kv-heads`, `query-heads` or `channels`.
+    Dimension,
     /// All tensors of a kind; the item is the kind.
     Kind,
     /// A task; the item is its name.
@@ -34,7 +38,7 @@ pub enum Scope {
 
 impl Scope {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Run,
         Self::Summary,
         Self::Distribution,
@@ -43,6 +47,8 @@ impl Scope {
         Self::Position,
         Self::Document,
         Self::Tensor,
+        Self::Layer,
+        Self::Dimension,
         Self::Kind,
         Self::Task,
         Self::Latency,
@@ -60,6 +66,8 @@ impl Scope {
             Self::Position => "position",
             Self::Document => "document",
             Self::Tensor => "tensor",
+            Self::Layer => "layer",
+            Self::Dimension => "dimension",
             Self::Kind => "kind",
             Self::Task => "task",
             Self::Latency => "latency",

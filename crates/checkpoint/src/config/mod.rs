@@ -1,6 +1,7 @@
 //! `config.json`, typed, in Hugging Face's spelling.
 
 mod attention;
+mod dimensions;
 mod fields;
 mod rope;
 
@@ -8,6 +9,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 pub use attention::LayerType;
+pub use dimensions::{Dimensions, set_dimensions};
 pub use rope::RopeScaling;
 
 use crate::Dtype;

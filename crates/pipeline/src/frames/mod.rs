@@ -16,6 +16,7 @@ mod parts;
 pub mod prune;
 pub mod quantize;
 mod sizes;
+pub mod structured;
 mod tasks;
 mod windows;
 

@@ -54,6 +54,15 @@ pub fn quantize(walk: &Walk<'_>, rounder: &dyn RoundTensors) -> Result<Vec<Tenso
         if let (None, Some(every)) = (&float, rounder.effort().follows_float_model_every()) {
             float = Some(FloatStream::beside(hidden, every)?);
         }
+        if !rounder.keeps_block(layer) {
+            if let Some(float) = &mut float {
+                run_block(block, &mut float.states, context)?;
+            }
+            if work.finished(Step::RoundedBlock(layer)).is_none() {
+                restore::keep(work, Step::RoundedBlock(layer), &[])?;
+            }
+            return Ok(());
+        }
         reports.extend(match work.finished(Step::RoundedBlock(layer)) {
             Some(finished) => {
                 if let Some(float) = &mut float {

@@ -61,7 +61,7 @@ pub(super) fn all(
         return Ok(None);
     }
     let mut all = Vec::new();
-    for layer in 0..blocks {
+    for layer in (0..blocks).filter(|layer| rounder.keeps_block(*layer)) {
         let Some(finished) = work.finished(Step::RoundedBlock(layer)) else { return Ok(None) };
         for &role in LinearInput::ALL.iter().flat_map(|input| input.roles()) {
             rounder.restore_linear(&finished, layer, role)?;

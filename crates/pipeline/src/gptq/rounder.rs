@@ -31,6 +31,13 @@ pub trait RoundTensors {
         factor: &FeedbackFactor,
     ) -> Result<(TensorReport, Vec<f32>), PipelineError>;
 
+    /// Whether a block is part of the model that is written. One that is not is left out of the rounded model, and what follows makes up
+    /// for it.
+    fn keeps_block(&self, layer: usize) -> bool {
+        let _ = layer;
+        true
+    }
+
     /// Whether the head is rounded too, so that its Hessian is wanted.
     fn rounds_head(&self) -> bool;
 

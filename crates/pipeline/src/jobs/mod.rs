@@ -12,6 +12,7 @@ mod outcome;
 pub mod pack;
 pub mod prune;
 pub mod quantize;
+pub mod structured;
 pub mod tasks;
 mod tokenized;
 pub mod worst;

@@ -16,7 +16,7 @@ mod hessians;
 mod levels;
 mod measurement;
 mod rounding;
-mod stream;
+pub(crate) mod stream;
 
 use std::collections::HashMap;
 

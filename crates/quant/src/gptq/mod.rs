@@ -24,4 +24,4 @@ pub use factor::{Damping, FeedbackFactor};
 pub use integer::{IntOptions, quantize_int};
 pub use order::{Order, damping_of_mean};
 pub use round::quantize;
-pub use targets::{InputCorrection, aim_at_outputs};
+pub use targets::{InputCorrection, aim_at_outputs, times_inverse};

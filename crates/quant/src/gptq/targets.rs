@@ -38,7 +38,7 @@ impl InputCorrection {
         check_length("input drift", &drift, columns.saturating_mul(columns))?;
         check_finite("input drift", &drift)?;
         let mut matrix = drift;
-        divide(&mut matrix, factor);
+        times_inverse(&mut matrix, factor);
         Ok(Self { columns, matrix })
     }
 
@@ -72,7 +72,7 @@ pub fn aim_at_outputs(
     check_length("output drift", &drift, weights.len())?;
     check_finite("output drift", &drift)?;
     let mut correction = drift;
-    divide(&mut correction, factor);
+    times_inverse(&mut correction, factor);
     weights.par_iter_mut().zip(&correction).for_each(|(w, c)| *w += c);
     Ok(())
 }
@@ -85,8 +85,12 @@ fn check_finite(what: &'static str, values: &[f32]) -> Result<(), QuantError> {
 }
 
 /// M H⁻¹ in place of M (`[n, columns]`), H damped: X (U + I) D (U + I)ᵀ = M is solved from the right.
-fn divide(rows: &mut [f32], factor: &FeedbackFactor) {
+///
+/// # Panics
+/// If `rows` does not hold whole rows of the factor's columns.
+pub fn times_inverse(rows: &mut [f32], factor: &FeedbackFactor) {
     let columns = factor.columns();
+    assert!(rows.len().is_multiple_of(columns));
     rows.par_chunks_mut(ROWS * columns).for_each_init(
         || vec![[0.0; ROWS]; columns],
         |lanes, rows| {
@@ -176,7 +180,7 @@ mod tests {
             let mut rows = vec![0.0; count * n];
             let hessian = View::new(factor.hessian(), n, n, n);
             product(&mut rows, n, Onto::Zero, 1.0, View::new(&x, count, n, n), hessian);
-            divide(&mut rows, &factor);
+            times_inverse(&mut rows, &factor);
             let worst = rows.iter().zip(&x).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(worst < 2e-3, "{n}: {worst}");
         }

@@ -1,6 +1,7 @@
 //! A report as people read it: headline figures, then sections of charts and tables. HTML and Markdown lay it out.
 
 mod accuracy;
+mod cut;
 mod documents;
 mod figures;
 mod gate;
@@ -169,6 +170,7 @@ impl Document {
         let sections = [
             gate::section(report),
             sizes::section(report)?,
+            cut::section(report)?,
             losses::section(report)?,
             positions::section(report)?,
             windows::section(report)?,

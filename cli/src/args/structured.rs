@@ -1,0 +1,51 @@
+//! What `slmc prune` cuts out whole.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Structured pruning")]
+pub struct StructuredArgs {
+    /// Cut out whole channels, heads and layers: a smaller and faster model of the same architecture. --sparsity is then the share of the
+    /// blocks' parameters that goes
+    #[arg(long, conflicts_with_all = ["pattern", "scope", "keep"])]
+    pub structured: bool,
+    /// Parameters that may stay in all, embedding and head included: 0.9B, 350M
+    #[arg(long, value_name = "N", requires = "structured", conflicts_with_all = ["sparsity", "target_size"])]
+    pub target_params: Option<String>,
+    /// Bytes that the weight files may take: 700MB, 1.5GiB
+    #[arg(long, value_name = "SIZE", requires = "structured", conflicts_with = "sparsity")]
+    pub target_size: Option<String>,
+    /// Kinds that the budget is spread over by measured damage: layers, kv-heads, query-heads, channels [default: all of them]
+    #[arg(long, value_name = "KINDS", value_delimiter = ',', requires = "structured")]
+    pub kinds: Vec<String>,
+    /// Layers that stay
+    #[arg(long, value_name = "N", requires = "structured")]
+    pub layers: Option<usize>,
+    /// Key and value heads that stay in each layer, with the query heads that share them
+    #[arg(long, value_name = "N", requires = "structured")]
+    pub kv_heads: Option<usize>,
+    /// Query heads that stay in each layer
+    #[arg(long, value_name = "N", requires = "structured")]
+    pub query_heads: Option<usize>,
+    /// Channels of the MLP that stay in each layer
+    #[arg(long, value_name = "N", requires = "structured")]
+    pub channels: Option<usize>,
+    /// Layers that must stay, by number from 0 (comma-separated)
+    #[arg(long, value_name = "LAYERS", value_delimiter = ',', requires = "structured")]
+    pub keep_layers: Vec<usize>,
+    /// What the number of channels is a multiple of [default: 256, where that leaves 16 or more to choose from; else 32]
+    #[arg(long, value_name = "N", requires = "structured", value_parser = clap::value_parser!(u32).range(1..))]
+    pub multiple_of: Option<u32>,
+    /// How channels and heads are chosen: hessian (the others make up for them best), wanda, activation, variance, magnitude or random
+    /// [default: hessian, or what --method stands for]
+    #[arg(long, value_name = "IMPORTANCE", requires = "structured")]
+    pub importance: Option<String>,
+    /// Leave what stays as it was, instead of solving for it by least squares
+    #[arg(long, requires = "structured", conflicts_with = "effort")]
+    pub no_solve: bool,
+    /// Importance scores of every layer, head and channel: read from the file if it is there, else computed and written to it
+    #[arg(long, value_name = "FILE", requires = "structured")]
+    pub scores: Option<PathBuf>,
+}

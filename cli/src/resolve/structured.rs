@@ -1,0 +1,90 @@
+//! `slmc prune --structured`.
+
+use slmc_pipeline::jobs::prune::Method;
+use slmc_pipeline::jobs::quantize::{ByteSize, Effort};
+use slmc_pipeline::jobs::structured::{Asked, Budget, Kind, StructuredImportance, StructuredSettings};
+
+use super::Resolver;
+use super::output::default_output;
+use super::parse::{bytes, count, parse, parse_or, share};
+use crate::args::prune::Prune;
+use crate::failure::Failure;
+
+impl Resolver {
+    pub fn structured(&self, args: &Prune) -> Result<StructuredSettings, Failure> {
+        let (model, of) = (self.model(args.model.as_deref())?, &args.structured);
+        let budget = match (&args.sparsity, &of.target_params, &of.target_size) {
+            (Some(text), ..) => match share("--sparsity", text)? {
+                share if share > 0.0 && share < 1.0 => Some(Budget::Share(share)),
+                _ => {
+                    return Err(Failure::usage(format!(
+                        "--sparsity {text}: expected a share such as 0.25 or 25%"
+                    )));
+                }
+            },
+            (_, Some(text), _) => Some(Budget::Parameters(count("--target-params", text)?)),
+            (_, _, Some(text)) => Some(Budget::Bytes(bytes("--target-size", text)?)),
+            _ => None,
+        };
+        let asked = Asked {
+            layers: of.layers,
+            key_value_heads: of.kv_heads,
+            query_heads: of.query_heads,
+            channels: of.channels,
+        };
+        if budget.is_none() && asked == Asked::default() {
+            return Err(Failure::usage("say how much to cut out").help(
+                "A budget: --sparsity 0.25, --target-params 0.9B or --target-size 700MB; or numbers: --layers, --kv-heads, \
+                 --query-heads, --channels.",
+            ));
+        }
+        let kinds = match of.kinds.is_empty() {
+            true => Kind::ALL.to_vec(),
+            false => of.kinds.iter().map(|kind| parse("--kinds", kind)).collect::<Result<_, _>>()?,
+        };
+        let importance = match (&of.importance, &args.method) {
+            (Some(importance), _) => parse("--importance", importance)?,
+            (None, Some(method)) => match parse("--method", method)? {
+                Method::SparseGpt => StructuredImportance::Hessian,
+                Method::Wanda => StructuredImportance::Wanda,
+                Method::Magnitude => StructuredImportance::Magnitude,
+            },
+            (None, None) => StructuredImportance::Hessian,
+        };
+        // without solving nothing is aimed at
+        let effort = if of.no_solve {
+            Effort::Fast
+        } else {
+            parse_or("--effort", args.effort.as_ref(), Effort::default())?
+        };
+        let measure = match args.no_eval {
+            true => None,
+            false => Some(self.measure_by(args.text.as_ref(), None, None, args.device.as_deref())?),
+        };
+        let output = args.output.clone().unwrap_or_else(|| default_output(&model, "pruned"));
+        let max_memory: Option<ByteSize> =
+            args.max_memory.as_ref().map(|size| parse("--max-memory", size)).transpose()?;
+        let mut keep_layers = of.keep_layers.clone();
+        keep_layers.sort_unstable();
+        keep_layers.dedup();
+        Ok(StructuredSettings {
+            budget,
+            asked,
+            kinds,
+            importance,
+            solves: !of.no_solve,
+            effort,
+            keep_layers,
+            multiple: of.multiple_of.map(|n| n as usize),
+            scores: of.scores.clone(),
+            calibration: self.calibration(&args.calibration),
+            batches: self.batches(&args.calibration),
+            device: self.device(args.device.as_deref())?,
+            output,
+            measure,
+            max_memory,
+            resume: args.resume,
+            model,
+        })
+    }
+}

@@ -1,0 +1,107 @@
+//! What becomes of every tensor, once it is known how much of each kind stays.
+
+use serde::Serialize;
+use slmc_checkpoint::{Dtype, TensorSpec};
+use slmc_model::{ModelConfig, TensorId};
+use slmc_prune::structured::{StructuredImportance, Widths};
+use slmc_quant::plan::IntFacts;
+
+use super::{Damage, Shape};
+use crate::export::ExportTensor;
+
+/// What becomes of a checkpoint.
+#[derive(Clone, Debug, Serialize)]
+pub struct StructuredPlan {
+    /// How channels and heads are chosen.
+    pub importance: StructuredImportance,
+    /// Whether what stays is solved for.
+    pub solves: bool,
+    /// How many of each kind there were.
+    pub before: Widths,
+    /// What stays.
+    pub shape: Shape,
+    /// What was measured to spread the budget.
+    pub damages: Vec<Damage>,
+    /// The divergence that these measurements predict, in nats per token.
+    pub predicted_divergence: Option<f64>,
+    /// Parameters of the original.
+    pub parameters_before: u64,
+    /// Parameters that stay.
+    pub parameters: u64,
+    /// Those of the blocks, before.
+    pub block_parameters_before: u64,
+    /// Those of the blocks that stay.
+    pub block_parameters: u64,
+    /// Every tensor of the new checkpoint.
+    pub tensors: Vec<PlannedCut>,
+}
+
+/// One tensor of the new checkpoint.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PlannedCut {
+    /// Its name there.
+    pub name: String,
+    /// Its name in the original.
+    pub from: String,
+    /// What it is in the original.
+    #[serde(skip)]
+    pub id: TensorId,
+    /// Where it stands among the original's tensors.
+    #[serde(skip)]
+    pub at: usize,
+    /// Its dimensions before.
+    pub shape_before: Vec<usize>,
+    /// Its dimensions.
+    pub shape: Vec<usize>,
+    /// How it is stored.
+    #[serde(skip)]
+    pub dtype: Dtype,
+}
+
+impl PlannedCut {
+    /// Number of weights.
+    pub fn weights(&self) -> u64 {
+        self.shape.iter().map(|&d| d as u64).product()
+    }
+
+    /// Bytes in the file.
+    pub fn bytes(&self) -> u64 {
+        self.weights() * self.dtype.bytes() as u64
+    }
+
+    /// Its place in a weight file.
+    pub fn spec(&self) -> TensorSpec {
+        TensorSpec { name: self.name.clone(), dtype: self.dtype, shape: self.shape.clone() }
+    }
+}
+
+/// The tensors that stay of the original's (`tensors` and what is known of them), under their new names.
+pub fn cuts(
+    config: &ModelConfig,
+    shape: &Shape,
+    tensors: &[ExportTensor],
+    facts: &[IntFacts],
+) -> Vec<PlannedCut> {
+    let (arch, narrowed) = (config.arch, shape.narrowed(config));
+    let mut cuts = Vec::new();
+    for (at, (tensor, facts)) in tensors.iter().zip(facts).enumerate() {
+        let id = arch.by_hf_name(&facts.hf_name).expect("the checkpoint's tensors are the architecture's");
+        let layer = match id.layer {
+            None => None,
+            Some(layer) => match shape.layers.iter().position(|kept| *kept == layer) {
+                None => continue,
+                layer => layer,
+            },
+        };
+        cuts.push(PlannedCut {
+            name: arch.hf_name(TensorId { layer, ..id }).expect("as above"),
+            from: facts.hf_name.clone(),
+            id,
+            at,
+            shape_before: tensor.shape.clone(),
+            shape: narrowed.shape(id.role),
+            dtype: facts.dtype,
+        });
+    }
+    cuts
+}

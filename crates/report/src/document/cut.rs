@@ -1,0 +1,77 @@
+//! What structured pruning cut out.
+
+use super::{Key, Section, Table};
+use crate::charts::{Axes, Colour, Description, Series, lines};
+use crate::{Metric, Report, ReportError, Scope, Side};
+
+/// Dimensions before and after, and the influence of every layer; none where nothing was cut out.
+pub fn section(report: &Report) -> Result<Option<Section>, ReportError> {
+    let Some(share) = report.own(Metric::CutShare).and_then(|row| row.value) else {
+        return Ok(None);
+    };
+    let extent = |side, item: &str| {
+        report
+            .value(side, Scope::Dimension, item, Metric::Extent)
+            .map_or_else(String::new, |n| Metric::Extent.show(n))
+    };
+    let dimensions = report.items(Scope::Dimension, Metric::Extent).into_iter();
+    let dimensions = dimensions
+        .map(|item| vec![item.to_owned(), extent(Side::Base, item), extent(Side::Model, item)])
+        .collect();
+    let (mut stays, mut went, mut rows) = (Vec::new(), Vec::new(), Vec::new());
+    for layer in report.items(Scope::Layer, Metric::BlockInfluence) {
+        let influence =
+            report.value(Side::Model, Scope::Layer, layer, Metric::BlockInfluence).unwrap_or_default();
+        let fate = report
+            .find(Side::Model, Scope::Layer, Some(layer), Metric::Fate)
+            .and_then(|row| row.text.as_deref());
+        let point = (layer.parse().unwrap_or_default(), influence);
+        if fate == Some("went") {
+            went.push(point)
+        } else {
+            stays.push(point)
+        }
+        rows.push(vec![
+            layer.to_owned(),
+            Metric::BlockInfluence.show(influence),
+            fate.unwrap_or_default().to_owned(),
+        ]);
+    }
+    let description = Description {
+        id: "chart-influence",
+        caption: "Block influence",
+        text: "How much each layer changes the residual stream: those that stay, and those that went.",
+    };
+    let axes = Axes {
+        size: (420, 160),
+        along: "layer",
+        label: |value, decimals| format!("{value:.decimals$}"),
+        from_zero: true,
+        at_least: 0.0,
+        dots: true,
+    };
+    let series =
+        [Series { colour: Colour::Model, points: stays }, Series { colour: Colour::Base, points: went }];
+    let charts = vec![lines(&description, &axes, &series)?];
+    Ok(Some(Section {
+        id: "cut",
+        heading: "What was cut out",
+        lead: format!(
+            "{} of the layers' parameters. A layer's influence is 1 − the mean cosine of the residual stream in front of it and behind it; \
+             the least influential go first.",
+            Metric::CutShare.show(share)
+        ),
+        legend: vec![
+            Key { variable: "model".into(), label: "stays".into() },
+            Key { variable: "base".into(), label: "went".into() },
+        ],
+        charts,
+        small: false,
+        tables: vec![
+            Table::new("Dimensions", &["dimension", "before", "after"], dimensions),
+            Table::new("Layers", &["layer", "block influence", "fate"], rows)
+                .texts(&["fate"])
+                .folded_beyond(16),
+        ],
+    }))
+}
