@@ -55,7 +55,8 @@ pub fn quantize(walk: &Walk<'_>, rounder: &dyn RoundTensors) -> Result<Vec<Tenso
             float = Some(FloatStream::beside(hidden, every)?);
         }
         if !rounder.keeps_block(layer) {
-            if let Some(float) = &mut float {
+            // those behind a block that stays were run with it
+            if let (Some(float), true) = (&mut float, (0..layer).all(|before| !rounder.keeps_block(before))) {
                 run_block(block, &mut float.states, context)?;
             }
             if work.finished(Step::RoundedBlock(layer)).is_none() {
@@ -63,10 +64,15 @@ pub fn quantize(walk: &Walk<'_>, rounder: &dyn RoundTensors) -> Result<Vec<Tenso
             }
             return Ok(());
         }
+        let left_out = match &float {
+            Some(_) => left_out_behind(layer, walk, rounder)?,
+            None => Vec::new(),
+        };
         reports.extend(match work.finished(Step::RoundedBlock(layer)) {
             Some(finished) => {
                 if let Some(float) = &mut float {
                     run_block(block, &mut float.states, context)?;
+                    left_out.iter().try_for_each(|block| run_block(block, &mut float.states, context))?;
                 }
                 let reports = restore::block(rounder, &finished, block)?;
                 run_block(block, hidden, context)?;
@@ -74,7 +80,7 @@ pub fn quantize(walk: &Walk<'_>, rounder: &dyn RoundTensors) -> Result<Vec<Tenso
             }
             None => {
                 let streams = Streams::new(hidden, float.as_mut(), walk.kept_input_bytes);
-                round_block(block, streams, context, rounder, reporter)?
+                round_block(block, &left_out, streams, context, rounder, reporter)?
             }
         });
         Ok(())
@@ -91,9 +97,21 @@ pub fn quantize(walk: &Walk<'_>, rounder: &dyn RoundTensors) -> Result<Vec<Tenso
     Ok(reports)
 }
 
-/// Rounds and writes a block's matrices, leaving the streams behind it.
+/// The blocks behind `layer` that are left out, up to the next one that stays.
+fn left_out_behind(
+    layer: usize,
+    walk: &Walk<'_>,
+    rounder: &dyn RoundTensors,
+) -> Result<Vec<Block>, PipelineError> {
+    let behind = layer + 1..walk.source.config().num_hidden_layers;
+    let left_out = behind.take_while(|layer| !rounder.keeps_block(*layer));
+    Ok(left_out.map(|layer| Block::load(walk.source, layer, walk.device)).collect::<Result<_, _>>()?)
+}
+
+/// Rounds and writes a block's matrices, leaving the streams behind it, and that of the float model behind those `left_out`, too.
 fn round_block(
     block: &mut Block,
+    left_out: &[Block],
     mut streams: Streams<'_>,
     context: &Context,
     rounder: &dyn RoundTensors,
@@ -109,7 +127,7 @@ fn round_block(
         let failed = |source| PipelineError::Rounding { tensor: format!("block {layer}, {input}"), source };
         // nothing has been rounded in front of the first layers, but for the embedding
         let has_drifted = layer > 0 || input != LinearInput::Attention;
-        let blocks = Blocks { float: float.as_ref(), rounded: block, context };
+        let blocks = Blocks { float: float.as_ref(), left_out, rounded: block, context };
         let Gathered { hessian, drift } = streams.gather(input, &blocks, has_drifted)?;
         let (columns, matrix) = (hessian.d_in(), hessian.hessian());
         drop(hessian);

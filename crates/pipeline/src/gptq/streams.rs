@@ -14,6 +14,8 @@ use crate::hidden::{HiddenStates, Storage};
 pub struct Blocks<'a> {
     /// The block as it was.
     pub float: Option<&'a Block>,
+    /// Blocks of the float model that follow and that the rounded one leaves out: this one aims at what they gave.
+    pub left_out: &'a [Block],
     /// The block with what is rounded so far.
     pub rounded: &'a Block,
     /// What both share.
@@ -126,6 +128,11 @@ impl<'a> Streams<'a> {
                 .update(index, |states| Ok(block.attention(states, blocks.context, &mut NoObserver)?))?,
             LinearInput::Down => {
                 float.states.update(index, |states| Ok(block.mlp(states, &mut NoObserver)?))?;
+                for block in blocks.left_out {
+                    float.states.update(index, |states| {
+                        Ok(block.forward(states, blocks.context, &mut NoObserver)?)
+                    })?;
+                }
             }
         }
         let wanted = float.states.get(index)?;

@@ -12,7 +12,7 @@ use crate::PipelineError;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Budget {
-    /// This share of the blocks' parameters goes, or a little more.
+    /// This share of the blocks' parameters goes, to a thousandth, or more where sizes are coarse.
     Share(f64),
     /// So many parameters stay at most, embedding and head included.
     Parameters(u64),
@@ -52,6 +52,9 @@ pub struct Sizing<'a> {
 
 /// Channels come in whole blocks of a K-quant where that leaves enough of a choice, and else of the small block formats.
 const MULTIPLES: [usize; 2] = [256, 32];
+
+/// By what part of the blocks' parameters a share may be missed: norms stay whole, and a quarter of all matrices is a quarter.
+const SLACK: f64 = 0.001;
 
 /// From this many multiples on there is enough of a choice.
 const ENOUGH: usize = 16;
@@ -143,7 +146,7 @@ impl<'a> Sizing<'a> {
         match self.budget {
             None => true,
             Some(Budget::Share(share)) => {
-                blocks as f64 <= (1.0 - share) * self.parameters(self.full).1 as f64
+                blocks as f64 <= (1.0 - share + SLACK) * self.parameters(self.full).1 as f64
             }
             Some(Budget::Parameters(most)) => all <= most,
             Some(Budget::Bytes(most)) => all as f64 * self.parameter_bytes <= most as f64,

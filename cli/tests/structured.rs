@@ -1,0 +1,230 @@
+//! `slmc prune --structured`: a smaller model of the same architecture, of which less is lost the more is known.
+
+mod common;
+
+use std::path::Path;
+use std::process::Output;
+
+use common::{copy_tiny, listing, says, slmc, stderr, stdout};
+use serde_json::Value;
+use slmc_checkpoint::{Checkpoint, CheckpointPlan, CheckpointWriter, ExistingTarget, TensorSpec};
+
+fn prune(directory: &Path, model: &str, output: &str, more: &[&str]) -> Output {
+    let first = ["prune", model, "--structured", "--calibration", "bundled:english"];
+    let sizes = ["--samples", "16", "--seq-len", "128", "--output", output];
+    slmc(directory, [&first[..], &sizes, more].concat())
+}
+
+fn report(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", stderr(output));
+    serde_json::from_str(&stdout(output)).unwrap()
+}
+
+fn figure(report: &Value, pointer: &str) -> f64 {
+    report.pointer(pointer).and_then(Value::as_f64).unwrap_or_else(|| panic!("{pointer} in {report}"))
+}
+
+fn config(directory: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(directory.join("config.json")).unwrap()).unwrap()
+}
+
+/// All of a checkpoint's weights.
+fn weights(directory: &Path) -> Vec<u8> {
+    std::fs::read(directory.join("model.safetensors")).unwrap()
+}
+
+#[test]
+fn a_share_is_met_and_what_stays_is_an_ordinary_checkpoint() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    copy_tiny(&directory.join("model"));
+    let evaluated = ["--text", "bundled:english", "--json", "--report", "told"];
+    let outcome =
+        report(&prune(directory, "model", "out", &[&["--sparsity", "0.25"][..], &evaluated].concat()));
+    let share = figure(&outcome, "/sparsity");
+    assert!((0.249..0.3).contains(&share), "{share}");
+    // every kind was measured, and the best of them predicted to lose least
+    let damages = outcome["damages"].as_array().unwrap();
+    for kind in ["layers", "key_value_heads", "query_heads", "channels"] {
+        assert!(damages.iter().any(|damage| damage["kind"] == kind), "{damages:?}");
+    }
+    let predicted = figure(&outcome, "/predicted_divergence");
+    let measured = figure(&outcome, "/evaluation/kl_divergence/mean");
+    assert!(measured < 1.5 * predicted && predicted < 3.0 * measured, "{predicted} {measured}");
+    let checkpoint = Checkpoint::open(&directory.join("out")).unwrap();
+    let parameters: usize = checkpoint.tensors().map(|tensor| tensor.shape.iter().product::<usize>()).sum();
+    assert_eq!(parameters as f64, figure(&outcome, "/parameters"));
+    assert_eq!(listing(&directory.join("out")), listing(&directory.join("model")));
+    assert!(weights(&directory.join("out")).len() < weights(&directory.join("model")).len());
+    for next in
+        [&["convert", "out", "--dtype", "f16"][..], &["quantize", "out", "--method", "rtn", "--no-eval"]]
+    {
+        let output = slmc(directory, next);
+        assert!(output.status.success(), "{next:?}: {}", stderr(&output));
+    }
+    let html = std::fs::read_to_string(directory.join("told/report.html")).unwrap();
+    assert!(html.contains("What was cut out") && html.contains("Block influence"));
+}
+
+#[test]
+fn choosing_and_solving_under_the_hessian_loses_least() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    copy_tiny(&directory.join("model"));
+    for size in [&["--channels", "352"][..], &["--kv-heads", "1"], &["--query-heads", "2"]] {
+        let mut losses = Vec::new();
+        for how in [
+            &["--importance", "random", "--no-solve"][..],
+            &["--importance", "hessian", "--no-solve"],
+            &["--effort", "fast"],
+            &["--effort", "balanced"],
+        ] {
+            let more =
+                [size, how, &["--text", "bundled:english", "--json", "--scores", "scores.json"]].concat();
+            let outcome = report(&prune(directory, "model", "out", &more));
+            losses.push(figure(&outcome, "/evaluation/kl_divergence/mean"));
+        }
+        println!("{size:?}: {losses:?}");
+        assert!(losses[1..].is_sorted_by(|more, less| more > less), "{size:?}: {losses:?}");
+        // with one head of two, the lot may fall on the better one
+        assert!(losses[0] > losses[2], "{size:?}: {losses:?}");
+    }
+}
+
+#[test]
+fn layers_that_go_are_made_up_for_and_those_to_keep_stay() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    copy_tiny(&directory.join("model"));
+    let evaluated = ["--layers", "3", "--text", "bundled:english", "--json"];
+    let solved = report(&prune(directory, "model", "solved", &evaluated));
+    let plain = report(&prune(directory, "model", "plain", &[&evaluated[..], &["--no-solve"]].concat()));
+    let [solved_kl, plain_kl] =
+        [&solved, &plain].map(|outcome| figure(outcome, "/evaluation/kl_divergence/mean"));
+    assert!(solved_kl < 0.8 * plain_kl, "{solved_kl} {plain_kl}");
+    assert_eq!(config(&directory.join("solved"))["num_hidden_layers"], 3);
+    // without solving, the blocks that stay are the original's
+    let layers: Vec<usize> = serde_json::from_value(plain["shape"]["layers"].clone()).unwrap();
+    let [before, after] = ["model", "plain"].map(|name| Checkpoint::open(&directory.join(name)).unwrap());
+    for (new, old) in layers.iter().enumerate() {
+        let (mut a, mut b) = (Vec::new(), Vec::new());
+        before.read_f32(&format!("model.layers.{old}.mlp.down_proj.weight"), &mut a).unwrap();
+        after.read_f32(&format!("model.layers.{new}.mlp.down_proj.weight"), &mut b).unwrap();
+        assert_eq!(a, b);
+    }
+    let gone = (0..4).find(|layer| !layers.contains(layer)).unwrap().to_string();
+    let more = ["--layers", "3", "--keep-layers", &gone, "--json", "--dry-run"];
+    let kept = report(&prune(directory, "model", "none", &more));
+    let layers: Vec<usize> = serde_json::from_value(kept["plan"]["shape"]["layers"].clone()).unwrap();
+    assert!(layers.contains(&gone.parse().unwrap()), "{layers:?}");
+    assert!(!directory.join("none").exists());
+}
+
+/// A copy of the model in which some channels of every block, and the queries of one key and value head, lead nowhere.
+fn with_dead_parts(model: &Path, to: &Path) {
+    let from = Checkpoint::open(model).unwrap();
+    let spec = |tensor: &slmc_checkpoint::TensorInfo| TensorSpec {
+        name: tensor.name.clone(),
+        dtype: tensor.dtype,
+        shape: tensor.shape.clone(),
+    };
+    let plan = CheckpointPlan::new(from.tensors().map(spec).collect(), u64::MAX).unwrap();
+    let mut writer = CheckpointWriter::create(to, plan, ExistingTarget::Refuse).unwrap();
+    for tensor in from.tensors() {
+        let mut values = Vec::new();
+        from.read_f32(&tensor.name, &mut values).unwrap();
+        let dead: Option<fn(usize) -> bool> = match &tensor.name {
+            name if name.contains("down_proj") => Some(|column| column % 8 == 3),
+            // the second of two heads of 64, each with two queries
+            name if name.contains("o_proj") => Some(|column| column >= 128),
+            _ => None,
+        };
+        if let Some(dead) = dead {
+            for row in values.chunks_exact_mut(tensor.shape[1]) {
+                row.iter_mut().enumerate().filter(|(column, _)| dead(*column)).for_each(|(_, w)| *w = 0.0);
+            }
+        }
+        writer.write_values_f32(&tensor.name, 0, &values).unwrap();
+    }
+    writer.write_config(from.config_json()).unwrap();
+    writer.copy_side_files(&from).unwrap();
+    writer.finish().unwrap();
+}
+
+#[test]
+fn what_is_dead_goes_and_no_logit_changes() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    copy_tiny(&directory.join("tiny"));
+    with_dead_parts(&directory.join("tiny"), &directory.join("model"));
+    let size = ["--channels", "448", "--kv-heads", "1", "--text", "bundled:english", "--json"];
+    for effort in ["fast", "balanced"] {
+        let outcome = report(&prune(directory, "model", "out", &[&size[..], &["--effort", effort]].concat()));
+        let divergence = figure(&outcome, "/evaluation/kl_divergence/mean");
+        assert!(divergence.abs() < 1e-7, "{effort}: {divergence}");
+    }
+    let config = config(&directory.join("out"));
+    let sizes = ["num_key_value_heads", "num_attention_heads", "head_dim", "intermediate_size"];
+    assert_eq!(sizes.map(|field| config[field].as_u64().unwrap()), [1, 2, 64, 448]);
+    // what stays is bit for bit what it was
+    let [before, after] = ["model", "out"].map(|name| Checkpoint::open(&directory.join(name)).unwrap());
+    let (mut a, mut b) = (Vec::new(), Vec::new());
+    before.read_f32("model.layers.2.mlp.down_proj.weight", &mut a).unwrap();
+    after.read_f32("model.layers.2.mlp.down_proj.weight", &mut b).unwrap();
+    let staying = a.chunks_exact(512).flat_map(|row| row.iter().enumerate().filter(|(k, _)| k % 8 != 3));
+    assert_eq!(staying.map(|(_, w)| *w).collect::<Vec<_>>(), b);
+}
+
+#[test]
+fn bytes_depend_neither_on_threads_nor_on_saved_scores() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    copy_tiny(&directory.join("model"));
+    let size = ["--sparsity", "0.3", "--kinds", "channels,kv-heads", "--no-eval"];
+    let run = |output: &str, more: &[&str]| {
+        let output = prune(directory, "model", output, &[&size[..], more].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+    };
+    run("two", &["--threads", "2", "--scores", "scores.json"]);
+    run("one", &["--threads", "1", "--scores", "scores.json"]);
+    run("none", &["--threads", "1"]);
+    assert!(weights(&directory.join("two")) == weights(&directory.join("one")));
+    assert!(weights(&directory.join("two")) == weights(&directory.join("none")));
+    let other = prune(
+        directory,
+        "model",
+        "other",
+        &[&size[..], &["--scores", "scores.json", "--seed", "7"]].concat(),
+    );
+    assert_eq!(other.status.code(), Some(1));
+    assert!(says(&stderr(&other), "was made of something else"), "{}", stderr(&other));
+    std::fs::write(directory.join("scores.json"), "{}").unwrap();
+    let broken = prune(directory, "model", "other", &[&size[..], &["--scores", "scores.json"]].concat());
+    assert!(says(&stderr(&broken), "is no file of scores"), "{}", stderr(&broken));
+    assert!(!directory.join("other").exists());
+}
+
+#[test]
+fn sizes_that_cannot_be_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    copy_tiny(&directory.join("model"));
+    let refused = |more: &[&str], message: &str| {
+        let output = prune(directory, "model", "out", more);
+        assert_eq!(output.status.code(), Some(2), "{more:?}: {}", stderr(&output));
+        assert!(says(&stderr(&output), message), "{more:?}: {}", stderr(&output));
+    };
+    refused(&[], "say how much to cut out");
+    refused(&["--sparsity", "1.2"], "expected a share");
+    refused(&["--channels", "0"], "0 channels cannot be kept: the model has 512");
+    refused(&["--layers", "5"], "5 layers cannot be kept: the model has 4");
+    refused(&["--query-heads", "3"], "3 query heads do not share 2 key and value heads evenly");
+    refused(&["--channels", "512"], "nothing would be pruned");
+    refused(&["--target-params", "1B"], "nothing would be pruned");
+    refused(&["--target-params", "100K"], "no smaller size");
+    refused(&["--layers", "1", "--keep-layers", "0,3"], "2 layers are to be kept");
+    refused(&["--layers", "3", "--keep-layers", "4"], "there is no layer 4");
+    refused(&["--sparsity", "0.2", "--kinds", "rows"], "unknown kind");
+    refused(&["--sparsity", "0.2", "--importance", "x"], "unknown importance");
+    assert_eq!(listing(directory), ["model"]);
+}
