@@ -17,7 +17,8 @@ pub struct StructuredArgs {
     /// Bytes that the weight files may take: 700MB, 1.5GiB
     #[arg(long, value_name = "SIZE", requires = "structured", conflicts_with = "sparsity")]
     pub target_size: Option<String>,
-    /// Kinds that the budget is spread over by measured damage: layers, kv-heads, query-heads, channels [default: all of them]
+    /// Kinds that the budget is spread over by measured damage: layers, kv-heads, query-heads, channels [default: all that the
+    /// family allows: qwen2's heads stay, as llama.cpp wants them]
     #[arg(long, value_name = "KINDS", value_delimiter = ',', requires = "structured")]
     pub kinds: Vec<String>,
     /// Layers that stay

@@ -2,7 +2,7 @@
 
 use slmc_pipeline::jobs::prune::Method;
 use slmc_pipeline::jobs::quantize::{ByteSize, Effort};
-use slmc_pipeline::jobs::structured::{Asked, Budget, Kind, StructuredImportance, StructuredSettings};
+use slmc_pipeline::jobs::structured::{Asked, Budget, StructuredImportance, StructuredSettings};
 
 use super::Resolver;
 use super::output::default_output;
@@ -38,10 +38,7 @@ impl Resolver {
                  --query-heads, --channels.",
             ));
         }
-        let kinds = match of.kinds.is_empty() {
-            true => Kind::ALL.to_vec(),
-            false => of.kinds.iter().map(|kind| parse("--kinds", kind)).collect::<Result<_, _>>()?,
-        };
+        let kinds = of.kinds.iter().map(|kind| parse("--kinds", kind)).collect::<Result<_, _>>()?;
         let importance = match (&of.importance, &args.method) {
             (Some(importance), _) => parse("--importance", importance)?,
             (None, Some(method)) => match parse("--method", method)? {

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use slmc_checkpoint::{CheckpointPlan, CheckpointWriter, Dtype, ExistingTarget, TensorSpec};
-use slmc_pipeline::jobs::quantize::{Method, Mix, Prepared, QuantizeSettings};
+use slmc_pipeline::jobs::quantize::{BatchOptions, Method, Mix, Prepared, QuantizeSettings, TextSource};
+use slmc_pipeline::jobs::structured::{Asked, PreparedStructured, StructuredImportance, StructuredSettings};
 use slmc_pipeline::progress::Silent;
 
 use crate::forward::noise;
@@ -160,5 +161,32 @@ pub fn quantize(model: &Path, mix: Mix, pre: Option<&str>) -> PathBuf {
         resume: false,
     };
     Prepared::new(settings).unwrap().run(&Silent).unwrap();
+    output
+}
+
+/// The checkpoint `model` without what is not asked for.
+pub fn cut(model: &Path, asked: Asked) -> PathBuf {
+    let output = model.with_extension("cut");
+    let settings = StructuredSettings {
+        model: model.to_owned(),
+        budget: None,
+        asked,
+        kinds: Vec::new(),
+        importance: StructuredImportance::Hessian,
+        solves: true,
+        effort: Default::default(),
+        keep_layers: Vec::new(),
+        multiple: None,
+        scores: None,
+        calibration: vec!["bundled:english".parse::<TextSource>().unwrap()],
+        batches: BatchOptions { samples: 8, seq_len: 64, ..Default::default() },
+        device: slmc_model::Device::Cpu,
+        output: output.clone(),
+        measure: None,
+        max_memory: None,
+        resume: false,
+    };
+    let planned = PreparedStructured::new(settings).unwrap().planned(&Silent).unwrap();
+    planned.run(&Silent).unwrap();
     output
 }

@@ -11,6 +11,7 @@ pub static LLAMA: ArchSpec = ArchSpec {
     output_bias: Bias::IfAttentionBias,
     mlp_bias: Bias::IfMlpBias,
     sliding_window: false,
+    free_heads: true,
     rope_layout: RopeLayout::Interleaved,
     names: LLAMA_NAMES,
 };

@@ -13,6 +13,7 @@ pub static MISTRAL: ArchSpec = ArchSpec {
     output_bias: Bias::Never,
     mlp_bias: Bias::Never,
     sliding_window: true,
+    free_heads: true,
     rope_layout: RopeLayout::Interleaved,
     names: LLAMA_NAMES,
 };

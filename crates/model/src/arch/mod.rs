@@ -68,6 +68,8 @@ pub struct ArchSpec {
     pub mlp_bias: Bias,
     /// Whether the family honours the `sliding_window` of its configuration.
     pub sliding_window: bool,
+    /// Whether llama.cpp reads files of this family whose heads together are not as wide as the residual stream.
+    pub free_heads: bool,
     /// How Q and K rows lie in GGUF.
     pub rope_layout: RopeLayout,
     /// What the family's tensors are called.

@@ -13,6 +13,7 @@ pub static QWEN2: ArchSpec = ArchSpec {
     output_bias: Bias::Never,
     mlp_bias: Bias::Never,
     sliding_window: true,
+    free_heads: false,
     rope_layout: RopeLayout::Halves,
     names: LLAMA_NAMES,
 };

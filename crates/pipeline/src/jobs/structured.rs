@@ -45,7 +45,7 @@ pub struct StructuredSettings {
     pub budget: Option<Budget>,
     /// How many of each kind are asked for.
     pub asked: Asked,
-    /// Kinds that a budget may be spread over.
+    /// Kinds that a budget may be spread over; empty for all that the family allows.
     pub kinds: Vec<Kind>,
     /// How channels and heads are chosen.
     pub importance: StructuredImportance,

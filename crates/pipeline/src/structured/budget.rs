@@ -60,7 +60,7 @@ const SLACK: f64 = 0.001;
 const ENOUGH: usize = 16;
 
 impl<'a> Sizing<'a> {
-    /// Sizes of a model that were asked for, or that a budget allows for the kinds `free`.
+    /// Sizes of a model that were asked for, or that a budget allows for the kinds `free`; for all that can go where it is empty.
     ///
     /// # Errors
     /// Numbers that no such model can have; nothing asked for.
@@ -118,7 +118,18 @@ impl<'a> Sizing<'a> {
             };
             MULTIPLES.into_iter().find(fits).unwrap_or(1)
         });
-        let free = free.iter().copied().filter(|kind| !pinned.contains(kind)).collect();
+        let heads = [Kind::KeyValueHeads, Kind::QueryHeads];
+        if !config.arch.free_heads
+            && (widths.query_heads() < full.query_heads() || free.iter().any(|kind| heads.contains(kind)))
+        {
+            return Err(PipelineError::cannot_prune(format!(
+                "llama.cpp reads {} models only where the heads are together as wide as the residual stream, so heads must stay; layers                  and channels can go",
+                config.arch.model_type
+            )));
+        }
+        let all = Kind::ALL.into_iter().filter(|kind| config.arch.free_heads || !heads.contains(kind));
+        let free = if free.is_empty() { all.collect() } else { free.to_vec() };
+        let free = free.into_iter().filter(|kind| !pinned.contains(kind)).collect();
         let fewest_layers = fewest_layers.max(1);
         Ok(Self { config, full, asked: widths, free, budget, parameter_bytes, fewest_layers, multiple })
     }
