@@ -59,7 +59,7 @@ impl Knowledge {
             }
             Self::Hessian { factor, passes } => {
                 let passes = if care == Care::Full { *passes } else { 0 };
-                gptq::quantize(ty, weights, factor, passes, Order::Natural, &mut bytes)?;
+                gptq::quantize(ty, weights, None, factor, passes, Order::Natural, &mut bytes)?;
             }
         }
         Ok(bytes)
