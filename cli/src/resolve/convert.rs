@@ -1,6 +1,6 @@
 //! `slmc convert`.
 
-use slmc_pipeline::jobs::quantize::{BatchOptions, Device, Effort, Method, Mix, QuantizeSettings};
+use slmc_pipeline::jobs::quantize::{BatchOptions, Device, Effort, KeepZeros, Method, Mix, QuantizeSettings};
 
 use super::Resolver;
 use super::output::default_output;
@@ -31,6 +31,7 @@ impl Resolver {
             target: None,
             overrides: Vec::new(),
             keep: Vec::new(),
+            keep_zeros: KeepZeros::Never, // all of these types hold them
             imatrix: None,
             calibration: Vec::new(),
             batches: BatchOptions::default(),

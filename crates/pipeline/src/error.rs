@@ -168,6 +168,20 @@ pub enum PipelineError {
         /// Why.
         source: slmc_prune::PruneError,
     },
+    /// Zeros that were to stay are none in the written file.
+    #[error(
+        "{path}: {found} of the {expected} zeros of tensor {tensor} are zeros in the file; please report this"
+    )]
+    ZerosLost {
+        /// The file or checkpoint that was written.
+        path: PathBuf,
+        /// GGUF name.
+        tensor: String,
+        /// In the checkpoint.
+        expected: u64,
+        /// Of those, in the file.
+        found: u64,
+    },
     /// A written tensor has fewer zeros than it should.
     #[error("{path}: tensor {tensor} has {found} zeros, expected {expected}; please report this")]
     NotPruned {

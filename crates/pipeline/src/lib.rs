@@ -24,5 +24,6 @@ pub mod rescaling;
 pub mod sensitivity;
 pub mod walker;
 pub mod work;
+pub mod zeros;
 
 pub use error::PipelineError;

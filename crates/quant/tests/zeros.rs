@@ -91,7 +91,10 @@ fn feedback_and_descent_leave_held_zeros_and_still_beat_rounding() {
             dequantize_rows(ty, &bytes, COLUMNS, &mut stored).unwrap();
             assert_eq!(lost(&free, &stored), 0, "{ty}, {passes} passes, {order:?}");
             let after = error(&stored);
-            assert!(ty.block_len() == 1 || order == Order::Activation || after < before, "{ty}: {after} {before}");
+            assert!(
+                ty.block_len() == 1 || order == Order::Activation || after < before,
+                "{ty}: {after} {before}"
+            );
             before = before.min(after);
         }
     }

@@ -20,9 +20,10 @@ use slmc_quant::plan::{Pattern, TypeOverride};
 
 pub use crate::export::{OutputError, TensorReport};
 pub use crate::memory::ByteSize;
+pub use crate::zeros::KeptZeros;
 pub use slmc_calibration::{BatchOptions, TextSource};
 pub use slmc_model::Device;
-pub use slmc_quant::plan::{Plan, PlannedTensor, Prediction, Target};
+pub use slmc_quant::plan::{KeepZeros, Plan, PlannedTensor, Prediction, Target};
 pub use slmc_quant::{Effort, Method, Mix, Rounding};
 
 use super::durable::{self, Durable};
@@ -42,6 +43,7 @@ use crate::progress::Reporter;
 use crate::rescaling::RescaledSource;
 use crate::walker::Walk;
 use crate::work::Work;
+use crate::zeros;
 
 /// What to do.
 #[derive(Clone, Debug)]
@@ -62,6 +64,8 @@ pub struct QuantizeSettings {
     pub overrides: Vec<TypeOverride>,
     /// Tensors kept in the checkpoint's precision.
     pub keep: Vec<Pattern>,
+    /// Whether zeros among the weights stay zeros.
+    pub keep_zeros: KeepZeros,
     /// An importance matrix to take instead of calibrating; [`Method::Imatrix`] alone can use one.
     pub imatrix: Option<PathBuf>,
     /// Calibration text; empty for the bundled corpus.
@@ -94,6 +98,8 @@ pub struct Prepared {
     imatrix: Option<ImportanceFile>,
     provenance: Provenance,
     layout: Layout,
+    /// Shares of zeros, by GGUF name.
+    zero_shares: HashMap<String, f64>,
     /// How memory is used.
     pub footing: Footing,
     /// The plan.
@@ -133,7 +139,14 @@ impl Prepared {
             keep: settings.keep.clone(),
             ..PlanRequest::new(settings.mix, settings.method)
         };
-        let plan = Plan::new(&model_facts(&config), &facts, &request)?;
+        let mut plan = Plan::new(&model_facts(&config), &facts, &request)?;
+        let matrices = plan.tensors.iter().filter(|tensor| tensor.shape.len() > 1);
+        let matrices = matrices.map(|tensor| tensor.name.as_str());
+        let zero_shares = zeros::shares(source.as_ref(), matrices, settings.keep_zeros)?;
+        plan.plan_zeros(&zero_shares, settings.keep_zeros);
+        if settings.target.is_none() {
+            plan.check_zeros(settings.keep_zeros)?;
+        }
         let imatrix = match &settings.imatrix {
             Some(path) => {
                 check_takes_imatrix(settings.method)?;
@@ -170,6 +183,7 @@ impl Prepared {
             imatrix,
             provenance,
             layout,
+            zero_shares,
             plan,
             left_out,
             source_bytes,
@@ -223,13 +237,16 @@ impl Prepared {
             max_memory: self.settings.max_memory,
             resume: self.settings.resume,
         };
-        let (calibrated, tensors) = durable.run(&self.plan, self.footing, reporter, |walk, footing| {
-            let calibrated = self.calibrate(walk.map(|(walk, _)| walk), walk.map(|(_, work)| work))?;
-            let tensors = self.write(&calibrated, walk, footing, reporter)?;
-            Ok((calibrated, tensors))
-        })?;
+        let (calibrated, mut tensors) =
+            durable.run(&self.plan, self.footing, reporter, |walk, footing| {
+                let calibrated = self.calibrate(walk.map(|(walk, _)| walk), walk.map(|(_, work)| work))?;
+                let tensors = self.write(&calibrated, walk, footing, reporter)?;
+                Ok((calibrated, tensors))
+            })?;
         let seconds = started.elapsed().as_secs_f64();
         let peak_memory_bytes = peak_resident_bytes();
+        let planned = self.plan.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.zeros));
+        zeros::count(self.source.as_ref(), &self.settings.output, planned.zip(&mut tensors))?;
         let evaluation = match self.settings.measure.clone() {
             Some(measure) => evaluate_written(
                 &EvaluateSettings {
@@ -273,6 +290,9 @@ impl Prepared {
             reporter.warn(&note.to_string());
         }
         durable::warn_of_memory(&self.footing, reporter);
+        if let Some(lost) = self.plan.zeros_lost().filter(|_| self.settings.target.is_none()) {
+            reporter.warn(&lost.to_string());
+        }
         if let Some(batches) = &self.batches {
             warn_of_missing(batches, reporter);
         }
@@ -402,6 +422,9 @@ fn provenance(
         recipe["samples"] = settings.batches.samples.into();
         recipe["seq_len"] = settings.batches.seq_len.into();
         recipe["seed"] = settings.batches.seed.into();
+    }
+    if settings.keep_zeros != KeepZeros::Auto {
+        recipe["keep_zeros"] = json!(settings.keep_zeros);
     }
     if let Some(file) = imatrix {
         recipe["imatrix"] = file.provenance();

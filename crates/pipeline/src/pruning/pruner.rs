@@ -260,6 +260,7 @@ fn report(planned: &PlannedTensor, errors: Errors) -> TensorReport {
         bytes: planned.weights() * planned.dtype.bytes() as u64,
         relative_error: errors.weights,
         output_error: errors.outputs,
+        zeros: None,
     }
 }
 

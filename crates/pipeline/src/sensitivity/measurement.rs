@@ -75,7 +75,7 @@ impl<'a> Measurement<'a> {
                 continue;
             };
             let ty = types.candidates[types.nearest(level.ty)];
-            let types = Types { candidates: vec![ty], reference: ty };
+            let types = Types { candidates: vec![ty], reference: ty, hold_zeros: false };
             let mut errors = OutputErrors::default();
             for states in &self.embedded {
                 let shape = states.dims();

@@ -10,9 +10,9 @@ use super::descent::Descent;
 use super::feedback::Targets;
 use super::order::{Order, by_activation};
 use super::tile::{ROWS, Tile};
-use crate::{Grid, QuantError};
 use crate::error::{check_length, count_rows};
 use crate::rtn::{quantize_rows, row_bytes};
+use crate::{Grid, QuantError};
 
 /// Encodes `weights` (`[n, columns]`) as `ty` into `out`, feeding errors forward, whole blocks in `order`, and then descending
 /// `passes` times over all codes. Parallel over rows, which do not depend on each other; the bytes do not depend on the number
