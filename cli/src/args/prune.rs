@@ -25,6 +25,9 @@ Examples:
   slmc prune --sparsity 0.5
   slmc prune MODEL --method wanda --sparsity 50% --calibration train.txt
   slmc prune MODEL --pattern 2:4 --effort best --output model-2of4
+  slmc prune MODEL --sparsity 0.6 --layer-sparsity owl --dry-run
+  slmc prune MODEL --sparsity 0.6 --layer-sparsity measured --scores model.scores
+  slmc prune MODEL --sparsity 0.5 --method wanda --scores model.scores
   slmc prune MODEL --sparsity 0.3 --keep 'ffn_down' --dry-run
   slmc prune MODEL --sparsity 0.5 --resume      after a kill or Ctrl-C")]
 pub struct Prune {
@@ -39,9 +42,25 @@ pub struct Prune {
     /// Keep N of every M neighbours in a row: 2:4, 4:8
     #[arg(long, value_name = "N:M", conflicts_with = "sparsity")]
     pub pattern: Option<String>,
-    /// Where magnitude and wanda seek the least important weights: row or tensor [default: row]
+    /// Where magnitude and wanda seek the least important weights: row, tensor or, magnitude alone, global (all linear layers
+    /// together) [default: row]
     #[arg(long, value_name = "SCOPE")]
     pub scope: Option<String>,
+    /// How the share is spread over the layers: uniform, owl (blocks with many outliers lose less, arXiv 2310.05175) or measured
+    /// (blocks lose after what pruning each of them costs in KL divergence) [default: uniform]
+    #[arg(long, value_name = "WAY", conflicts_with = "pattern")]
+    pub layer_sparsity: Option<String>,
+    /// owl: a weight is an outlier from this many times its block's mean importance on [default: 5]
+    #[arg(long, value_name = "M")]
+    pub owl_threshold: Option<f64>,
+    /// owl: by how much a block's share may differ from the mean [default: 0.08]
+    #[arg(long, value_name = "LAMBDA")]
+    pub owl_lambda: Option<f64>,
+    /// File that keeps the dense model's statistics: its linear layers' inputs and, with --layer-sparsity measured, what pruning
+    /// each block costs. Taken from there where they are the same model's on the same calibration text, else gathered and written.
+    /// With it wanda goes by the dense model, not by what is pruned so far, and runs nothing through the model
+    #[arg(long, value_name = "FILE")]
+    pub scores: Option<PathBuf>,
     /// How long sparsegpt looks for better weights: fast (the paper's algorithm), balanced (also aims at the float model's outputs, and
     /// solves again) or best (also changes masks) [default: balanced]
     #[arg(long, value_name = "EFFORT")]

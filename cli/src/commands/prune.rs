@@ -8,7 +8,7 @@ use super::{failure, print_json, report};
 use crate::args::prune::Prune;
 use crate::failure::Failure;
 use crate::resolve::Resolver;
-use crate::terminal::by_place::output_errors;
+use crate::terminal::by_place::{output_errors, sparsities};
 use crate::terminal::format::{bytes, parameters, percent, seconds, shape};
 use crate::terminal::progress::Terminal;
 use crate::terminal::table::table;
@@ -16,7 +16,7 @@ use crate::terminal::table::table;
 pub fn run(args: &Prune, resolver: &Resolver, terminal: &Terminal, json: bool) -> Result<(), Failure> {
     let prepared = PreparedPrune::new(resolver.prune(args)?).map_err(failure)?;
     if args.dry_run {
-        return print_plan(&prepared, json);
+        return print_plan(&prepared.spread(terminal).map_err(failure)?, json);
     }
     let directory = report::directory(&args.report)?;
     let outcome = prepared.run(terminal).map_err(failure)?;
@@ -38,7 +38,8 @@ fn print_plan(prepared: &PreparedPrune, json: bool) -> Result<(), Failure> {
         }));
     }
     let rows = plan.tensors.iter().map(|t| {
-        let pruned = t.pruned.map_or_else(String::new, |pruned| pruned.to_string());
+        let share = |pruned: u64| percent(pruned as f64 / t.weights().max(1) as f64);
+        let pruned = t.pruned.map_or_else(String::new, |pruned| format!("{pruned}, {}", share(pruned)));
         [t.hf_name.clone(), shape(&t.shape), pruned, t.reason.to_string()]
     });
     println!("{}", table(["tensor", "shape", "zeros", "why"], rows));
@@ -82,6 +83,9 @@ fn print_outcome(outcome: &PruneOutcome) {
         ]);
     }
     println!("{}", table(["", "before", "after", "change"], rows));
+    if let Some(table) = sparsities(&outcome.tensors) {
+        println!("Zeros in % of each tensor's weights:\n{table}");
+    }
     let reports: Vec<_> = outcome.tensors.iter().map(|tensor| tensor.report.clone()).collect();
     if let Some((table, _)) = output_errors(&reports) {
         println!("Errors of the outputs in %, pruned by magnitude → as stored:\n{table}");

@@ -1,6 +1,6 @@
 //! `slmc prune`.
 
-use slmc_pipeline::jobs::prune::{Method, PruneSettings, Scope, Sparsity};
+use slmc_pipeline::jobs::prune::{LayerSparsity, Method, PruneSettings, Scope, Sparsity, owl};
 use slmc_pipeline::jobs::quantize::Effort;
 
 use super::Resolver;
@@ -34,6 +34,23 @@ impl Resolver {
             return Err(Failure::usage("--scope means nothing to sparsegpt")
                 .help("It chooses among blocks of 128 columns of all rows, as its paper does."));
         }
+        let scope = parse_or("--scope", args.scope.as_ref(), Scope::default())?;
+        let layer_sparsity = layer_sparsity(args)?;
+        if scope == Scope::Global && (method != Method::Magnitude || !layer_sparsity.is_uniform()) {
+            return Err(Failure::usage("--scope global means nothing here").help(
+                "It spreads the share over the layers by magnitude: --method magnitude without --layer-sparsity.",
+            ));
+        }
+        if args.scope.is_some() && args.pattern.is_some() {
+            return Err(Failure::usage("--scope and --pattern exclude each other")
+                .help("N of every M neighbours are a scope of their own."));
+        }
+        if args.scores.is_some() && method != Method::Wanda && layer_sparsity.is_uniform() {
+            return Err(Failure::usage(format!("--scores means nothing to {method}")).help(
+                "wanda goes by the dense model's statistics, and so do --layer-sparsity owl and measured; sparsegpt needs the whole \
+                 Hessians of what is pruned so far, magnitude nothing.",
+            ));
+        }
         let measure = match args.no_eval {
             true => None,
             false => Some(self.measure_by(args.text.as_ref(), None, None, args.device.as_deref())?),
@@ -45,7 +62,9 @@ impl Resolver {
         Ok(PruneSettings {
             method,
             sparsity,
-            scope: parse_or("--scope", args.scope.as_ref(), Scope::default())?,
+            scope,
+            layer_sparsity,
+            scores: args.scores.clone(),
             effort: parse_or("--effort", args.effort.as_ref(), Effort::default())?,
             keep: parse_all("--keep", &args.keep, &[])?,
             calibration: self.calibration(&args.calibration),
@@ -57,5 +76,24 @@ impl Resolver {
             resume: args.resume,
             model,
         })
+    }
+}
+
+/// `--layer-sparsity`, with what OWL is told.
+fn layer_sparsity(args: &Prune) -> Result<LayerSparsity, Failure> {
+    let told = args.owl_threshold.is_some() || args.owl_lambda.is_some();
+    let positive = |option: &str, value: f64| match value.is_finite() && value > 0.0 {
+        true => Ok(value),
+        false => Err(Failure::usage(format!("{option} {value}: expected a number above 0"))),
+    };
+    match args.layer_sparsity.as_deref().unwrap_or("uniform") {
+        "owl" => Ok(LayerSparsity::Owl {
+            threshold: positive("--owl-threshold", args.owl_threshold.unwrap_or(owl::THRESHOLD))?,
+            lambda: positive("--owl-lambda", args.owl_lambda.unwrap_or(owl::LAMBDA))?,
+        }),
+        _ if told => Err(Failure::usage("--owl-threshold and --owl-lambda are --layer-sparsity owl's")),
+        "uniform" => Ok(LayerSparsity::Uniform),
+        "measured" => Ok(LayerSparsity::Measured),
+        other => Err(Failure::usage(format!("--layer-sparsity {other}: expected uniform, owl or measured"))),
     }
 }

@@ -1,6 +1,7 @@
 //! A figure of every tensor where it stands in the model: blocks as rows, layers as columns.
 
 use comfy_table::Table;
+use slmc_pipeline::jobs::prune::PrunedTensor;
 use slmc_pipeline::jobs::quantize::{KeptZeros, OutputError, TensorReport};
 use slmc_report::layers::place;
 
@@ -19,15 +20,38 @@ pub fn kept_zeros(tensors: &[TensorReport]) -> Option<Table> {
     by_place(tensors, cell).map(|(table, _)| table)
 }
 
-fn by_place(
-    tensors: &[TensorReport],
-    cell: impl Fn(&TensorReport) -> Option<String>,
-) -> Option<(Table, Vec<String>)> {
+/// How many zeros every tensor has, where not all that were pruned have as many.
+pub fn sparsities(tensors: &[PrunedTensor]) -> Option<Table> {
+    let cell = |tensor: &PrunedTensor| (tensor.sparsity > 0.0).then(|| percent(tensor.sparsity));
+    let of = |tensor: &&PrunedTensor| place(&tensor.report.name).is_some();
+    let mut cells: Vec<String> = tensors.iter().filter(of).filter_map(cell).collect();
+    cells.dedup();
+    (cells.len() > 1).then(|| by_place(tensors, cell)).flatten().map(|(table, _)| table)
+}
+
+/// What stands at a place.
+trait Named {
+    fn name(&self) -> &str;
+}
+
+impl Named for TensorReport {
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Named for PrunedTensor {
+    fn name(&self) -> &str {
+        &self.report.name
+    }
+}
+
+fn by_place<T: Named>(tensors: &[T], cell: impl Fn(&T) -> Option<String>) -> Option<(Table, Vec<String>)> {
     let (mut columns, mut rows, mut others) = (vec!["block"], Vec::<Vec<String>>::new(), Vec::new());
     for tensor in tensors {
         let Some(cell) = cell(tensor) else { continue };
-        let Some((block, layer)) = place(&tensor.name) else {
-            others.push(format!("{} {cell}", tensor.name));
+        let Some((block, layer)) = place(tensor.name()) else {
+            others.push(format!("{} {cell}", tensor.name()));
             continue;
         };
         let column = columns.iter().position(|c| *c == layer).unwrap_or_else(|| {

@@ -182,6 +182,14 @@ pub enum PipelineError {
         /// Of those, in the file.
         found: u64,
     },
+    /// Scores cannot be read or written, or are not this run's.
+    #[error("{path}: {reason}")]
+    Scores {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// A written tensor has fewer zeros than it should.
     #[error("{path}: tensor {tensor} has {found} zeros, expected {expected}; please report this")]
     NotPruned {

@@ -1,5 +1,7 @@
 //! A checkpoint in, the same checkpoint with zeros among its weights out, and what was lost.
 
+mod spread;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,7 +13,7 @@ use slmc_checkpoint::{Checkpoint, CheckpointPlan, ExistingTarget};
 use slmc_model::WeightSource;
 use slmc_quant::plan::Pattern;
 
-pub use slmc_prune::{Method, PrunePlan, Scope, Sparsity};
+pub use slmc_prune::{LayerSparsity, Method, PrunePlan, Scope, Sparsity, owl};
 
 use super::directory::{PROVENANCE, may_replace};
 use super::durable::{self, Durable};
@@ -27,7 +29,7 @@ use crate::model_file::ModelFile;
 use crate::packing::{PackTensors, pack_tensors};
 use crate::progress::Reporter;
 pub use crate::pruning::PrunedTensor;
-use crate::pruning::{PrunedWriter, Pruner, prune_blocks, verify};
+use crate::pruning::{PrunedWriter, Pruner, Scores, prune_blocks, verify};
 use crate::rescaling::Rescaling;
 use crate::walker::Walk;
 use crate::work::Work;
@@ -43,6 +45,10 @@ pub struct PruneSettings {
     pub sparsity: Sparsity,
     /// Among which.
     pub scope: Scope,
+    /// How the share is spread over the layers.
+    pub layer_sparsity: LayerSparsity,
+    /// Where the dense model's statistics are kept, to be taken from there the next time; with them Wanda prunes by those.
+    pub scores: Option<PathBuf>,
     /// How long SparseGPT looks for better weights.
     pub effort: Effort,
     /// Linear layers that stay whole.
@@ -74,6 +80,9 @@ pub struct PruneOutcome {
     pub method: Method,
     /// How many.
     pub sparsity: Sparsity,
+    /// How they are spread over the layers.
+    #[serde(skip_serializing_if = "LayerSparsity::is_uniform")]
+    pub layer_sparsity: LayerSparsity,
     /// Bytes of the weight files: as many as before.
     pub bytes: u64,
     /// Number of weights.
@@ -101,6 +110,8 @@ pub struct PreparedPrune {
     source: Box<dyn WeightSource>,
     tensors: Vec<ExportTensor>,
     batches: Option<TokenBatches>,
+    scores: Option<Scores>,
+    is_spread: bool,
     layout: CheckpointPlan,
     existing: ExistingTarget,
     /// How memory is used.
@@ -133,15 +144,28 @@ impl PreparedPrune {
         let how = (settings.method, settings.sparsity, settings.scope);
         let plan = PrunePlan::new(how, &facts, &settings.keep)?;
         let layout = PrunedWriter::layout(&plan)?;
-        let batches = match settings.method.needs_calibration() {
+        let batches = match settings.method.needs_calibration() || spread::needs_scores(&settings) {
             true => {
                 Some(calibration_batches(&model, source.config(), &settings.calibration, &settings.batches)?)
             }
             false => None,
         };
-        let (how, limit) = ((as_heavy_as(settings.method), settings.effort), settings.max_memory);
+        let (how, limit) = ((as_heavy_as(&settings), settings.effort), settings.max_memory);
         let footing = durable::footing(how, limit, source.config(), batches.as_ref(), None)?;
-        Ok(Self { footing, settings, checkpoint, source, tensors, batches, layout, existing, plan, left_out })
+        Ok(Self {
+            footing,
+            settings,
+            checkpoint,
+            source,
+            tensors,
+            batches,
+            scores: None,
+            is_spread: false,
+            layout,
+            existing,
+            plan,
+            left_out,
+        })
     }
 
     /// Bytes of the weight files to be written.
@@ -157,17 +181,22 @@ impl PreparedPrune {
     pub fn run(self, reporter: &dyn Reporter) -> Result<PruneOutcome, PipelineError> {
         let started = Instant::now();
         self.warn(reporter);
+        let this = self.spread(reporter)?;
+        this.prune(started, reporter)
+    }
+
+    fn prune(self, started: Instant, reporter: &dyn Reporter) -> Result<PruneOutcome, PipelineError> {
         let bytes = self.output_bytes();
         let durable = Durable {
             output: &self.settings.output,
-            method: as_heavy_as(self.settings.method),
+            method: as_heavy_as(&self.settings),
             effort: self.settings.effort,
             recipe: &self.recipe().to_string(),
             device: self.settings.device,
             pre: None,
             checkpoint: &self.checkpoint,
             source: self.source.as_ref(),
-            batches: self.batches.as_ref(),
+            batches: self.batches.as_ref().filter(|_| spread::walks(&self.settings)),
             max_memory: self.settings.max_memory,
             resume: self.settings.resume,
         };
@@ -195,6 +224,7 @@ impl PreparedPrune {
             source: settings.model,
             method: settings.method,
             sparsity: settings.sparsity,
+            layer_sparsity: plan.layer_sparsity,
             bytes,
             total_weights: plan.total_weights,
             pruned_weights,
@@ -237,6 +267,7 @@ impl PreparedPrune {
             tensors: &self.tensors,
             plan: &self.plan,
             writer: &writer,
+            scores: self.scores.as_ref().filter(|_| self.settings.method == Method::Wanda && walk.is_none()),
             effort: self.settings.effort,
             work: walk.map(|(_, work)| work),
         };
@@ -261,6 +292,12 @@ impl PreparedPrune {
             Method::SparseGpt => recipe["effort"] = json!(settings.effort),
             Method::Magnitude | Method::Wanda => recipe["scope"] = json!(settings.scope),
         }
+        if !settings.layer_sparsity.is_uniform() {
+            recipe["layer_sparsity"] = json!(settings.layer_sparsity);
+        }
+        if settings.method == Method::Wanda && settings.scores.is_some() {
+            recipe["statistics"] = "of the dense model".into();
+        }
         if let Some(batches) = &self.batches {
             recipe["samples"] = settings.batches.samples.into();
             recipe["seq_len"] = settings.batches.seq_len.into();
@@ -279,10 +316,10 @@ impl PreparedPrune {
 }
 
 /// The method of quantization that walks in the same way, and takes as much memory.
-const fn as_heavy_as(method: Method) -> slmc_quant::Method {
-    match method {
-        Method::Magnitude => slmc_quant::Method::Rtn,
-        Method::Wanda => slmc_quant::Method::Imatrix,
+fn as_heavy_as(settings: &PruneSettings) -> slmc_quant::Method {
+    match settings.method {
+        Method::Magnitude if !spread::needs_scores(settings) => slmc_quant::Method::Rtn,
+        Method::Magnitude | Method::Wanda => slmc_quant::Method::Imatrix,
         Method::SparseGpt => slmc_quant::Method::Gptq,
     }
 }

@@ -290,7 +290,7 @@ fn tokens(hidden: &WindowStates) -> usize {
     hidden.iter().map(|states| states.dims()[0] * states.dims()[1]).sum()
 }
 
-fn embed_all(
+pub(super) fn embed_all(
     source: &dyn WeightSource,
     sequences: &[Vec<u32>],
     device: &BurnDevice,
