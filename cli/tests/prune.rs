@@ -267,3 +267,29 @@ fn scores_are_gathered_once_and_those_of_another_run_are_refused() {
     refused(&scored("four", &[]), "is no file of scores");
     assert!(!directory.join("four").exists());
 }
+
+#[test]
+fn a_gguf_file_holds_what_the_checkpoint_would() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    copy_tiny(&directory.join("model"));
+    let common = ["--method", "magnitude", "--sparsity", "0.5", "--json"];
+    let [checkpoint, file] = ["out", "out.gguf"].map(|name| report(&prune(directory, name, &common)));
+    assert_eq!(listing(directory), ["model", "out", "out.gguf"]);
+    let bytes = std::fs::metadata(directory.join("out.gguf")).unwrap().len();
+    assert_eq!(file["bytes"].as_u64(), Some(bytes));
+    assert_eq!(zeros(&file), zeros(&checkpoint));
+    // the same weights: what convert makes of the checkpoint, byte for byte but for the names
+    let converted = slmc(directory, ["convert", "out", "--dtype", "f16", "--output", "converted.gguf"]);
+    assert!(converted.status.success(), "{}", stderr(&converted));
+    let open = |name: &str| slmc_gguf::container::GgufFile::open(&directory.join(name)).unwrap();
+    let [file, converted] = ["out.gguf", "converted.gguf"].map(open);
+    for tensor in converted.tensors() {
+        let other = file.tensor(&tensor.name).unwrap();
+        assert!(file.data(other) == converted.data(tensor), "{}", tensor.name);
+    }
+    let plan = prune(directory, "plan.gguf", &[&common[..], &["--dry-run"]].concat());
+    assert_eq!(report(&plan)["output_bytes"].as_u64(), Some(bytes));
+    let refused = slmc(directory, ["prune", "model", "--sparsity", "0.5", "--dtype", "f32"]);
+    assert!(says(&stderr(&refused), "--dtype means nothing to a checkpoint"), "{}", stderr(&refused));
+}

@@ -82,6 +82,48 @@ fn finished_steps_are_kept_and_changed_ones_done_again_with_all_behind() {
     assert!(std::fs::read(directory.join("recipe.run/quantize.gguf")).unwrap() == quantized);
 }
 
+/// `slmc run` that is interrupted as soon as the file is there with so many lines.
+#[cfg(unix)]
+fn interrupt_at(directory: &Path, file: &Path, lines: usize) -> Option<i32> {
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_slmc"))
+        .args(["run", "recipe.toml"])
+        .current_dir(directory)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let count = || std::fs::read(file).unwrap_or_default().iter().filter(|b| **b == b'\n').count();
+    let begun = std::time::Instant::now();
+    while count() < lines && child.try_wait().unwrap().is_none() {
+        assert!(begun.elapsed().as_secs() < 300, "no line {lines} in {}", file.display());
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    let told = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(told.success());
+    child.wait().unwrap().code()
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_that_is_interrupted_inside_a_step_goes_on_inside_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    copy_tiny(&directory.join("model"));
+    recipe(directory, 4, "9MB");
+    assert!(run(directory, &[]).status.success());
+    let output = directory.join("recipe.run/quantize.gguf");
+    let undisturbed = std::fs::read(&output).unwrap();
+    std::fs::remove_dir_all(directory.join("recipe.run")).unwrap();
+    let journal = directory.join("recipe.run/quantize.gguf.work/journal");
+    assert_eq!(interrupt_at(directory, &journal, 2), Some(130));
+    assert!(journal.is_file() && !output.exists());
+    let again = run(directory, &[]);
+    assert!(again.status.success(), "{}", stderr(&again));
+    assert!(says(&stderr(&again), "step 1 of 4, prune: finished before"), "{}", stderr(&again));
+    assert!(says(&stderr(&again), "resuming after"), "{}", stderr(&again));
+    assert!(std::fs::read(&output).unwrap() == undisturbed);
+}
+
 #[test]
 fn plans_are_shown_and_nothing_is_written() {
     let directory = tempfile::tempdir().unwrap();

@@ -25,6 +25,7 @@ Examples:
   slmc prune --sparsity 0.5
   slmc prune MODEL --method wanda --sparsity 50% --calibration train.txt
   slmc prune MODEL --pattern 2:4 --effort best --output model-2of4
+  slmc prune MODEL --sparsity 0.5 --output model-pruned.gguf
   slmc prune MODEL --sparsity 0.6 --layer-sparsity owl --dry-run
   slmc prune MODEL --sparsity 0.6 --layer-sparsity measured --scores model.scores
   slmc prune MODEL --sparsity 0.5 --method wanda --scores model.scores
@@ -73,9 +74,15 @@ pub struct Prune {
     /// Where the model runs: cpu, ndarray or wgpu [default: cpu]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
-    /// Directory to write [default: MODEL-METHOD-SPARSITY in the working directory]
+    /// Directory to write, or GGUF file (ending .gguf) [default: MODEL-METHOD-SPARSITY in the working directory]
     #[arg(long, short, value_name = "PATH")]
     pub output: Option<PathBuf>,
+    /// What to write: safetensors (a checkpoint directory) or gguf [default: gguf where the output ends in .gguf, else safetensors]
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// Type of a GGUF file's matrices: f16, bf16 or f32 [default: f16]; a checkpoint keeps its element types
+    #[arg(long, value_name = "TYPE")]
+    pub dtype: Option<String>,
     /// Continue a run that was killed or interrupted: same command, same inputs, the same files in the end
     #[arg(long)]
     pub resume: bool,

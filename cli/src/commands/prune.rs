@@ -32,7 +32,7 @@ fn print_plan(prepared: &PreparedPrune, json: bool) -> Result<(), Failure> {
     let plan = &prepared.plan;
     if json {
         return print_json(&json!({
-            "output_bytes": prepared.output_bytes(),
+            "output_bytes": prepared.output_bytes().map_err(failure)?,
             "memory": prepared.footing,
             "plan": plan,
         }));
@@ -44,12 +44,12 @@ fn print_plan(prepared: &PreparedPrune, json: bool) -> Result<(), Failure> {
     });
     println!("{}", table(["tensor", "shape", "zeros", "why"], rows));
     println!(
-        "{} {}: {} of {} weights become zero; weight files of {} as before; about {} of memory.",
+        "{} {}: {} of {} weights become zero; weight files of {}; about {} of memory.",
         plan.method,
         plan.sparsity,
         parameters(plan.pruned_weights),
         parameters(plan.total_weights),
-        bytes(prepared.output_bytes()),
+        bytes(prepared.output_bytes().map_err(failure)?),
         bytes(prepared.footing.peak_bytes),
     );
     Ok(())
@@ -64,7 +64,7 @@ fn print_outcome(outcome: &PruneOutcome) {
             parameters(outcome.pruned_weights),
             format!("{} of all weights", percent(share)),
         ],
-        ["size".into(), bytes(outcome.bytes), bytes(outcome.bytes), "none: zeros take as much room".into()],
+        ["size".into(), bytes(outcome.source_bytes), bytes(outcome.bytes), "zeros take as much room".into()],
     ];
     if let Some(evaluation) = &outcome.evaluation
         && let summary = &evaluation.evaluation.summary

@@ -62,7 +62,8 @@ pub fn run(
             if global.json {
                 print_json(&outcome(args, &work, &told))?;
             }
-            return Err(stopped(args, step, ended.code));
+            let code = if terminal.is_cancelled() { super::INTERRUPTED } else { ended.code };
+            return Err(stopped(args, step, code));
         }
         journal.finish(step, &settings, elapsed, result.clone())?;
         told.push(Told { step, seconds: elapsed, skipped: false, code: 0, result });

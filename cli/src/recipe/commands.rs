@@ -42,7 +42,9 @@ pub fn known(command: &str, options: &Table) -> Option<Known> {
             .is_some_and(|value| Path::new(value).extension().is_some_and(|e| e.eq_ignore_ascii_case(ending)))
     };
     Some(match command {
-        "prune" if named("output", "gguf") || options.contains_key("dtype") => {
+        "prune"
+            if named("output", "gguf") || options.get("format").and_then(|f| f.as_str()) == Some("gguf") =>
+        {
             writes(Output::Model(".gguf"), true, true)
         }
         "prune" => writes(Output::Model(""), true, true),

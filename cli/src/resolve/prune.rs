@@ -1,9 +1,10 @@
 //! `slmc prune`.
 
 use slmc_pipeline::jobs::prune::{LayerSparsity, Method, PruneSettings, Scope, Sparsity, owl};
-use slmc_pipeline::jobs::quantize::Effort;
+use slmc_pipeline::jobs::quantize::{Effort, Mix};
 
 use super::Resolver;
+use super::convert::unquantized;
 use super::output::default_output;
 use super::parse::{parse, parse_all, parse_or};
 use crate::args::prune::Prune;
@@ -56,8 +57,12 @@ impl Resolver {
             false => Some(self.measure_by(args.text.as_ref(), None, None, args.device.as_deref())?),
         };
         let named = sparsity.to_string().replace(':', "of");
-        let output =
-            args.output.clone().unwrap_or_else(|| default_output(&model, &format!("{method}-{named}")));
+        let gguf = gguf(args)?;
+        let ending = if gguf.is_some() { ".gguf" } else { "" };
+        let output = args
+            .output
+            .clone()
+            .unwrap_or_else(|| default_output(&model, &format!("{method}-{named}{ending}")));
         let max_memory = args.max_memory.as_ref().map(|size| parse("--max-memory", size)).transpose()?;
         Ok(PruneSettings {
             method,
@@ -71,6 +76,7 @@ impl Resolver {
             batches: self.batches(&args.calibration),
             device: self.device(args.device.as_deref())?,
             output,
+            gguf,
             measure,
             max_memory,
             resume: args.resume,
@@ -95,5 +101,21 @@ fn layer_sparsity(args: &Prune) -> Result<LayerSparsity, Failure> {
         "uniform" => Ok(LayerSparsity::Uniform),
         "measured" => Ok(LayerSparsity::Measured),
         other => Err(Failure::usage(format!("--layer-sparsity {other}: expected uniform, owl or measured"))),
+    }
+}
+
+/// The type of a GGUF file; `None` for a checkpoint.
+fn gguf(args: &Prune) -> Result<Option<Mix>, Failure> {
+    let ends = args.output.as_ref().and_then(|path| path.extension()).is_some_and(|e| e == "gguf");
+    let is_gguf = match args.format.as_deref() {
+        None => ends,
+        Some("gguf") => true,
+        Some("safetensors") => false,
+        Some(other) => return Err(Failure::usage(format!("--format {other}: expected safetensors or gguf"))),
+    };
+    match &args.dtype {
+        Some(_) if !is_gguf => Err(Failure::usage("--dtype means nothing to a checkpoint")
+            .help("It keeps its element types; --format gguf writes a GGUF file of the type named.")),
+        dtype => is_gguf.then(|| unquantized(dtype.as_deref().unwrap_or("f16"))).transpose(),
     }
 }

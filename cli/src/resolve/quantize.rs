@@ -30,6 +30,7 @@ impl Resolver {
         let output =
             args.output.clone().unwrap_or_else(|| default_output(&model, &format!("{method}-{types}.gguf")));
         Ok(QuantizeSettings {
+            made_from: None,
             act_order: act_order(args, method)?,
             method,
             effort: parse_or("--effort", args.effort.as_ref().or(file.effort.as_ref()), Effort::default())?,

@@ -1,5 +1,6 @@
 //! A checkpoint in, the same checkpoint with zeros among its weights out, and what was lost.
 
+mod gguf;
 mod spread;
 
 use std::path::PathBuf;
@@ -18,7 +19,9 @@ pub use slmc_prune::{LayerSparsity, Method, PrunePlan, Scope, Sparsity, owl};
 use super::directory::{PROVENANCE, may_replace};
 use super::durable::{self, Durable};
 use super::evaluate::{EvaluateOutcome, EvaluateSettings, Measure, evaluate_written};
-use super::quantize::{BatchOptions, ByteSize, Device, Effort, TextSource, refuse_quantized, summary};
+use super::quantize::{
+    BatchOptions, ByteSize, Device, Effort, Mix, Prepared, TextSource, refuse_quantized, summary,
+};
 use super::worst::WorstSettings;
 use crate::PipelineError;
 use crate::batches::{calibration_batches, warn_of_missing};
@@ -59,8 +62,10 @@ pub struct PruneSettings {
     pub batches: BatchOptions,
     /// Where the model runs during calibration.
     pub device: Device,
-    /// The directory to write.
+    /// The directory to write, or the GGUF file.
     pub output: PathBuf,
+    /// The type of a GGUF file; `None` for a checkpoint, which keeps its element types.
+    pub gguf: Option<Mix>,
     /// How to measure the result; `None` not to.
     pub measure: Option<Measure>,
     /// Resident memory that calibrating and writing may take; `None` for what the machine has.
@@ -72,7 +77,7 @@ pub struct PruneSettings {
 /// What came out.
 #[derive(Debug, Serialize)]
 pub struct PruneOutcome {
-    /// The directory written.
+    /// The directory or file written.
     pub output: PathBuf,
     /// The checkpoint that it was made from.
     pub source: PathBuf,
@@ -83,8 +88,10 @@ pub struct PruneOutcome {
     /// How they are spread over the layers.
     #[serde(skip_serializing_if = "LayerSparsity::is_uniform")]
     pub layer_sparsity: LayerSparsity,
-    /// Bytes of the weight files: as many as before.
+    /// Bytes of the weight files: as many as before, but for a GGUF file of another type.
     pub bytes: u64,
+    /// Bytes of the checkpoint's weight files.
+    pub source_bytes: u64,
     /// Number of weights.
     pub total_weights: u64,
     /// Zeros counted in the written file, among the tensors that were pruned.
@@ -138,7 +145,7 @@ impl PreparedPrune {
         };
         let checkpoint = Arc::clone(checkpoint);
         refuse_quantized(&checkpoint)?;
-        let existing = may_replace(&settings.output, &settings.model)?;
+        let existing = may_replace(&gguf::checkpoint(&settings), &settings.model)?;
         let source = model.source()?;
         let PackTensors { tensors, facts, left_out } = pack_tensors(&checkpoint, source.config())?;
         let how = (settings.method, settings.sparsity, settings.scope);
@@ -169,8 +176,15 @@ impl PreparedPrune {
     }
 
     /// Bytes of the weight files to be written.
-    pub fn output_bytes(&self) -> u64 {
-        self.layout.total_bytes()
+    ///
+    /// # Errors
+    /// A model that GGUF cannot carry, where it is to.
+    pub fn output_bytes(&self) -> Result<u64, PipelineError> {
+        match self.conversion(self.settings.model.clone()) {
+            // of the same shapes
+            Some(conversion) => Ok(Prepared::new(conversion)?.output_bytes()),
+            None => Ok(self.layout.total_bytes()),
+        }
     }
 
     /// Calibrates, writes, counts what was written, measures.
@@ -186,9 +200,10 @@ impl PreparedPrune {
     }
 
     fn prune(self, started: Instant, reporter: &dyn Reporter) -> Result<PruneOutcome, PipelineError> {
-        let bytes = self.output_bytes();
+        let (bytes, source_bytes) = (self.output_bytes()?, self.layout.total_bytes());
+        let checkpoint = gguf::checkpoint(&self.settings);
         let durable = Durable {
-            output: &self.settings.output,
+            output: &checkpoint,
             method: as_heavy_as(&self.settings),
             effort: self.settings.effort,
             recipe: &self.recipe().to_string(),
@@ -202,7 +217,8 @@ impl PreparedPrune {
         };
         let reports =
             durable.run(&self.plan, self.footing, reporter, |walk, _| self.write(walk, reporter))?;
-        let tensors = verify(&self.settings.output, &self.plan, reports)?;
+        let tensors = verify(&checkpoint, &self.plan, reports)?;
+        self.convert(reporter)?;
         let (seconds, peak_memory_bytes) = (started.elapsed().as_secs_f64(), peak_resident_bytes());
         let Self { settings, plan, batches, .. } = self;
         let planned = tensors.iter().zip(&plan.tensors).filter(|(_, planned)| planned.pruned.is_some());
@@ -226,6 +242,7 @@ impl PreparedPrune {
             sparsity: settings.sparsity,
             layer_sparsity: plan.layer_sparsity,
             bytes,
+            source_bytes,
             total_weights: plan.total_weights,
             pruned_weights,
             seconds,
@@ -257,8 +274,12 @@ impl PreparedPrune {
         reporter: &dyn Reporter,
     ) -> Result<Vec<TensorReport>, PipelineError> {
         let room = walk.map(|(_, work)| work.room()).transpose()?;
-        let writer =
-            PrunedWriter::create(&self.settings.output, room.as_deref(), self.layout.clone(), self.existing)?;
+        let writer = PrunedWriter::create(
+            &gguf::checkpoint(&self.settings),
+            room.as_deref(),
+            self.layout.clone(),
+            self.existing,
+        )?;
         let rescaling = Rescaling::default();
         let reader = RowReader::new(&self.checkpoint, &rescaling);
         let pruner = Pruner {

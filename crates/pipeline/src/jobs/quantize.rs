@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use slmc_calibration::TokenBatches;
 use slmc_checkpoint::Checkpoint;
 use slmc_gguf::container::{Layout, Metadata, Writer};
@@ -26,6 +26,7 @@ pub use slmc_model::Device;
 pub use slmc_quant::plan::{KeepZeros, Plan, PlannedTensor, Prediction, Target};
 pub use slmc_quant::{Effort, Method, Mix, Rounding};
 
+use super::directory::PROVENANCE;
 use super::durable::{self, Durable};
 use super::evaluate::{EvaluateSettings, Measure, evaluate_written};
 pub use super::outcome::{QuantizeOutcome, Types};
@@ -50,6 +51,8 @@ use crate::zeros;
 pub struct QuantizeSettings {
     /// The checkpoint.
     pub model: PathBuf,
+    /// What slmc made the checkpoint from, where that is not to be read from the checkpoint itself.
+    pub made_from: Option<MadeFrom>,
     /// How values are chosen.
     pub method: Method,
     /// How long to look for better values than the first ones found.
@@ -84,6 +87,42 @@ pub struct QuantizeSettings {
     pub max_memory: Option<ByteSize>,
     /// Whether to go on with what an earlier run of the same settings left.
     pub resume: bool,
+}
+
+/// The model behind a checkpoint that was only made to be converted.
+#[derive(Clone, Debug)]
+pub struct MadeFrom {
+    /// Its name.
+    pub name: String,
+    /// How the checkpoint was made of it.
+    pub recipe: Value,
+}
+
+impl QuantizeSettings {
+    /// A checkpoint as a GGUF file of a type that is not quantized: rounding to that type, and nothing else.
+    pub fn conversion(model: PathBuf, mix: Mix, output: PathBuf, pre: Option<String>) -> Self {
+        Self {
+            model,
+            made_from: None,
+            method: Method::Rtn,
+            effort: Effort::default(),
+            act_order: false,
+            mix,
+            target: None,
+            overrides: Vec::new(),
+            keep: Vec::new(),
+            keep_zeros: KeepZeros::Never, // all of these types hold them
+            imatrix: None,
+            calibration: Vec::new(),
+            batches: BatchOptions::default(),
+            device: Device::Cpu,
+            pre,
+            output,
+            measure: None,
+            max_memory: None,
+            resume: false,
+        }
+    }
 }
 
 /// Everything that is known before any weight is read.
@@ -159,8 +198,8 @@ impl Prepared {
             true => Some(calibration_batches(&model, &config, &settings.calibration, &settings.batches)?),
             false => None,
         };
-        let name = model.name();
-        let provenance = provenance(&settings, batches.as_ref(), imatrix.as_ref());
+        let name = settings.made_from.as_ref().map_or_else(|| model.name(), |from| from.name.clone());
+        let provenance = provenance(&settings, &checkpoint, batches.as_ref(), imatrix.as_ref());
         let metadata = metadata(&name, &config, &vocabulary, settings.mix, &provenance);
         let layout = lay_out(&settings, metadata, &plan)?;
         let source_bytes = model.bytes();
@@ -399,6 +438,7 @@ fn check_takes_imatrix(method: Method) -> Result<(), PipelineError> {
 /// The recipe that goes into the file: what a user would type again. Paths and thread counts stay out.
 fn provenance(
     settings: &QuantizeSettings,
+    checkpoint: &Checkpoint,
     batches: Option<&TokenBatches>,
     imatrix: Option<&ImportanceFile>,
 ) -> Provenance {
@@ -406,6 +446,11 @@ fn provenance(
         Some(target) => json!({ "method": settings.method, "target": target }),
         None => json!({ "method": settings.method, "mix": settings.mix }),
     };
+    // what slmc made the checkpoint from, pruning for one
+    let kept = checkpoint.config_json().get(PROVENANCE).and_then(|made| made.get("recipe"));
+    if let Some(source) = settings.made_from.as_ref().map(|from| &from.recipe).or(kept) {
+        recipe["source"] = source.clone();
+    }
     if !settings.overrides.is_empty() {
         recipe["tensor_type"] = settings.overrides.iter().map(ToString::to_string).collect();
     }
