@@ -76,3 +76,24 @@ fn types_without_a_zero_are_named_and_refused_where_zeros_must_stay() {
     let output = slmc(directory, ["quantize", "model", "--method", "rtn", "--type", "q4_k_m", "--dry-run"]);
     assert!(!stdout(&output).contains("zeros"), "{}", stdout(&output));
 }
+
+#[test]
+fn a_report_tells_of_zeros_before_and_after() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    pruned(directory);
+    let report = quantize(directory, "out.gguf", &["--method", "rtn", "--type", "q4_0", "--report", "told"]);
+    let before: u64 = zeros(&report).iter().map(|[before, _]| before).sum();
+    let text = std::fs::read(directory.join("told/metrics.json")).unwrap();
+    let metrics: Value = serde_json::from_slice(&text).unwrap();
+    let rows = metrics["measurements"].as_array().unwrap();
+    let of = |scope: &str, metric: &str| -> f64 {
+        let rows = rows.iter().filter(|row| row["scope"] == scope && row["metric"] == metric);
+        rows.map(|row| row["value"].as_f64().unwrap()).sum()
+    };
+    for scope in ["summary", "tensor"] {
+        assert_eq!([of(scope, "zeros_before"), of(scope, "zeros_kept")], [before as f64; 2], "{scope}");
+    }
+    let html = std::fs::read_to_string(directory.join("told/report.html")).unwrap();
+    assert!(html.contains("zeros kept") && html.contains(&format!("of {before}")));
+}

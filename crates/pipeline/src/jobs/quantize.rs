@@ -99,7 +99,7 @@ pub struct MadeFrom {
 }
 
 impl QuantizeSettings {
-    /// A checkpoint as a GGUF file of a type that is not quantized: rounding to that type, and nothing else.
+    /// A checkpoint as a GGUF file of a mix's types: rounded to nearest, without calibration, and nothing measured.
     pub fn conversion(model: PathBuf, mix: Mix, output: PathBuf, pre: Option<String>) -> Self {
         Self {
             model,
@@ -111,7 +111,7 @@ impl QuantizeSettings {
             target: None,
             overrides: Vec::new(),
             keep: Vec::new(),
-            keep_zeros: KeepZeros::Never, // all of these types hold them
+            keep_zeros: KeepZeros::Never,
             imatrix: None,
             calibration: Vec::new(),
             batches: BatchOptions::default(),
