@@ -5,7 +5,7 @@ use std::fmt;
 /// A failed command.
 #[derive(Debug)]
 pub struct Failure {
-    /// 1 for work that failed, 2 for wrong usage.
+    /// 1 for work that failed, 2 for wrong usage; of a step its own.
     pub code: u8,
     message: String,
     help: Option<String>,
@@ -20,6 +20,11 @@ impl Failure {
     /// The call was wrong (exit code 2).
     pub fn usage(message: impl fmt::Display) -> Self {
         Self { code: 2, message: message.to_string(), help: None }
+    }
+
+    /// Something ended with an exit code of its own.
+    pub fn ended(code: u8, message: impl fmt::Display) -> Self {
+        Self { code, message: message.to_string(), help: None }
     }
 
     /// Adds what to do next.

@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod failure;
+mod recipe;
 mod resolve;
 mod settings;
 mod terminal;
@@ -51,6 +52,7 @@ fn run(cli: &Cli) -> Result<ExitCode, Failure> {
         Command::Bench(args) => commands::bench::run(args, &resolver, &terminal, json),
         Command::BenchWorker(_) => commands::bench::worker(),
         Command::Generate(args) => commands::generate::run(args, &resolver, &terminal, json),
+        Command::Run(args) => return commands::run::run(args, &cli.global, &resolver, &terminal),
         Command::Compare(args) => commands::compare::run(args, json),
         Command::Gate(args) => return commands::gate::run(args, &resolver, &terminal, json),
     }

@@ -143,6 +143,10 @@ fn what_cannot_be_pruned_is_said() {
         2,
         "--effort means nothing to wanda",
     );
+    refused(&["--sparsity", "0.5", "--scope", "global"], 2, "--scope means nothing to sparsegpt");
+    refused(&["--sparsity", "0.5", "--scores", "s"], 2, "--scores means nothing to sparsegpt");
+    refused(&["--pattern", "2:4", "--layer-sparsity", "owl"], 2, "--layer-sparsity");
+    refused(&["--sparsity", "0.5", "--owl-lambda", "0.1"], 2, "are --layer-sparsity owl's");
     refused(&["--sparsity", "0.5", "--output", "model"], 1, "is the checkpoint itself");
     assert_eq!(listing(directory), ["model"]);
     // the plan names what is kept
@@ -165,4 +169,127 @@ fn a_report_tells_of_zeros_and_of_magnitude() {
     let pruned = rows.iter().filter(|row| row["metric"] == "sparsity" && row["scope"] == "tensor");
     let shares: Vec<f64> = pruned.map(|row| row["value"].as_f64().unwrap()).collect();
     assert_eq!(shares.iter().filter(|share| (0.5..0.51).contains(*share)).count(), 4 * 7);
+}
+
+/// Zeros of every linear layer, in order, as the report tells them.
+fn zeros(report: &Value) -> Vec<u64> {
+    let tensors = report["tensors"].as_array().unwrap().iter();
+    tensors
+        .filter(|t| t["name"].as_str().unwrap().contains("_proj"))
+        .map(|t| t["zeros"].as_u64().unwrap())
+        .collect()
+}
+
+#[test]
+fn the_smallest_of_all_layers_together_are_those_of_sorting_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    copy_tiny(&directory.join("model"));
+    let more = ["--method", "magnitude", "--sparsity", "0.3", "--scope", "global", "--json", "--no-eval"];
+    let report = report(&slmc(directory, [&["prune", "model", "--output", "out"][..], &more].concat()));
+    let [before, after] =
+        ["model", "out"].map(|name| slmc_checkpoint::Checkpoint::open(&directory.join(name)).unwrap());
+    let (mut values, mut all, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+    for tensor in before.tensors().filter(|tensor| tensor.name.contains("_proj")) {
+        before.read_f32(&tensor.name, &mut values).unwrap();
+        all.extend(values.iter().map(|w| w.abs()));
+        after.read_f32(&tensor.name, &mut values).unwrap();
+        kept.extend(values.iter().filter(|w| **w != 0.0).map(|w| w.abs()));
+    }
+    let total = (0.3 * all.len() as f64).round() as usize;
+    // a weight that was zero before is one of them
+    assert!((total..total + 8).contains(&(zeros(&report).iter().sum::<u64>() as usize)));
+    all.sort_by(f32::total_cmp);
+    let least = kept.iter().copied().fold(f32::MAX, f32::min);
+    assert_eq!(least, all[all.len() - kept.len()]);
+}
+
+#[test]
+fn shares_that_differ_by_block_meet_the_whole_share_exactly() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    copy_tiny(&directory.join("model"));
+    for (way, method) in [("owl", "magnitude"), ("measured", "wanda"), ("owl", "sparsegpt")] {
+        let more = ["--method", method, "--sparsity", "0.55", "--layer-sparsity", way, "--json"];
+        let report = report(&prune(directory, way, &more));
+        assert_eq!(report["layer_sparsity"]["kind"], way);
+        let shapes = report["tensors"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|t| t["name"].as_str().unwrap().contains("_proj"));
+        let weights: Vec<u64> = shapes
+            .map(|t| t["shape"].as_array().unwrap().iter().map(|d| d.as_u64().unwrap()).product())
+            .collect();
+        let total = (0.55 * weights.iter().sum::<u64>() as f64).round() as u64;
+        let zeros = zeros(&report);
+        assert!((total..total + 16).contains(&zeros.iter().sum()), "{way}: {zeros:?}");
+        let shares: Vec<f64> = zeros.iter().zip(&weights).map(|(z, w)| *z as f64 / *w as f64).collect();
+        let blocks: Vec<f64> = shares.chunks(7).map(|block| block[0]).collect();
+        let spread = blocks.iter().copied().fold(0.0, f64::max) - blocks.iter().copied().fold(1.0, f64::min);
+        assert!(spread > 0.01, "{way}: {blocks:?}");
+        if way == "owl" {
+            assert!(spread < 0.17, "{blocks:?}");
+        }
+    }
+}
+
+#[test]
+fn scores_are_gathered_once_and_those_of_another_run_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    copy_tiny(&directory.join("model"));
+    let scored = |output: &str, more: &[&str]| {
+        let first = ["--method", "wanda", "--sparsity", "0.5", "--scores", "scores", "--no-eval"];
+        let text =
+            ["prune", "model", "--calibration", "bundled:english", "--samples", "8", "--seq-len", "64"];
+        slmc(directory, [&text[..], &first, &["--output", output], more].concat())
+    };
+    assert!(scored("one", &[]).status.success());
+    let scores = std::fs::read(directory.join("scores")).unwrap();
+    assert!(scored("two", &["--threads", "1"]).status.success());
+    assert!(weights(&directory.join("one")) == weights(&directory.join("two")));
+    assert!(std::fs::read(directory.join("scores")).unwrap() == scores);
+    // block costs are added to what is there
+    let output = scored("three", &["--layer-sparsity", "measured"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(std::fs::metadata(directory.join("scores")).unwrap().len() > scores.len() as u64);
+    let refused = |output: &Output, message: &str| {
+        assert_eq!(output.status.code(), Some(1), "{}", stderr(output));
+        assert!(says(&stderr(output), message), "{}", stderr(output));
+    };
+    refused(&scored("four", &["--seed", "1"]), "other calibration tokens");
+    std::fs::rename(directory.join("one"), directory.join("model-pruned")).unwrap();
+    std::fs::rename(directory.join("model"), directory.join("dense")).unwrap();
+    std::fs::rename(directory.join("model-pruned"), directory.join("model")).unwrap();
+    refused(&scored("four", &[]), "those of another model");
+    std::fs::write(directory.join("scores"), b"no scores").unwrap();
+    refused(&scored("four", &[]), "is no file of scores");
+    assert!(!directory.join("four").exists());
+}
+
+#[test]
+fn a_gguf_file_holds_what_the_checkpoint_would() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    copy_tiny(&directory.join("model"));
+    let common = ["--method", "magnitude", "--sparsity", "0.5", "--json"];
+    let [checkpoint, file] = ["out", "out.gguf"].map(|name| report(&prune(directory, name, &common)));
+    assert_eq!(listing(directory), ["model", "out", "out.gguf"]);
+    let bytes = std::fs::metadata(directory.join("out.gguf")).unwrap().len();
+    assert_eq!(file["bytes"].as_u64(), Some(bytes));
+    assert_eq!(zeros(&file), zeros(&checkpoint));
+    // the same weights: what convert makes of the checkpoint, byte for byte but for the names
+    let converted = slmc(directory, ["convert", "out", "--dtype", "f16", "--output", "converted.gguf"]);
+    assert!(converted.status.success(), "{}", stderr(&converted));
+    let open = |name: &str| slmc_gguf::container::GgufFile::open(&directory.join(name)).unwrap();
+    let [file, converted] = ["out.gguf", "converted.gguf"].map(open);
+    for tensor in converted.tensors() {
+        let other = file.tensor(&tensor.name).unwrap();
+        assert!(file.data(other) == converted.data(tensor), "{}", tensor.name);
+    }
+    let plan = prune(directory, "plan.gguf", &[&common[..], &["--dry-run"]].concat());
+    assert_eq!(report(&plan)["output_bytes"].as_u64(), Some(bytes));
+    let refused = slmc(directory, ["prune", "model", "--sparsity", "0.5", "--dtype", "f32"]);
+    assert!(says(&stderr(&refused), "--dtype means nothing to a checkpoint"), "{}", stderr(&refused));
 }

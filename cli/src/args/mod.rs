@@ -13,6 +13,7 @@ pub mod measure;
 pub mod prune;
 pub mod quantize;
 pub mod report;
+pub mod run;
 pub mod structured;
 pub mod tasks;
 
@@ -44,6 +45,7 @@ Examples:
   slmc generate out.gguf --prompt 'Once'        a look at what it writes
   slmc bench out.gguf --base MODEL              how fast it is beside the original
   slmc compare REPORT REPORT                    runs of --report side by side
+  slmc run recipe.toml                          several of these as one job that can be interrupted
 
 Settings that stay the same can stand in slmc.toml in the working directory; flags win over it.
 Exit codes: 0 done, 1 failed, 2 wrong usage; gate: 3 regression, 4 cannot decide.")]
@@ -87,4 +89,5 @@ pub enum Command {
     #[command(hide = true)]
     BenchWorker(bench::BenchWorker),
     Compare(compare::Compare),
+    Run(run::Run),
 }

@@ -30,6 +30,10 @@ Examples:
   slmc prune --sparsity 0.5
   slmc prune MODEL --method wanda --sparsity 50% --calibration train.txt
   slmc prune MODEL --pattern 2:4 --effort best --output model-2of4
+  slmc prune MODEL --sparsity 0.5 --output model-pruned.gguf
+  slmc prune MODEL --sparsity 0.6 --layer-sparsity owl --dry-run
+  slmc prune MODEL --sparsity 0.6 --layer-sparsity measured --scores model.scores
+  slmc prune MODEL --sparsity 0.5 --method wanda --scores model.scores
   slmc prune MODEL --sparsity 0.3 --keep 'ffn_down' --dry-run
   slmc prune MODEL --sparsity 0.5 --resume      after a kill or Ctrl-C
   slmc prune MODEL --structured --sparsity 0.25
@@ -47,9 +51,26 @@ pub struct Prune {
     /// Keep N of every M neighbours in a row: 2:4, 4:8
     #[arg(long, value_name = "N:M", conflicts_with = "sparsity")]
     pub pattern: Option<String>,
-    /// Where magnitude and wanda seek the least important weights: row or tensor [default: row]
+    /// Where magnitude and wanda seek the least important weights: row, tensor or, magnitude alone, global (all linear layers
+    /// together) [default: row]
     #[arg(long, value_name = "SCOPE")]
     pub scope: Option<String>,
+    /// How the share is spread over the layers: uniform, owl (blocks with many outliers lose less, arXiv 2310.05175) or measured
+    /// (blocks lose after what pruning each of them costs in KL divergence) [default: uniform]
+    #[arg(long, value_name = "WAY", conflicts_with = "pattern")]
+    pub layer_sparsity: Option<String>,
+    /// owl: a weight is an outlier from this many times its block's mean importance on [default: 5]
+    #[arg(long, value_name = "M")]
+    pub owl_threshold: Option<f64>,
+    /// owl: by how much a block's share may differ from the mean [default: 0.08]
+    #[arg(long, value_name = "LAMBDA")]
+    pub owl_lambda: Option<f64>,
+    /// File that keeps the dense model's statistics: its linear layers' inputs and, with --layer-sparsity measured, what pruning
+    /// each block costs. Taken from there where they are the same model's on the same calibration text, else gathered and written.
+    /// With it wanda goes by the dense model, not by what is pruned so far, and runs nothing through the model. With --structured it keeps
+    /// the influence of every layer and the moments of every head and channel
+    #[arg(long, value_name = "FILE")]
+    pub scores: Option<PathBuf>,
     /// How long sparsegpt looks for better weights: fast (the paper's algorithm), balanced (also aims at the float model's outputs, and
     /// solves again) or best (also changes masks) [default: balanced]
     #[arg(long, value_name = "EFFORT")]
@@ -64,9 +85,15 @@ pub struct Prune {
     /// Where the model runs: cpu, ndarray or wgpu [default: cpu]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
-    /// Directory to write [default: MODEL-METHOD-SPARSITY in the working directory]
+    /// Directory to write, or GGUF file (ending .gguf) [default: MODEL-METHOD-SPARSITY in the working directory]
     #[arg(long, short, value_name = "PATH")]
     pub output: Option<PathBuf>,
+    /// What to write: safetensors (a checkpoint directory) or gguf [default: gguf where the output ends in .gguf, else safetensors]
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// Type of a GGUF file's matrices: f16, bf16 or f32 [default: f16]; a checkpoint keeps its element types
+    #[arg(long, value_name = "TYPE")]
+    pub dtype: Option<String>,
     /// Continue a run that was killed or interrupted: same command, same inputs, the same files in the end
     #[arg(long)]
     pub resume: bool,

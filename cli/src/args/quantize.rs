@@ -32,6 +32,7 @@ Examples:
   slmc quantize MODEL --bits 4 --calibration chats.jsonl --samples 64
   slmc quantize MODEL --bits 4 --imatrix model.imatrix.gguf
   slmc quantize MODEL --type q3_k_m --dry-run
+  slmc quantize PRUNED --method gptq --type q4_0 --keep-zeros
   slmc quantize MODEL --bits 4 --report report
   slmc quantize MODEL --method gptq --bits 4 --max-memory 4GiB
   slmc quantize MODEL --method gptq --bits 4 --max-memory 4GiB --resume    after a kill or Ctrl-C
@@ -39,6 +40,9 @@ Examples:
 
 With --group-size the output is a checkpoint directory in compressed-tensors' pack-quantized layout: the linear layers of the
 blocks become integers of 2, 3, 4 or 8 bits, everything else stays as it is.
+
+Zeros of a pruned checkpoint stay zeros in the types q3_k, q4_0, q5_0, q6_k and q8_0 and in integers in groups: gptq then makes up for
+what they lose as for any other error. Types with minima (q2_k, q4_k, q5_k, q4_1, q5_1) and iq4 have no exact zero.
 
 A calibrated run keeps its finished blocks in OUTPUT.work until the output is whole; with --resume it goes on there.")]
 pub struct Quantize {
@@ -81,6 +85,11 @@ pub struct Quantize {
     /// Keep tensors whose GGUF name matches in high precision (repeatable)
     #[arg(long, value_name = "REGEX")]
     pub keep: Vec<String>,
+    /// Which zeros of a pruned checkpoint stay exactly zero: auto (those of tensors with at least 20 % zeros, where their type
+    /// can hold them), always (all; types that cannot are refused; what the option means without a value) or never
+    /// [default: auto]
+    #[arg(long, value_name = "WHICH", num_args = 0..=1, require_equals = true, default_missing_value = "always")]
+    pub keep_zeros: Option<String>,
     #[command(flatten)]
     pub calibration: CalibrationArgs,
     /// Importance matrix to take instead of calibrating: a file of `slmc imatrix` or llama-imatrix (GGUF or .dat); makes

@@ -1,7 +1,5 @@
 //! What `slmc prune` cuts out whole.
 
-use std::path::PathBuf;
-
 use clap::Args;
 
 #[derive(Debug, Args)]
@@ -9,7 +7,7 @@ use clap::Args;
 pub struct StructuredArgs {
     /// Cut out whole channels, heads and layers: a smaller and faster model of the same architecture. --sparsity is then the share of the
     /// blocks' parameters that goes
-    #[arg(long, conflicts_with_all = ["pattern", "scope", "keep"])]
+    #[arg(long, conflicts_with_all = ["pattern", "scope", "keep", "layer_sparsity", "format", "dtype"])]
     pub structured: bool,
     /// Parameters that may stay in all, embedding and head included: 0.9B, 350M
     #[arg(long, value_name = "N", requires = "structured", conflicts_with_all = ["sparsity", "target_size"])]
@@ -46,7 +44,4 @@ pub struct StructuredArgs {
     /// Leave what stays as it was, instead of solving for it by least squares
     #[arg(long, requires = "structured", conflicts_with = "effort")]
     pub no_solve: bool,
-    /// Importance scores of every layer, head and channel: read from the file if it is there, else computed and written to it
-    #[arg(long, value_name = "FILE", requires = "structured")]
-    pub scores: Option<PathBuf>,
 }

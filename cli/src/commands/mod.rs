@@ -11,6 +11,7 @@ pub mod inspect;
 pub mod prune;
 pub mod quantize;
 pub mod report;
+pub mod run;
 mod structured;
 mod tasks;
 

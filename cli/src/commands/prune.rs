@@ -9,8 +9,8 @@ use super::{failure, print_json, report, structured};
 use crate::args::prune::Prune;
 use crate::failure::Failure;
 use crate::resolve::Resolver;
+use crate::terminal::by_place::{output_errors, sparsities};
 use crate::terminal::format::{bytes, parameters, percent, seconds, shape};
-use crate::terminal::output_errors::output_errors;
 use crate::terminal::progress::Terminal;
 use crate::terminal::table::table;
 
@@ -20,7 +20,7 @@ pub fn run(args: &Prune, resolver: &Resolver, terminal: &Terminal, json: bool) -
     }
     let prepared = PreparedPrune::new(resolver.prune(args)?).map_err(failure)?;
     if args.dry_run {
-        return print_plan(&prepared, json);
+        return print_plan(&prepared.spread(terminal).map_err(failure)?, json);
     }
     let directory = report::directory(&args.report)?;
     let outcome = prepared.run(terminal).map_err(failure)?;
@@ -36,23 +36,24 @@ fn print_plan(prepared: &PreparedPrune, json: bool) -> Result<(), Failure> {
     let plan = &prepared.plan;
     if json {
         return print_json(&json!({
-            "output_bytes": prepared.output_bytes(),
+            "output_bytes": prepared.output_bytes().map_err(failure)?,
             "memory": prepared.footing,
             "plan": plan,
         }));
     }
     let rows = plan.tensors.iter().map(|t| {
-        let pruned = t.pruned.map_or_else(String::new, |pruned| pruned.to_string());
+        let share = |pruned: u64| percent(pruned as f64 / t.weights().max(1) as f64);
+        let pruned = t.pruned.map_or_else(String::new, |pruned| format!("{pruned}, {}", share(pruned)));
         [t.hf_name.clone(), shape(&t.shape), pruned, t.reason.to_string()]
     });
     println!("{}", table(["tensor", "shape", "zeros", "why"], rows));
     println!(
-        "{} {}: {} of {} weights become zero; weight files of {} as before; about {} of memory.",
+        "{} {}: {} of {} weights become zero; weight files of {}; about {} of memory.",
         plan.method,
         plan.sparsity,
         parameters(plan.pruned_weights),
         parameters(plan.total_weights),
-        bytes(prepared.output_bytes()),
+        bytes(prepared.output_bytes().map_err(failure)?),
         bytes(prepared.footing.peak_bytes),
     );
     Ok(())
@@ -67,10 +68,13 @@ fn print_outcome(outcome: &PruneOutcome) {
             parameters(outcome.pruned_weights),
             format!("{} of all weights", percent(share)),
         ],
-        ["size".into(), bytes(outcome.bytes), bytes(outcome.bytes), "none: zeros take as much room".into()],
+        ["size".into(), bytes(outcome.source_bytes), bytes(outcome.bytes), "zeros take as much room".into()],
     ];
     rows.extend(outcome.evaluation.as_ref().map(loss_rows).unwrap_or_default());
     println!("{}", table(["", "before", "after", "change"], rows));
+    if let Some(table) = sparsities(&outcome.tensors) {
+        println!("Zeros in % of each tensor's weights:\n{table}");
+    }
     let reports: Vec<_> = outcome.tensors.iter().map(|tensor| tensor.report.clone()).collect();
     if let Some((table, _)) = output_errors(&reports) {
         println!("Errors of the outputs in %, pruned by magnitude → as stored:\n{table}");

@@ -4,14 +4,14 @@ use comfy_table::CellAlignment;
 use serde_json::json;
 use slmc_pipeline::frames;
 use slmc_pipeline::jobs::pack::PreparedPack;
-use slmc_pipeline::jobs::quantize::{Plan, PlannedTensor, Prediction, Prepared, QuantizeOutcome};
+use slmc_pipeline::jobs::quantize::{KeptZeros, Plan, PlannedTensor, Prediction, Prepared, QuantizeOutcome};
 
 use super::{failure, print_json, report};
 use crate::args::quantize::Quantize;
 use crate::failure::Failure;
 use crate::resolve::Resolver;
+use crate::terminal::by_place::{kept_zeros, output_errors};
 use crate::terminal::format::{bytes, percent, seconds, shape};
-use crate::terminal::output_errors::output_errors;
 use crate::terminal::progress::Terminal;
 use crate::terminal::table::table;
 
@@ -74,6 +74,9 @@ fn print_plan(prepared: &Prepared, json: bool) -> Result<(), Failure> {
     if let Some(prediction) = &plan.prediction {
         println!("{}", predicted(prediction));
     }
+    if let Some(lost) = plan.zeros_lost() {
+        println!("Note: {lost}.");
+    }
     let fallback = plan.fallback_bits_per_weight();
     if fallback > 0.0 {
         println!("Shapes that do not fit the mix cost {fallback:.3} bits per weight.");
@@ -90,9 +93,11 @@ fn print_pack_plan(prepared: &PreparedPack, json: bool) -> Result<(), Failure> {
             "plan": plan,
         }));
     }
-    print_tensors(plan.tensors.iter().map(|t| {
-        [t.hf_name.clone(), t.ty.to_string(), shape(&t.shape), bytes(t.bytes), t.reason.to_string()]
-    }));
+    print_tensors(
+        plan.tensors
+            .iter()
+            .map(|t| [t.hf_name.clone(), t.ty.to_string(), shape(&t.shape), bytes(t.bytes), t.explanation()]),
+    );
     println!(
         "{} {}: {} tensors, {:.3} bits per weight, weight files of {} ({} bytes) from {}",
         plan.method,
@@ -140,6 +145,9 @@ fn print_outcome(outcome: &QuantizeOutcome) {
             println!(" {}", others.join(", "));
         }
     }
+    if let Some(table) = kept_zeros(&outcome.tensors) {
+        println!("Zeros in % of each tensor's weights, before → of those, zeros in the file:\n{table}");
+    }
     if let Some(worst) = worst_tensors(outcome) {
         println!("Largest rounding errors, ‖Ŵ − W‖ / ‖W‖: {worst}");
     }
@@ -164,6 +172,14 @@ fn comparison(outcome: &QuantizeOutcome) -> Vec<[String; 4]> {
             String::new(),
         ],
     ];
+    if let Some(zeros) = KeptZeros::total(&outcome.tensors) {
+        let kept = match zeros.kept == zeros.before {
+            true => "all kept".to_owned(),
+            false => format!("{} kept", percent(zeros.kept as f64 / zeros.before.max(1) as f64)),
+        };
+        let count = |n: u64| n.to_string();
+        rows.push(["zeros of pruned tensors".into(), count(zeros.before), count(zeros.kept), kept]);
+    }
     let Some(evaluation) = &outcome.evaluation else { return rows };
     let summary = &evaluation.evaluation.summary;
     let Some(drift) = &summary.drift else { return rows };

@@ -11,8 +11,8 @@ use super::{failure, print_json, report};
 use crate::args::prune::Prune;
 use crate::failure::Failure;
 use crate::resolve::Resolver;
+use crate::terminal::by_place::output_errors;
 use crate::terminal::format::{bytes, parameters, percent, seconds, shape};
-use crate::terminal::output_errors::output_errors;
 use crate::terminal::progress::Terminal;
 use crate::terminal::table::table;
 

@@ -5,7 +5,7 @@ use slmc_pipeline::jobs::quantize::{Effort, Method};
 
 use super::output::default_output;
 use super::parse::{parse, parse_all, parse_or};
-use super::quantize::act_order;
+use super::quantize::{act_order, keep_zeros};
 use super::{DEFAULT_BITS, Resolver};
 use crate::args::quantize::Quantize;
 use crate::failure::Failure;
@@ -46,6 +46,7 @@ impl Resolver {
             effort: parse_or("--effort", args.effort.as_ref().or(file.effort.as_ref()), Effort::default())?,
             scheme,
             act_order: act_order(args, method)?,
+            keep_zeros: keep_zeros(args)?,
             keep: parse_all("--keep", &args.keep, &file.keep)?,
             calibration: self.calibration(&args.calibration),
             batches: self.batches(&args.calibration),

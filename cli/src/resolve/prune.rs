@@ -1,9 +1,10 @@
 //! `slmc prune`.
 
-use slmc_pipeline::jobs::prune::{Method, PruneSettings, Scope, Sparsity};
-use slmc_pipeline::jobs::quantize::Effort;
+use slmc_pipeline::jobs::prune::{LayerSparsity, Method, PruneSettings, Scope, Sparsity, owl};
+use slmc_pipeline::jobs::quantize::{Effort, Mix};
 
 use super::Resolver;
+use super::convert::unquantized;
 use super::output::default_output;
 use super::parse::{parse, parse_all, parse_or};
 use crate::args::prune::Prune;
@@ -34,28 +35,87 @@ impl Resolver {
             return Err(Failure::usage("--scope means nothing to sparsegpt")
                 .help("It chooses among blocks of 128 columns of all rows, as its paper does."));
         }
+        let scope = parse_or("--scope", args.scope.as_ref(), Scope::default())?;
+        let layer_sparsity = layer_sparsity(args)?;
+        if scope == Scope::Global && (method != Method::Magnitude || !layer_sparsity.is_uniform()) {
+            return Err(Failure::usage("--scope global means nothing here").help(
+                "It spreads the share over the layers by magnitude: --method magnitude without --layer-sparsity.",
+            ));
+        }
+        if args.scope.is_some() && args.pattern.is_some() {
+            return Err(Failure::usage("--scope and --pattern exclude each other")
+                .help("N of every M neighbours are a scope of their own."));
+        }
+        if args.scores.is_some() && method != Method::Wanda && layer_sparsity.is_uniform() {
+            return Err(Failure::usage(format!("--scores means nothing to {method}")).help(
+                "wanda goes by the dense model's statistics, and so do --layer-sparsity owl and measured; sparsegpt needs the whole \
+                 Hessians of what is pruned so far, magnitude nothing.",
+            ));
+        }
         let measure = match args.no_eval {
             true => None,
             false => Some(self.measure_by(args.text.as_ref(), None, None, args.device.as_deref())?),
         };
         let named = sparsity.to_string().replace(':', "of");
-        let output =
-            args.output.clone().unwrap_or_else(|| default_output(&model, &format!("{method}-{named}")));
+        let gguf = gguf(args)?;
+        let ending = if gguf.is_some() { ".gguf" } else { "" };
+        let output = args
+            .output
+            .clone()
+            .unwrap_or_else(|| default_output(&model, &format!("{method}-{named}{ending}")));
         let max_memory = args.max_memory.as_ref().map(|size| parse("--max-memory", size)).transpose()?;
         Ok(PruneSettings {
             method,
             sparsity,
-            scope: parse_or("--scope", args.scope.as_ref(), Scope::default())?,
+            scope,
+            layer_sparsity,
+            scores: args.scores.clone(),
             effort: parse_or("--effort", args.effort.as_ref(), Effort::default())?,
             keep: parse_all("--keep", &args.keep, &[])?,
             calibration: self.calibration(&args.calibration),
             batches: self.batches(&args.calibration),
             device: self.device(args.device.as_deref())?,
             output,
+            gguf,
             measure,
             max_memory,
             resume: args.resume,
             model,
         })
+    }
+}
+
+/// `--layer-sparsity`, with what OWL is told.
+fn layer_sparsity(args: &Prune) -> Result<LayerSparsity, Failure> {
+    let told = args.owl_threshold.is_some() || args.owl_lambda.is_some();
+    let positive = |option: &str, value: f64| match value.is_finite() && value > 0.0 {
+        true => Ok(value),
+        false => Err(Failure::usage(format!("{option} {value}: expected a number above 0"))),
+    };
+    match args.layer_sparsity.as_deref().unwrap_or("uniform") {
+        "owl" => Ok(LayerSparsity::Owl {
+            threshold: positive("--owl-threshold", args.owl_threshold.unwrap_or(owl::THRESHOLD))?,
+            lambda: positive("--owl-lambda", args.owl_lambda.unwrap_or(owl::LAMBDA))?,
+        }),
+        _ if told => Err(Failure::usage("--owl-threshold and --owl-lambda are --layer-sparsity owl's")),
+        "uniform" => Ok(LayerSparsity::Uniform),
+        "measured" => Ok(LayerSparsity::Measured),
+        other => Err(Failure::usage(format!("--layer-sparsity {other}: expected uniform, owl or measured"))),
+    }
+}
+
+/// The type of a GGUF file; `None` for a checkpoint.
+fn gguf(args: &Prune) -> Result<Option<Mix>, Failure> {
+    let ends = args.output.as_ref().and_then(|path| path.extension()).is_some_and(|e| e == "gguf");
+    let is_gguf = match args.format.as_deref() {
+        None => ends,
+        Some("gguf") => true,
+        Some("safetensors") => false,
+        Some(other) => return Err(Failure::usage(format!("--format {other}: expected safetensors or gguf"))),
+    };
+    match &args.dtype {
+        Some(_) if !is_gguf => Err(Failure::usage("--dtype means nothing to a checkpoint")
+            .help("It keeps its element types; --format gguf writes a GGUF file of the type named.")),
+        dtype => is_gguf.then(|| unquantized(dtype.as_deref().unwrap_or("f16"))).transpose(),
     }
 }

@@ -1,6 +1,8 @@
 //! `slmc quantize`, to a GGUF file.
 
-use slmc_pipeline::jobs::quantize::{ByteSize, Effort, Method, Mix, QuantizeSettings, Rounding, Target};
+use slmc_pipeline::jobs::quantize::{
+    ByteSize, Effort, KeepZeros, Method, Mix, QuantizeSettings, Rounding, Target,
+};
 
 use super::output::default_output;
 use super::parse::{bytes, parse, parse_all, parse_or};
@@ -28,6 +30,7 @@ impl Resolver {
         let output =
             args.output.clone().unwrap_or_else(|| default_output(&model, &format!("{method}-{types}.gguf")));
         Ok(QuantizeSettings {
+            made_from: None,
             act_order: act_order(args, method)?,
             method,
             effort: parse_or("--effort", args.effort.as_ref().or(file.effort.as_ref()), Effort::default())?,
@@ -35,6 +38,7 @@ impl Resolver {
             target,
             overrides: parse_all("--tensor-type", &args.tensor_type, &file.tensor_type)?,
             keep: parse_all("--keep", &args.keep, &file.keep)?,
+            keep_zeros: keep_zeros(args)?,
             imatrix: args.imatrix.clone(),
             calibration: self.calibration(&args.calibration),
             batches: self.batches(&args.calibration),
@@ -52,6 +56,11 @@ impl Resolver {
         let size = args.max_memory.as_ref().or(self.settings.quantize.max_memory.as_ref());
         size.map(|size| parse("--max-memory", size)).transpose()
     }
+}
+
+/// `--keep-zeros`.
+pub(super) fn keep_zeros(args: &Quantize) -> Result<KeepZeros, Failure> {
+    parse_or("--keep-zeros", args.keep_zeros.as_ref(), KeepZeros::default())
 }
 
 /// `--act-order`, which only error feedback can follow.

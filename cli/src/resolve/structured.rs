@@ -59,6 +59,13 @@ impl Resolver {
             false => Some(self.measure_by(args.text.as_ref(), None, None, args.device.as_deref())?),
         };
         let output = args.output.clone().unwrap_or_else(|| default_output(&model, "pruned"));
+        if output.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) {
+            return Err(Failure::usage(format!(
+                "--output {}: structured pruning writes a checkpoint directory",
+                output.display()
+            ))
+            .help("`slmc convert` and `slmc quantize` make GGUF of it."));
+        }
         let max_memory: Option<ByteSize> =
             args.max_memory.as_ref().map(|size| parse("--max-memory", size)).transpose()?;
         let mut keep_layers = of.keep_layers.clone();
@@ -73,7 +80,7 @@ impl Resolver {
             effort,
             keep_layers,
             multiple: of.multiple_of.map(|n| n as usize),
-            scores: of.scores.clone(),
+            scores: args.scores.clone(),
             calibration: self.calibration(&args.calibration),
             batches: self.batches(&args.calibration),
             device: self.device(args.device.as_deref())?,

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use slmc_gguf::TensorType::{self, *};
 use slmc_quant::allocate::{AllocateError, Budget, Candidate, allocate};
 use slmc_quant::mix::fit_columns;
-use slmc_quant::plan::{AllocatedType, Prediction, Reason, Target};
+use slmc_quant::plan::{AllocatedType, KeepZeros, Prediction, Reason, Target};
 use slmc_quant::{Mix, Plan, PlannedTensor};
 
 use crate::PipelineError;
@@ -16,6 +16,9 @@ const WIDE: [TensorType; 7] = [Q2_K, Q3_K, IQ4_XS, Q4_K, Q5_K, Q6_K, Q8_0];
 
 /// The same for columns that no super-block divides.
 const NARROW: [TensorType; 6] = [Q4_0, IQ4_NL, Q4_1, Q5_0, Q5_1, Q8_0];
+
+/// The same where zeros must stay.
+const ZEROS: [TensorType; 5] = [Q3_K, Q4_0, Q5_0, Q6_K, Q8_0];
 
 /// Windows that costs are measured on. The divergence of a token varies about as much as its mean: four windows of 512 tokens
 /// give the mean to 3 %.
@@ -42,8 +45,8 @@ pub fn starting_mix(target: Target, weights: u64) -> Mix {
 }
 
 /// What to try for every tensor of `plan`: tensors that a pattern pins have one type, those that its mix decides have all that
-/// fit. Tensors whose columns no block divides, and vectors, are not measured.
-pub fn types(plan: &Plan) -> HashMap<String, Types> {
+/// fit, and where zeros must stay, can hold them. Tensors whose columns no block divides, and vectors, are not measured.
+pub fn types(plan: &Plan, keep: KeepZeros) -> HashMap<String, Types> {
     let mut types = HashMap::new();
     for tensor in &plan.tensors {
         let columns = tensor.columns();
@@ -51,14 +54,21 @@ pub fn types(plan: &Plan) -> HashMap<String, Types> {
         let reference = fit_columns(plan.mix.base_type(), columns);
         let candidates = match tensor.reason {
             Reason::Mix { .. } => {
-                let known = if fits(&Q4_K) { &WIDE[..] } else { &NARROW[..] };
+                let known = match tensor.zeros {
+                    Some(_) if keep == KeepZeros::Always => &ZEROS[..],
+                    _ if fits(&Q4_K) => &WIDE[..],
+                    _ => &NARROW[..],
+                };
                 known.iter().copied().filter(fits).collect()
             }
             Reason::Override { .. } | Reason::Kept { .. } => vec![tensor.ty],
             Reason::MeasuredCost | Reason::OneDimensional | Reason::NeverQuantized => Vec::new(),
         };
         if !candidates.is_empty() && reference.is_quantized() {
-            types.insert(tensor.name.clone(), Types { candidates, reference });
+            types.insert(
+                tensor.name.clone(),
+                Types { candidates, reference, hold_zeros: tensor.zeros.is_some() },
+            );
         }
     }
     types

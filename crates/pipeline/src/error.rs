@@ -168,6 +168,28 @@ pub enum PipelineError {
         /// Why.
         source: slmc_prune::PruneError,
     },
+    /// Zeros that were to stay are none in the written file.
+    #[error(
+        "{path}: {found} of the {expected} zeros of tensor {tensor} are zeros in the file; please report this"
+    )]
+    ZerosLost {
+        /// The file or checkpoint that was written.
+        path: PathBuf,
+        /// GGUF name.
+        tensor: String,
+        /// In the checkpoint.
+        expected: u64,
+        /// Of those, in the file.
+        found: u64,
+    },
+    /// Scores cannot be read or written, or are not this run's.
+    #[error("{path}: {reason}")]
+    Scores {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// A written tensor has fewer zeros than it should.
     #[error("{path}: tensor {tensor} has {found} zeros, expected {expected}; please report this")]
     NotPruned {
@@ -257,14 +279,6 @@ pub enum PipelineError {
     /// The memory limit cannot be kept.
     #[error(transparent)]
     Memory(#[from] crate::memory::BudgetError),
-    /// A file of importance scores that cannot be read, written or used.
-    #[error("{path}: {reason}")]
-    Scores {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
     /// A size that no pruned model can have.
     #[error("{reason}")]
     CannotPrune {

@@ -25,5 +25,6 @@ pub mod sensitivity;
 pub mod structured;
 pub mod walker;
 pub mod work;
+pub mod zeros;
 
 pub use error::PipelineError;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use slmc_gguf::imatrix::ImportanceMatrix;
 use slmc_model::{Device, WeightSource};
 use slmc_pipeline::imatrix::gather;
-use slmc_pipeline::jobs::quantize::{BatchOptions, Effort, Method, Mix, Prepared, QuantizeSettings};
+use slmc_pipeline::jobs::quantize::{Mix, Prepared, QuantizeSettings};
 use slmc_pipeline::model_file::ModelFile;
 use slmc_pipeline::progress::Silent;
 use slmc_pipeline::walker::Walk;
@@ -32,25 +32,7 @@ fn chunks(model: &ModelFile, source: &dyn WeightSource) -> Vec<Vec<u32>> {
 }
 
 fn settings(mix: Mix, output: PathBuf) -> QuantizeSettings {
-    QuantizeSettings {
-        model: root().join("models/tiny"),
-        method: Method::Rtn,
-        effort: Effort::default(),
-        act_order: false,
-        mix,
-        target: None,
-        overrides: Vec::new(),
-        keep: Vec::new(),
-        imatrix: None,
-        calibration: Vec::new(),
-        batches: BatchOptions::default(),
-        device: Device::Cpu,
-        pre: None,
-        output,
-        measure: None,
-        max_memory: None,
-        resume: false,
-    }
+    QuantizeSettings::conversion(root().join("models/tiny"), mix, output, None)
 }
 
 #[test]

@@ -72,6 +72,14 @@ pub enum PruneError {
     /// The plan prunes no weight.
     #[error("nothing would be pruned: every linear layer is kept, or the sparsity is 0")]
     Nothing,
+    /// More is to be pruned than there is.
+    #[error("{total} of {weights} weights cannot be pruned")]
+    Budget {
+        /// To be pruned.
+        total: u64,
+        /// There are.
+        weights: u64,
+    },
     /// The Hessian's algebra failed.
     #[error(transparent)]
     Algebra(#[from] QuantError),

@@ -7,6 +7,24 @@ use slmc_quant::plan::{IntFacts, IntReason, Pattern};
 use crate::select::check_pattern;
 use crate::{Method, PruneError, Scope, Sparsity};
 
+/// How a share of the whole model is spread over its layers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum LayerSparsity {
+    /// All lose the same share.
+    #[default]
+    Uniform,
+    /// Blocks with many outliers lose less: see [`crate::owl`].
+    Owl {
+        /// Times the mean importance from which on a weight is an outlier: the paper's M.
+        threshold: f64,
+        /// By how much shares may differ from their mean: the paper's λ.
+        lambda: f64,
+    },
+    /// Blocks lose after what pruning each of them was measured to cost, so that the sum is least.
+    Measured,
+}
+
 /// What becomes of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PrunePlan {
@@ -16,6 +34,9 @@ pub struct PrunePlan {
     pub sparsity: Sparsity,
     /// Among which.
     pub scope: Scope,
+    /// How they are spread over the layers.
+    #[serde(skip_serializing_if = "LayerSparsity::is_uniform")]
+    pub layer_sparsity: LayerSparsity,
     /// Every tensor, in the order given.
     pub tensors: Vec<PlannedTensor>,
     /// Number of weights.
@@ -87,7 +108,37 @@ impl PrunePlan {
             return Err(PruneError::Nothing);
         }
         let total_weights = planned.iter().map(PlannedTensor::weights).sum();
-        Ok(Self { method, sparsity, scope, tensors: planned, total_weights, pruned_weights })
+        let layer_sparsity = LayerSparsity::Uniform;
+        Ok(Self { method, sparsity, scope, layer_sparsity, tensors: planned, total_weights, pruned_weights })
+    }
+
+    /// Spreads the share in another way: `counts` weights of the tensors that are pruned, in their order.
+    ///
+    /// # Panics
+    /// If there are not as many counts as tensors to prune.
+    pub fn spread(&mut self, layer_sparsity: LayerSparsity, counts: &[u64]) {
+        let pruned: Vec<_> = self.tensors.iter_mut().filter_map(|tensor| tensor.pruned.as_mut()).collect();
+        assert_eq!(pruned.len(), counts.len());
+        pruned.into_iter().zip(counts).for_each(|(pruned, count)| *pruned = *count);
+        self.pruned_weights = counts.iter().sum();
+        self.layer_sparsity = layer_sparsity;
+    }
+
+    /// What a tensor is pruned to: the plan's pattern, or its own count as a share.
+    pub fn sparsity_of(&self, tensor: &PlannedTensor) -> Sparsity {
+        match (self.sparsity, tensor.pruned) {
+            (Sparsity::Share(_), Some(pruned)) => {
+                Sparsity::Share(pruned as f64 / tensor.weights().max(1) as f64)
+            }
+            (sparsity, _) => sparsity,
+        }
+    }
+}
+
+impl LayerSparsity {
+    /// Whether all layers lose the same share.
+    pub fn is_uniform(&self) -> bool {
+        *self == Self::Uniform
     }
 }
 

@@ -18,6 +18,8 @@ pub enum Scope {
     Row,
     /// The whole matrix.
     Tensor,
+    /// All matrices together: how many each of them loses is found first ([`crate::smallest`]), then it is its own.
+    Global,
 }
 
 impl FromStr for Scope {
@@ -27,7 +29,8 @@ impl FromStr for Scope {
         match text {
             "row" => Ok(Self::Row),
             "tensor" => Ok(Self::Tensor),
-            _ => Err("unknown scope; available are row, tensor".into()),
+            "global" => Ok(Self::Global),
+            _ => Err("unknown scope; available are row, tensor, global".into()),
         }
     }
 }
@@ -52,7 +55,9 @@ pub fn least_important(
             let groups = kept.par_chunks_mut(of).zip(importance.par_chunks(of)).with_min_len(4096);
             groups.for_each(|(kept, importance)| prune(kept, importance, of - n));
         }
-        (_, Scope::Tensor) => prune(&mut kept, importance, sparsity.pruned_of(importance.len())),
+        (_, Scope::Tensor | Scope::Global) => {
+            prune(&mut kept, importance, sparsity.pruned_of(importance.len()))
+        }
         (_, Scope::Row) => {
             let rows = kept.par_chunks_mut(columns).zip(importance.par_chunks(columns)).enumerate();
             rows.for_each(|(row, (kept, importance))| {

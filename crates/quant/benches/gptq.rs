@@ -53,8 +53,16 @@ fn gptq(criterion: &mut Criterion) {
         for effort in Effort::ALL {
             group.bench_function(format!("{ty}, {}", effort.name()), |b| {
                 b.iter(|| {
-                    quantize(ty, black_box(&weights), &factor, effort.passes(), Order::Natural, &mut bytes)
-                        .unwrap()
+                    quantize(
+                        ty,
+                        black_box(&weights),
+                        None,
+                        &factor,
+                        effort.passes(),
+                        Order::Natural,
+                        &mut bytes,
+                    )
+                    .unwrap()
                 });
             });
         }

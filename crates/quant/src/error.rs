@@ -43,6 +43,12 @@ pub enum QuantError {
         /// Why.
         reason: &'static str,
     },
+    /// Weights are to stay zero on a grid that has no zero.
+    #[error("{grid} cannot hold zeros")]
+    NoZero {
+        /// The grid's name.
+        grid: String,
+    },
     /// Encoding or decoding failed.
     #[error(transparent)]
     Block(#[from] BlockError),

@@ -17,6 +17,10 @@ pub trait Grid: Copy + Send + Sync {
     /// Bytes of a row of `columns` weights; `None` where the blocks do not divide it.
     fn row_bytes(self, columns: usize) -> Option<usize>;
 
+    /// Whether 0 is among the values of every block, whatever its scales. Not so where a block has a minimum (a value is
+    /// size · code − minimum, and 0 only by chance), or where a codebook leaves it out, as IQ4_NL's does.
+    fn holds_zero(self) -> bool;
+
     /// Fits the blocks' scales to `rows` (`[n, columns]`), rounds the weights and packs them into `out`, on the calling thread.
     ///
     /// `importance` (`[columns]`, not negative) weighs each column's squared error; without it the grid weighs by its own
@@ -50,6 +54,10 @@ impl Grid for TensorType {
 
     fn row_bytes(self, columns: usize) -> Option<usize> {
         self.bytes_for(columns)
+    }
+
+    fn holds_zero(self) -> bool {
+        blocks::holds_zero(self)
     }
 
     fn encode(

@@ -45,7 +45,7 @@ fn error(ty: TensorType, weights: &[f32], bytes: &[u8], hessian: &[f32]) -> f64 
 
 fn encoded(ty: TensorType, weights: &[f32], factor: &FeedbackFactor, passes: usize) -> Vec<u8> {
     let mut bytes = vec![0; ty.bytes_for(weights.len()).unwrap()];
-    quantize(ty, weights, factor, passes, Order::Natural, &mut bytes).unwrap();
+    quantize(ty, weights, None, factor, passes, Order::Natural, &mut bytes).unwrap();
     bytes
 }
 
@@ -131,7 +131,7 @@ fn blocks_by_activation_are_blocks_that_stand_in_that_order() {
             [falling, turned_around].map(|h| FeedbackFactor::new(h, COLUMNS, 0.01).unwrap());
         let expected = encoded(ty, &w, &falling, 1);
         let mut found = vec![0; expected.len()];
-        quantize(ty, &turned_weights, &rising, 1, Order::Activation, &mut found).unwrap();
+        quantize(ty, &turned_weights, None, &rising, 1, Order::Activation, &mut found).unwrap();
         assert_ne!(found, encoded(ty, &turned_weights, &rising, 1), "{ty}: the order changes something");
         for (found, expected) in found.chunks_exact(blocks * bytes).zip(expected.chunks_exact(blocks * bytes))
         {

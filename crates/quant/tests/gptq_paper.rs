@@ -83,7 +83,7 @@ fn codes_scales_and_losses_are_the_papers() {
         let grid = scheme.grid(columns, Dtype::F16).unwrap();
         let order = if case.act_order { Order::Activation } else { Order::Natural };
         let mut bytes = vec![0; golden.rows * grid.row_bytes(columns).unwrap()];
-        quantize_int(grid, &weights, &factor, &IntOptions::paper(order), &mut bytes).unwrap();
+        quantize_int(grid, &weights, None, &factor, &IntOptions::paper(order), &mut bytes).unwrap();
 
         let mut codes = vec![0; case.group];
         let mut same = 0;

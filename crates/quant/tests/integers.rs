@@ -62,7 +62,7 @@ fn plain(grid: IntGrid, weights: &[f32], importance: Option<&[f32]>) -> Vec<u8> 
 
 fn fed(grid: IntGrid, weights: &[f32], factor: &FeedbackFactor, options: IntOptions) -> Vec<u8> {
     let mut bytes = vec![0; weights.len() / COLUMNS * grid.row_bytes(COLUMNS).unwrap()];
-    quantize_int(grid, weights, factor, &options, &mut bytes).unwrap();
+    quantize_int(grid, weights, None, factor, &options, &mut bytes).unwrap();
     bytes
 }
 

@@ -154,6 +154,10 @@ metrics! {
     /// Stored bits a weight.
     BitsPerWeight "bits_per_weight", "bits per weight", Bits, Lower;
 
+    /// Weights that were zero before quantizing.
+    ZerosBefore "zeros_before", "zeros before", Count, Neither;
+    /// Of those, zeros in the file.
+    ZerosKept "zeros_kept", "of those kept", Count, Higher;
     /// Share of weights that are zero.
     Sparsity "sparsity", "zeros", Share, Neither;
 

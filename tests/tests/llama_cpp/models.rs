@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use slmc_checkpoint::{CheckpointPlan, CheckpointWriter, Dtype, ExistingTarget, TensorSpec};
-use slmc_pipeline::jobs::quantize::{BatchOptions, Method, Mix, Prepared, QuantizeSettings, TextSource};
+use slmc_pipeline::jobs::quantize::{BatchOptions, Mix, Prepared, QuantizeSettings, TextSource};
 use slmc_pipeline::jobs::structured::{Asked, PreparedStructured, StructuredImportance, StructuredSettings};
 use slmc_pipeline::progress::Silent;
 
@@ -141,25 +141,8 @@ impl Family {
 /// Quantizes the checkpoint `model` by rounding to nearest and returns the file.
 pub fn quantize(model: &Path, mix: Mix, pre: Option<&str>) -> PathBuf {
     let output = model.with_extension(format!("{mix}.gguf"));
-    let settings = QuantizeSettings {
-        model: model.to_owned(),
-        method: Method::Rtn,
-        effort: Default::default(),
-        act_order: false,
-        mix,
-        target: None,
-        overrides: Vec::new(),
-        keep: Vec::new(),
-        imatrix: None,
-        calibration: Vec::new(),
-        batches: Default::default(),
-        device: slmc_model::Device::Cpu,
-        pre: pre.map(str::to_owned),
-        output: output.clone(),
-        measure: None,
-        max_memory: None,
-        resume: false,
-    };
+    let settings =
+        QuantizeSettings::conversion(model.to_owned(), mix, output.clone(), pre.map(str::to_owned));
     Prepared::new(settings).unwrap().run(&Silent).unwrap();
     output
 }

@@ -116,6 +116,22 @@ pub fn decode(ty: TensorType, bytes: &[u8], out: &mut [f32]) -> Result<(), Block
     Ok(())
 }
 
+/// Whether 0 is among the values of every block of type `ty`, whatever its scales.
+pub fn holds_zero(ty: TensorType) -> bool {
+    struct HoldsZero;
+    impl FormatVisitor for HoldsZero {
+        type Output = bool;
+        fn visit<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize>(self) -> bool {
+            match F::LEVELS {
+                // formats whose levels begin at 0 have minima
+                Levels::Uniform { lowest, .. } => lowest < 0,
+                Levels::Codebook(table) => table.contains(&0),
+            }
+        }
+    }
+    visit_format(ty, HoldsZero).unwrap_or(true)
+}
+
 /// Encodes whole rows of `columns` values as blocks of type `ty`, minimizing Σ w (x − x̂)² in every block.
 ///
 /// `importance` holds one w ≥ 0 a column, the same for every row (for instance the mean square of the inputs that

@@ -101,6 +101,20 @@ impl Block {
         self.mlp(hidden, observer)
     }
 
+    /// Shows an observer the inputs of all linear layers, as [`Block::forward`] does, and leaves out what only the block's output needs.
+    ///
+    /// # Errors
+    /// As [`Block::forward`].
+    pub fn observe(
+        &self,
+        hidden: Tensor<3>,
+        context: &Context,
+        observer: &mut dyn LinearObserver,
+    ) -> Result<(), ModelError> {
+        let hidden = self.attention(hidden, context, observer)?;
+        self.gated(rows(self.mlp_input(&hidden)), observer).map(drop)
+    }
+
     /// The whole block for the next tokens of a sequence, whose keys and values it adds to the cache: `hidden` is
     /// `[1, seq, hidden_size]`, and so is what it gives.
     ///

@@ -15,6 +15,7 @@ use slmc_quant::{Grid, Plan};
 use super::{ExportTensor, OutputError, OutputErrorMeter, RowReader, Rows};
 use crate::PipelineError;
 use crate::progress::{Reporter, Unit};
+use crate::zeros::KeptZeros;
 
 /// Weights that one task reads, rounds and writes: the buffers fit the L2 cache's neighbourhood, the writes are long.
 const TASK_WEIGHTS: usize = 256 * 1024;
@@ -36,6 +37,9 @@ pub struct TensorReport {
     /// What that changes in the outputs, where calibration told what comes in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_error: Option<OutputError>,
+    /// What became of the zeros of a pruned tensor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zeros: Option<KeptZeros>,
 }
 
 /// Some rows of one tensor.
@@ -136,6 +140,7 @@ fn report(planned: &slmc_quant::PlannedTensor, measured: &Measured) -> TensorRep
         bytes: planned.bytes,
         relative_error: if sum.weight > 0.0 { (sum.error / sum.weight).sqrt() } else { 0.0 },
         output_error: measured.outputs.as_ref().map(OutputErrorMeter::finish),
+        zeros: None,
     }
 }
 

@@ -4,7 +4,7 @@ use slmc_report::{Metric, Report, Rows, Scope};
 
 use super::{Run, about, evaluation, sizes};
 use crate::PipelineError;
-use crate::jobs::quantize::{QuantizeOutcome, TensorReport, Types};
+use crate::jobs::quantize::{KeptZeros, QuantizeOutcome, TensorReport, Types};
 
 /// The report of `slmc quantize`.
 ///
@@ -41,6 +41,10 @@ pub fn report(outcome: &QuantizeOutcome, run: &Run) -> Result<Report, PipelineEr
     if let Some(prediction) = &outcome.prediction {
         rows.add(Scope::Summary, Metric::PredictedKlDivergence).value(prediction.kl_divergence);
     }
+    if let Some(zeros) = KeptZeros::total(&outcome.tensors) {
+        rows.add(Scope::Summary, Metric::ZerosBefore).value(zeros.before as f64);
+        rows.add(Scope::Summary, Metric::ZerosKept).value(zeros.kept as f64);
+    }
     outcome.tensors.iter().for_each(|tensor| add(&mut rows, tensor));
     all.extend(rows.finish());
     Ok(Report::new(all))
@@ -59,5 +63,9 @@ pub(super) fn add(rows: &mut Rows, tensor: &TensorReport) {
     if let Some(error) = &tensor.output_error {
         rows.add(Scope::Tensor, Metric::OutputErrorBefore).item(name).value(error.before);
         rows.add(Scope::Tensor, Metric::OutputError).item(name).value(error.after);
+    }
+    if let Some(zeros) = &tensor.zeros {
+        rows.add(Scope::Tensor, Metric::ZerosBefore).item(name).value(zeros.before as f64);
+        rows.add(Scope::Tensor, Metric::ZerosKept).item(name).value(zeros.kept as f64);
     }
 }

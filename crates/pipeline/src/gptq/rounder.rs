@@ -11,6 +11,7 @@ use slmc_quant::{Effort, Grid, Plan, PlannedTensor, QuantError};
 use crate::PipelineError;
 use crate::export::{ErrorMeter, Errors, ExportTensor, RowReader, Rows, TensorReport};
 use crate::work::{Finished, Work};
+use crate::zeros::free;
 
 /// Takes a model's matrices when their turn comes: rounds them and writes them, to whatever grid and container.
 pub trait RoundTensors {
@@ -212,7 +213,9 @@ impl Rounder<'_> {
         })?;
         let mut bytes = vec![0; weights.len() / columns * row_bytes];
         let passes = self.effort.passes();
-        gptq::quantize(ty, targets, factor, passes, self.order, &mut bytes).map_err(failed)?;
+        let free = self.planned(tensor).zeros.filter(|zeros| zeros.held).map(|_| free(weights));
+        gptq::quantize(ty, targets, free.as_deref(), factor, passes, self.order, &mut bytes)
+            .map_err(failed)?;
         self.writer.write(&tensor.name, (first * row_bytes) as u64, &bytes)?;
         self.work.put(&tensor.name, &bytes)?;
         let mut rounded = vec![0.0; weights.len()];
@@ -232,5 +235,6 @@ fn report(planned: &PlannedTensor, errors: Errors) -> TensorReport {
         bytes: planned.bytes,
         relative_error: errors.weights,
         output_error: errors.outputs,
+        zeros: None,
     }
 }

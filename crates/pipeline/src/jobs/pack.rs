@@ -11,7 +11,7 @@ use slmc_checkpoint::{Checkpoint, CheckpointPlan, ExistingTarget};
 use slmc_model::WeightSource;
 use slmc_quant::gptq::{IntOptions, Order};
 use slmc_quant::int::ScaleRule;
-use slmc_quant::plan::Pattern;
+use slmc_quant::plan::{KeepZeros, Pattern};
 use slmc_quant::{IntPlan, Rounding};
 
 pub use slmc_quant::IntScheme;
@@ -38,6 +38,7 @@ use crate::progress::Reporter;
 use crate::rescaling::RescaledSource;
 use crate::walker::Walk;
 use crate::work::Work;
+use crate::zeros;
 
 /// What to do.
 #[derive(Clone, Debug)]
@@ -52,6 +53,8 @@ pub struct PackSettings {
     pub scheme: IntScheme,
     /// Whether columns are rounded by falling activations.
     pub act_order: bool,
+    /// Whether zeros among the weights stay zeros.
+    pub keep_zeros: KeepZeros,
     /// Linear layers kept in the checkpoint's precision.
     pub keep: Vec<Pattern>,
     /// Calibration text; empty for the bundled corpus.
@@ -108,7 +111,10 @@ impl PreparedPack {
         let existing = may_replace(&settings.output, &settings.model)?;
         let source = model.source()?;
         let PackTensors { tensors, facts, left_out } = pack_tensors(&checkpoint, source.config())?;
-        let plan = IntPlan::new(settings.scheme, settings.method, &facts, &settings.keep)?;
+        let mut plan = IntPlan::new(settings.scheme, settings.method, &facts, &settings.keep)?;
+        let linear = plan.tensors.iter().filter(|tensor| tensor.grid.is_some());
+        let linear = linear.map(|tensor| tensor.name.as_str());
+        plan.plan_zeros(&zeros::shares(source.as_ref(), linear, settings.keep_zeros)?, settings.keep_zeros);
         let layout = PackedWriter::layout(&plan)?;
         let batches = match settings.method.needs_calibration() {
             true => {
@@ -161,13 +167,15 @@ impl PreparedPack {
             max_memory: self.settings.max_memory,
             resume: self.settings.resume,
         };
-        let (calibrated, tensors) = durable.run(&self.plan, self.footing, reporter, |walk, _| {
+        let (calibrated, mut tensors) = durable.run(&self.plan, self.footing, reporter, |walk, _| {
             let calibrated = self.calibrate(walk)?;
             let tensors = self.write(&calibrated, walk, reporter)?;
             Ok((calibrated, tensors))
         })?;
         let seconds = started.elapsed().as_secs_f64();
         let peak_memory_bytes = peak_resident_bytes();
+        let planned = self.plan.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.zeros));
+        zeros::count(self.source.as_ref(), &self.settings.output, planned.zip(&mut tensors))?;
         let Self { settings, plan, source_bytes, batches, .. } = self;
         let evaluation = match settings.measure {
             Some(measure) => evaluate_written(
@@ -277,6 +285,9 @@ impl PreparedPack {
         if settings.method.rounding() == Rounding::Feedback {
             recipe["effort"] = json!(settings.effort);
             recipe["act_order"] = settings.act_order.into();
+        }
+        if settings.keep_zeros != KeepZeros::Auto {
+            recipe["keep_zeros"] = json!(settings.keep_zeros);
         }
         if let Some(batches) = &self.batches {
             recipe["samples"] = settings.batches.samples.into();

@@ -1,5 +1,8 @@
 //! A checkpoint in, the same checkpoint with zeros among its weights out, and what was lost.
 
+mod gguf;
+mod spread;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,12 +14,14 @@ use slmc_checkpoint::{Checkpoint, CheckpointPlan, ExistingTarget};
 use slmc_model::WeightSource;
 use slmc_quant::plan::Pattern;
 
-pub use slmc_prune::{Method, PrunePlan, Scope, Sparsity};
+pub use slmc_prune::{LayerSparsity, Method, PrunePlan, Scope, Sparsity, owl};
 
 use super::directory::{PROVENANCE, may_replace};
 use super::durable::{self, Durable};
 use super::evaluate::{EvaluateOutcome, EvaluateSettings, Measure, evaluate_written};
-use super::quantize::{BatchOptions, ByteSize, Device, Effort, TextSource, refuse_quantized, summary};
+use super::quantize::{
+    BatchOptions, ByteSize, Device, Effort, Mix, Prepared, TextSource, refuse_quantized, summary,
+};
 use super::worst::WorstSettings;
 use crate::PipelineError;
 use crate::batches::{calibration_batches, warn_of_missing};
@@ -27,7 +32,7 @@ use crate::model_file::ModelFile;
 use crate::packing::{PackTensors, pack_tensors};
 use crate::progress::Reporter;
 pub use crate::pruning::PrunedTensor;
-use crate::pruning::{PrunedWriter, Pruner, prune_blocks, verify};
+use crate::pruning::{PrunedWriter, Pruner, Scores, prune_blocks, verify};
 use crate::rescaling::Rescaling;
 use crate::walker::Walk;
 use crate::work::Work;
@@ -43,6 +48,10 @@ pub struct PruneSettings {
     pub sparsity: Sparsity,
     /// Among which.
     pub scope: Scope,
+    /// How the share is spread over the layers.
+    pub layer_sparsity: LayerSparsity,
+    /// Where the dense model's statistics are kept, to be taken from there the next time; with them Wanda prunes by those.
+    pub scores: Option<PathBuf>,
     /// How long SparseGPT looks for better weights.
     pub effort: Effort,
     /// Linear layers that stay whole.
@@ -53,8 +62,10 @@ pub struct PruneSettings {
     pub batches: BatchOptions,
     /// Where the model runs during calibration.
     pub device: Device,
-    /// The directory to write.
+    /// The directory to write, or the GGUF file.
     pub output: PathBuf,
+    /// The type of a GGUF file; `None` for a checkpoint, which keeps its element types.
+    pub gguf: Option<Mix>,
     /// How to measure the result; `None` not to.
     pub measure: Option<Measure>,
     /// Resident memory that calibrating and writing may take; `None` for what the machine has.
@@ -66,7 +77,7 @@ pub struct PruneSettings {
 /// What came out.
 #[derive(Debug, Serialize)]
 pub struct PruneOutcome {
-    /// The directory written.
+    /// The directory or file written.
     pub output: PathBuf,
     /// The checkpoint that it was made from.
     pub source: PathBuf,
@@ -74,8 +85,13 @@ pub struct PruneOutcome {
     pub method: Method,
     /// How many.
     pub sparsity: Sparsity,
-    /// Bytes of the weight files: as many as before.
+    /// How they are spread over the layers.
+    #[serde(skip_serializing_if = "LayerSparsity::is_uniform")]
+    pub layer_sparsity: LayerSparsity,
+    /// Bytes of the weight files: as many as before, but for a GGUF file of another type.
     pub bytes: u64,
+    /// Bytes of the checkpoint's weight files.
+    pub source_bytes: u64,
     /// Number of weights.
     pub total_weights: u64,
     /// Zeros counted in the written file, among the tensors that were pruned.
@@ -101,6 +117,8 @@ pub struct PreparedPrune {
     source: Box<dyn WeightSource>,
     tensors: Vec<ExportTensor>,
     batches: Option<TokenBatches>,
+    scores: Option<Scores>,
+    is_spread: bool,
     layout: CheckpointPlan,
     existing: ExistingTarget,
     /// How memory is used.
@@ -127,26 +145,46 @@ impl PreparedPrune {
         };
         let checkpoint = Arc::clone(checkpoint);
         refuse_quantized(&checkpoint)?;
-        let existing = may_replace(&settings.output, &settings.model)?;
+        let existing = may_replace(&gguf::checkpoint(&settings), &settings.model)?;
         let source = model.source()?;
         let PackTensors { tensors, facts, left_out } = pack_tensors(&checkpoint, source.config())?;
         let how = (settings.method, settings.sparsity, settings.scope);
         let plan = PrunePlan::new(how, &facts, &settings.keep)?;
         let layout = PrunedWriter::layout(&plan)?;
-        let batches = match settings.method.needs_calibration() {
+        let batches = match settings.method.needs_calibration() || spread::needs_scores(&settings) {
             true => {
                 Some(calibration_batches(&model, source.config(), &settings.calibration, &settings.batches)?)
             }
             false => None,
         };
-        let (how, limit) = ((as_heavy_as(settings.method), settings.effort), settings.max_memory);
+        let (how, limit) = ((as_heavy_as(&settings), settings.effort), settings.max_memory);
         let footing = durable::footing(how, limit, source.config(), batches.as_ref(), None)?;
-        Ok(Self { footing, settings, checkpoint, source, tensors, batches, layout, existing, plan, left_out })
+        Ok(Self {
+            footing,
+            settings,
+            checkpoint,
+            source,
+            tensors,
+            batches,
+            scores: None,
+            is_spread: false,
+            layout,
+            existing,
+            plan,
+            left_out,
+        })
     }
 
     /// Bytes of the weight files to be written.
-    pub fn output_bytes(&self) -> u64 {
-        self.layout.total_bytes()
+    ///
+    /// # Errors
+    /// A model that GGUF cannot carry, where it is to.
+    pub fn output_bytes(&self) -> Result<u64, PipelineError> {
+        match self.conversion(self.settings.model.clone()) {
+            // of the same shapes
+            Some(conversion) => Ok(Prepared::new(conversion)?.output_bytes()),
+            None => Ok(self.layout.total_bytes()),
+        }
     }
 
     /// Calibrates, writes, counts what was written, measures.
@@ -157,23 +195,30 @@ impl PreparedPrune {
     pub fn run(self, reporter: &dyn Reporter) -> Result<PruneOutcome, PipelineError> {
         let started = Instant::now();
         self.warn(reporter);
-        let bytes = self.output_bytes();
+        let this = self.spread(reporter)?;
+        this.prune(started, reporter)
+    }
+
+    fn prune(self, started: Instant, reporter: &dyn Reporter) -> Result<PruneOutcome, PipelineError> {
+        let (bytes, source_bytes) = (self.output_bytes()?, self.layout.total_bytes());
+        let checkpoint = gguf::checkpoint(&self.settings);
         let durable = Durable {
-            output: &self.settings.output,
-            method: as_heavy_as(self.settings.method),
+            output: &checkpoint,
+            method: as_heavy_as(&self.settings),
             effort: self.settings.effort,
             recipe: &self.recipe().to_string(),
             device: self.settings.device,
             pre: None,
             checkpoint: &self.checkpoint,
             source: self.source.as_ref(),
-            batches: self.batches.as_ref(),
+            batches: self.batches.as_ref().filter(|_| spread::walks(&self.settings)),
             max_memory: self.settings.max_memory,
             resume: self.settings.resume,
         };
         let reports =
             durable.run(&self.plan, self.footing, reporter, |walk, _| self.write(walk, reporter))?;
-        let tensors = verify(&self.settings.output, &self.plan, reports)?;
+        let tensors = verify(&checkpoint, &self.plan, reports)?;
+        self.convert(reporter)?;
         let (seconds, peak_memory_bytes) = (started.elapsed().as_secs_f64(), peak_resident_bytes());
         let Self { settings, plan, batches, .. } = self;
         let planned = tensors.iter().zip(&plan.tensors).filter(|(_, planned)| planned.pruned.is_some());
@@ -195,7 +240,9 @@ impl PreparedPrune {
             source: settings.model,
             method: settings.method,
             sparsity: settings.sparsity,
+            layer_sparsity: plan.layer_sparsity,
             bytes,
+            source_bytes,
             total_weights: plan.total_weights,
             pruned_weights,
             seconds,
@@ -227,8 +274,12 @@ impl PreparedPrune {
         reporter: &dyn Reporter,
     ) -> Result<Vec<TensorReport>, PipelineError> {
         let room = walk.map(|(_, work)| work.room()).transpose()?;
-        let writer =
-            PrunedWriter::create(&self.settings.output, room.as_deref(), self.layout.clone(), self.existing)?;
+        let writer = PrunedWriter::create(
+            &gguf::checkpoint(&self.settings),
+            room.as_deref(),
+            self.layout.clone(),
+            self.existing,
+        )?;
         let rescaling = Rescaling::default();
         let reader = RowReader::new(&self.checkpoint, &rescaling);
         let pruner = Pruner {
@@ -237,6 +288,7 @@ impl PreparedPrune {
             tensors: &self.tensors,
             plan: &self.plan,
             writer: &writer,
+            scores: self.scores.as_ref().filter(|_| self.settings.method == Method::Wanda && walk.is_none()),
             effort: self.settings.effort,
             work: walk.map(|(_, work)| work),
         };
@@ -261,6 +313,12 @@ impl PreparedPrune {
             Method::SparseGpt => recipe["effort"] = json!(settings.effort),
             Method::Magnitude | Method::Wanda => recipe["scope"] = json!(settings.scope),
         }
+        if !settings.layer_sparsity.is_uniform() {
+            recipe["layer_sparsity"] = json!(settings.layer_sparsity);
+        }
+        if settings.method == Method::Wanda && settings.scores.is_some() {
+            recipe["statistics"] = "of the dense model".into();
+        }
         if let Some(batches) = &self.batches {
             recipe["samples"] = settings.batches.samples.into();
             recipe["seq_len"] = settings.batches.seq_len.into();
@@ -279,10 +337,10 @@ impl PreparedPrune {
 }
 
 /// The method of quantization that walks in the same way, and takes as much memory.
-const fn as_heavy_as(method: Method) -> slmc_quant::Method {
-    match method {
-        Method::Magnitude => slmc_quant::Method::Rtn,
-        Method::Wanda => slmc_quant::Method::Imatrix,
+fn as_heavy_as(settings: &PruneSettings) -> slmc_quant::Method {
+    match settings.method {
+        Method::Magnitude if !spread::needs_scores(settings) => slmc_quant::Method::Rtn,
+        Method::Magnitude | Method::Wanda => slmc_quant::Method::Imatrix,
         Method::SparseGpt => slmc_quant::Method::Gptq,
     }
 }

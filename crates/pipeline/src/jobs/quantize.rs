@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use slmc_calibration::TokenBatches;
 use slmc_checkpoint::Checkpoint;
 use slmc_gguf::container::{Layout, Metadata, Writer};
@@ -20,11 +20,13 @@ use slmc_quant::plan::{Pattern, TypeOverride};
 
 pub use crate::export::{OutputError, TensorReport};
 pub use crate::memory::ByteSize;
+pub use crate::zeros::KeptZeros;
 pub use slmc_calibration::{BatchOptions, TextSource};
 pub use slmc_model::Device;
-pub use slmc_quant::plan::{Plan, PlannedTensor, Prediction, Target};
+pub use slmc_quant::plan::{KeepZeros, Plan, PlannedTensor, Prediction, Target};
 pub use slmc_quant::{Effort, Method, Mix, Rounding};
 
+use super::directory::PROVENANCE;
 use super::durable::{self, Durable};
 use super::evaluate::{EvaluateSettings, Measure, evaluate_written};
 pub use super::outcome::{QuantizeOutcome, Types};
@@ -42,12 +44,15 @@ use crate::progress::Reporter;
 use crate::rescaling::RescaledSource;
 use crate::walker::Walk;
 use crate::work::Work;
+use crate::zeros;
 
 /// What to do.
 #[derive(Clone, Debug)]
 pub struct QuantizeSettings {
     /// The checkpoint.
     pub model: PathBuf,
+    /// What slmc made the checkpoint from, where that is not to be read from the checkpoint itself.
+    pub made_from: Option<MadeFrom>,
     /// How values are chosen.
     pub method: Method,
     /// How long to look for better values than the first ones found.
@@ -62,6 +67,8 @@ pub struct QuantizeSettings {
     pub overrides: Vec<TypeOverride>,
     /// Tensors kept in the checkpoint's precision.
     pub keep: Vec<Pattern>,
+    /// Whether zeros among the weights stay zeros.
+    pub keep_zeros: KeepZeros,
     /// An importance matrix to take instead of calibrating; [`Method::Imatrix`] alone can use one.
     pub imatrix: Option<PathBuf>,
     /// Calibration text; empty for the bundled corpus.
@@ -82,6 +89,42 @@ pub struct QuantizeSettings {
     pub resume: bool,
 }
 
+/// The model behind a checkpoint that was only made to be converted.
+#[derive(Clone, Debug)]
+pub struct MadeFrom {
+    /// Its name.
+    pub name: String,
+    /// How the checkpoint was made of it.
+    pub recipe: Value,
+}
+
+impl QuantizeSettings {
+    /// A checkpoint as a GGUF file of a mix's types: rounded to nearest, without calibration, and nothing measured.
+    pub fn conversion(model: PathBuf, mix: Mix, output: PathBuf, pre: Option<String>) -> Self {
+        Self {
+            model,
+            made_from: None,
+            method: Method::Rtn,
+            effort: Effort::default(),
+            act_order: false,
+            mix,
+            target: None,
+            overrides: Vec::new(),
+            keep: Vec::new(),
+            keep_zeros: KeepZeros::Never,
+            imatrix: None,
+            calibration: Vec::new(),
+            batches: BatchOptions::default(),
+            device: Device::Cpu,
+            pre,
+            output,
+            measure: None,
+            max_memory: None,
+            resume: false,
+        }
+    }
+}
+
 /// Everything that is known before any weight is read.
 pub struct Prepared {
     settings: QuantizeSettings,
@@ -94,6 +137,8 @@ pub struct Prepared {
     imatrix: Option<ImportanceFile>,
     provenance: Provenance,
     layout: Layout,
+    /// Shares of zeros, by GGUF name.
+    zero_shares: HashMap<String, f64>,
     /// How memory is used.
     pub footing: Footing,
     /// The plan.
@@ -133,7 +178,14 @@ impl Prepared {
             keep: settings.keep.clone(),
             ..PlanRequest::new(settings.mix, settings.method)
         };
-        let plan = Plan::new(&model_facts(&config), &facts, &request)?;
+        let mut plan = Plan::new(&model_facts(&config), &facts, &request)?;
+        let matrices = plan.tensors.iter().filter(|tensor| tensor.shape.len() > 1);
+        let matrices = matrices.map(|tensor| tensor.name.as_str());
+        let zero_shares = zeros::shares(source.as_ref(), matrices, settings.keep_zeros)?;
+        plan.plan_zeros(&zero_shares, settings.keep_zeros);
+        if settings.target.is_none() {
+            plan.check_zeros(settings.keep_zeros)?;
+        }
         let imatrix = match &settings.imatrix {
             Some(path) => {
                 check_takes_imatrix(settings.method)?;
@@ -146,8 +198,8 @@ impl Prepared {
             true => Some(calibration_batches(&model, &config, &settings.calibration, &settings.batches)?),
             false => None,
         };
-        let name = model.name();
-        let provenance = provenance(&settings, batches.as_ref(), imatrix.as_ref());
+        let name = settings.made_from.as_ref().map_or_else(|| model.name(), |from| from.name.clone());
+        let provenance = provenance(&settings, &checkpoint, batches.as_ref(), imatrix.as_ref());
         let metadata = metadata(&name, &config, &vocabulary, settings.mix, &provenance);
         let layout = lay_out(&settings, metadata, &plan)?;
         let source_bytes = model.bytes();
@@ -170,6 +222,7 @@ impl Prepared {
             imatrix,
             provenance,
             layout,
+            zero_shares,
             plan,
             left_out,
             source_bytes,
@@ -223,13 +276,16 @@ impl Prepared {
             max_memory: self.settings.max_memory,
             resume: self.settings.resume,
         };
-        let (calibrated, tensors) = durable.run(&self.plan, self.footing, reporter, |walk, footing| {
-            let calibrated = self.calibrate(walk.map(|(walk, _)| walk), walk.map(|(_, work)| work))?;
-            let tensors = self.write(&calibrated, walk, footing, reporter)?;
-            Ok((calibrated, tensors))
-        })?;
+        let (calibrated, mut tensors) =
+            durable.run(&self.plan, self.footing, reporter, |walk, footing| {
+                let calibrated = self.calibrate(walk.map(|(walk, _)| walk), walk.map(|(_, work)| work))?;
+                let tensors = self.write(&calibrated, walk, footing, reporter)?;
+                Ok((calibrated, tensors))
+            })?;
         let seconds = started.elapsed().as_secs_f64();
         let peak_memory_bytes = peak_resident_bytes();
+        let planned = self.plan.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.zeros));
+        zeros::count(self.source.as_ref(), &self.settings.output, planned.zip(&mut tensors))?;
         let evaluation = match self.settings.measure.clone() {
             Some(measure) => evaluate_written(
                 &EvaluateSettings {
@@ -273,6 +329,9 @@ impl Prepared {
             reporter.warn(&note.to_string());
         }
         durable::warn_of_memory(&self.footing, reporter);
+        if let Some(lost) = self.plan.zeros_lost().filter(|_| self.settings.target.is_none()) {
+            reporter.warn(&lost.to_string());
+        }
         if let Some(batches) = &self.batches {
             warn_of_missing(batches, reporter);
         }
@@ -379,6 +438,7 @@ fn check_takes_imatrix(method: Method) -> Result<(), PipelineError> {
 /// The recipe that goes into the file: what a user would type again. Paths and thread counts stay out.
 fn provenance(
     settings: &QuantizeSettings,
+    checkpoint: &Checkpoint,
     batches: Option<&TokenBatches>,
     imatrix: Option<&ImportanceFile>,
 ) -> Provenance {
@@ -386,6 +446,11 @@ fn provenance(
         Some(target) => json!({ "method": settings.method, "target": target }),
         None => json!({ "method": settings.method, "mix": settings.mix }),
     };
+    // what slmc made the checkpoint from, pruning for one
+    let kept = checkpoint.config_json().get(PROVENANCE).and_then(|made| made.get("recipe"));
+    if let Some(source) = settings.made_from.as_ref().map(|from| &from.recipe).or(kept) {
+        recipe["source"] = source.clone();
+    }
     if !settings.overrides.is_empty() {
         recipe["tensor_type"] = settings.overrides.iter().map(ToString::to_string).collect();
     }
@@ -402,6 +467,9 @@ fn provenance(
         recipe["samples"] = settings.batches.samples.into();
         recipe["seq_len"] = settings.batches.seq_len.into();
         recipe["seed"] = settings.batches.seed.into();
+    }
+    if settings.keep_zeros != KeepZeros::Auto {
+        recipe["keep_zeros"] = json!(settings.keep_zeros);
     }
     if let Some(file) = imatrix {
         recipe["imatrix"] = file.provenance();

@@ -12,6 +12,7 @@ use crate::PipelineError;
 use crate::export::{ErrorMeter, Errors, ExportTensor, RowReader, Rows, TensorReport};
 use crate::gptq::RoundTensors;
 use crate::work::{Finished, Work};
+use crate::zeros::free;
 
 /// Where the tensors of a packed checkpoint come from and go to.
 pub struct PackRounder<'a> {
@@ -64,7 +65,8 @@ impl RoundTensors for PackRounder<'_> {
             return Ok((report(planned, None), weights));
         };
         let mut bytes = vec![0; encoded_bytes(grid, weights.len() / columns, columns).map_err(failed)?];
-        quantize_int(grid, &targets, factor, &self.options, &mut bytes).map_err(failed)?;
+        let free = planned.zeros.map(|_| free(&weights));
+        quantize_int(grid, &targets, free.as_deref(), factor, &self.options, &mut bytes).map_err(failed)?;
         self.writer.write_rows(planned, grid, 0, &bytes)?;
         self.work.put(&planned.hf_name, &bytes)?;
         let mut rounded = vec![0.0; weights.len()];

@@ -105,5 +105,6 @@ pub(super) fn report(planned: &IntTensor, errors: Option<Errors>) -> TensorRepor
         bytes: planned.bytes,
         relative_error: errors.weights,
         output_error: errors.outputs,
+        zeros: None,
     }
 }

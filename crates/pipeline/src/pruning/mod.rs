@@ -2,14 +2,19 @@
 //!
 //! Which weights go is `slmc_prune`'s; here tensors travel from one checkpoint to the other. SparseGPT walks as GPTQ does
 //! ([`crate::gptq::quantize`]), towards the float model's outputs; Wanda needs no more than the moments of the inputs
-//! ([`wanda`]); magnitude needs no walk at all.
+//! ([`wanda`]); magnitude needs no walk at all, and nor does Wanda where the dense model's moments will do ([`Scores`]). [`Layers`]
+//! spreads a share over the layers in other ways than evenly.
 
 mod pruner;
+mod scores;
+mod shares;
 mod verify;
 mod wanda;
 mod writer;
 
 pub use pruner::Pruner;
+pub use scores::{BlockCosts, Identity, Scores};
+pub use shares::{Layers, measured_shares, moments};
 pub use verify::{PrunedTensor, verify};
 pub use wanda::prune_blocks;
 pub use writer::PrunedWriter;

@@ -12,7 +12,7 @@ use slmc_quant::plan::StoredType;
 use slmc_quant::rtn::{dequantize_rows, quantize_rows};
 use slmc_quant::{Effort, QuantError};
 
-use super::PrunedWriter;
+use super::{PrunedWriter, Scores, moments};
 use crate::PipelineError;
 use crate::export::{ErrorMeter, Errors, ExportTensor, RowReader, Rows, TensorReport};
 use crate::gptq::RoundTensors;
@@ -34,6 +34,8 @@ pub struct Pruner<'a> {
     pub plan: &'a PrunePlan,
     /// Takes them.
     pub writer: &'a PrunedWriter,
+    /// Where the dense model's statistics decide what Wanda prunes, so that nothing is run through the pruned one: those.
+    pub scores: Option<&'a Scores>,
     /// How long to look for better weights.
     pub effort: Effort,
     /// Keeps what is finished; `None` for a run without calibration.
@@ -59,13 +61,15 @@ impl Pruner<'_> {
         let before = weights.clone();
         if planned.pruned.is_some() {
             let importance = importance(&weights).map_err(failed(planned))?;
-            let mask = least_important(&importance, columns, self.plan.sparsity, self.plan.scope);
+            let sparsity = self.plan.sparsity_of(planned);
+            let mask = least_important(&importance, columns, sparsity, self.plan.scope);
             mask.and_then(|mask| mask.apply(&mut weights)).map_err(failed(planned))?;
         }
         self.store(at, (&before, &before), weights, inputs)
     }
 
-    /// Writes what no block holds, and, where nothing was calibrated, the linear layers, pruned by magnitude. `done` are the
+    /// Writes what no block holds, and, where nothing was run through the model, the linear layers, pruned by magnitude or by the
+    /// scores. `done` are the
     /// tensors that are written; reports on all, in the plan's order.
     ///
     /// # Errors
@@ -82,6 +86,11 @@ impl Pruner<'_> {
         reporter.begin("Writing", weights, Unit::Weights);
         for at in left {
             let (tensor, planned) = (&self.tensors[at], &self.plan.tensors[at]);
+            if let (Some(scores), Some(_)) = (self.scores, planned.pruned) {
+                done.push(self.prune_by_scores(at, scores)?);
+                reporter.advance(planned.weights());
+                continue;
+            }
             // a mask looks at the whole matrix; what stays goes through in pieces
             let step = match planned.pruned {
                 Some(_) => tensor.rows(),
@@ -96,8 +105,8 @@ impl Pruner<'_> {
                 self.reader.read(tensor, rows, &mut weights, &mut Vec::new())?;
                 let before = weights.clone();
                 if planned.pruned.is_some() {
-                    let pruned =
-                        by_magnitude(&weights, tensor.columns(), self.plan.sparsity, self.plan.scope);
+                    let sparsity = self.plan.sparsity_of(planned);
+                    let pruned = by_magnitude(&weights, tensor.columns(), sparsity, self.plan.scope);
                     weights = pruned.map_err(failed(planned))?;
                 }
                 let stored = self.encode(at, first * tensor.columns(), &weights)?;
@@ -113,6 +122,21 @@ impl Pruner<'_> {
         let order = |report: &TensorReport| self.plan.tensors.iter().position(|t| t.hf_name == report.name);
         done.sort_by_key(order);
         Ok(done)
+    }
+
+    /// Prunes and writes a linear layer by the dense model's moments.
+    fn prune_by_scores(&self, at: usize, scores: &Scores) -> Result<TensorReport, PipelineError> {
+        let (tensor, planned) = (&self.tensors[at], &self.plan.tensors[at]);
+        let mut weights = Vec::new();
+        self.reader.read(tensor, 0..tensor.rows(), &mut weights, &mut Vec::new())?;
+        let moments = moments(scores, planned)?;
+        let before = weights.clone();
+        let importance = importance::wanda(&weights, moments).map_err(failed(planned))?;
+        let sparsity = self.plan.sparsity_of(planned);
+        let mask = least_important(&importance, tensor.columns(), sparsity, self.plan.scope);
+        mask.and_then(|mask| mask.apply(&mut weights)).map_err(failed(planned))?;
+        let inputs = InputStatistics::SecondMoments(moments);
+        Ok(self.store(at, (&before, &before), weights, inputs)?.0)
     }
 
     /// Where a linear layer stands among the tensors.
@@ -136,7 +160,7 @@ impl Pruner<'_> {
         if planned.pruned.is_none() {
             return Ok((report(planned, Errors::default()), stored));
         }
-        let (sparsity, columns) = (self.plan.sparsity, tensor.columns());
+        let (sparsity, columns) = (self.plan.sparsity_of(planned), tensor.columns());
         let mut errors = ErrorMeter::new(tensor.rows());
         let rows = Rows { first: 0, columns, weights, targets, rounded: &stored, scales: None };
         let plain = |weights: Vec<f32>| by_magnitude(&weights, columns, sparsity, Scope::Row);
@@ -174,7 +198,8 @@ impl RoundTensors for Pruner<'_> {
         factor: &FeedbackFactor,
     ) -> Result<(TensorReport, Vec<f32>), PipelineError> {
         let at = self.position(layer, role);
-        let (planned, sparsity) = (&self.plan.tensors[at], self.plan.sparsity);
+        let planned = &self.plan.tensors[at];
+        let sparsity = self.plan.sparsity_of(planned);
         let inputs = InputStatistics::Covariance(factor.hessian());
         if planned.pruned.is_none() {
             return self.store(at, (&weights, &targets), weights.clone(), inputs);
@@ -260,6 +285,7 @@ fn report(planned: &PlannedTensor, errors: Errors) -> TensorReport {
         bytes: planned.weights() * planned.dtype.bytes() as u64,
         relative_error: errors.weights,
         output_error: errors.outputs,
+        zeros: None,
     }
 }
 

@@ -28,10 +28,7 @@ pub fn prune_blocks(walk: &Walk<'_>, pruner: &Pruner<'_>) -> Result<Vec<TensorRe
             return run_block(block, hidden, context);
         }
         let mut moments = BlockMoments::new(layer);
-        hidden.each(|states| {
-            block.forward(states, context, &mut moments)?;
-            Ok(())
-        })?;
+        hidden.each(|states| Ok(block.observe(states, context, &mut moments)?))?;
         let mut pruned = Vec::new();
         for (input, moments) in LinearInput::ALL.into_iter().zip(moments.finish()) {
             let second_moments = moments.second_moments();

@@ -14,6 +14,8 @@ pub struct Types {
     pub candidates: Vec<TensorType>,
     /// The one whose divergence is measured.
     pub reference: TensorType,
+    /// Whether zeros stay zeros in those that hold them.
+    pub hold_zeros: bool,
 }
 
 impl Types {
@@ -112,7 +114,7 @@ impl OutputErrors {
         error: impl Fn(&[f32]) -> Result<f64, QuantError>,
     ) -> Result<Rounded, QuantError> {
         let round = |ty, care| -> Result<_, QuantError> {
-            let bytes = knowledge.encode(ty, weights, columns, care)?;
+            let bytes = knowledge.encode(ty, weights, columns, care, types.hold_zeros)?;
             let values = decode(ty, &bytes, columns)?;
             let error = error(&values)?;
             Ok((bytes, values, error))

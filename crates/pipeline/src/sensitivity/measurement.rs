@@ -75,7 +75,7 @@ impl<'a> Measurement<'a> {
                 continue;
             };
             let ty = types.candidates[types.nearest(level.ty)];
-            let types = Types { candidates: vec![ty], reference: ty };
+            let types = Types { candidates: vec![ty], reference: ty, hold_zeros: false };
             let mut errors = OutputErrors::default();
             for states in &self.embedded {
                 let shape = states.dims();
@@ -290,7 +290,7 @@ fn tokens(hidden: &WindowStates) -> usize {
     hidden.iter().map(|states| states.dims()[0] * states.dims()[1]).sum()
 }
 
-fn embed_all(
+pub(super) fn embed_all(
     source: &dyn WeightSource,
     sequences: &[Vec<u32>],
     device: &BurnDevice,

@@ -9,6 +9,7 @@
 //!
 //! The embedding is measured as what it is: a lookup, the head's product, or both.
 
+mod blocks;
 mod conclusion;
 mod costs;
 mod curve;
@@ -28,6 +29,7 @@ use crate::progress::Reporter;
 use crate::walker::Walk;
 use measurement::Measurement;
 
+pub use blocks::block_divergences;
 pub use costs::Types;
 pub use curve::Curve;
 

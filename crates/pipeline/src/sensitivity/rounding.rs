@@ -10,6 +10,8 @@ use slmc_quant::gptq::{self, FeedbackFactor, Order};
 use slmc_quant::rtn::{dequantize_rows, quantize_rows};
 use slmc_quant::{Grid, QuantError};
 
+use crate::zeros::free;
+
 /// What a method knows of a matrix's inputs when it rounds it.
 pub enum Knowledge {
     /// Nothing.
@@ -35,7 +37,7 @@ pub enum Care {
 }
 
 impl Knowledge {
-    /// `weights` (`[n, columns]`) stored as `ty`.
+    /// `weights` (`[n, columns]`) stored as `ty`; where asked, zeros stay zeros in types that hold them.
     ///
     /// # Errors
     /// Lengths that do not fit; weights that are not finite.
@@ -45,6 +47,7 @@ impl Knowledge {
         weights: &[f32],
         columns: usize,
         care: Care,
+        hold_zeros: bool,
     ) -> Result<Vec<u8>, QuantError> {
         let row_bytes = Grid::row_bytes(ty, columns).ok_or_else(|| QuantError::Columns {
             grid: ty.to_string(),
@@ -59,7 +62,8 @@ impl Knowledge {
             }
             Self::Hessian { factor, passes } => {
                 let passes = if care == Care::Full { *passes } else { 0 };
-                gptq::quantize(ty, weights, factor, passes, Order::Natural, &mut bytes)?;
+                let free = (hold_zeros && ty.holds_zero()).then(|| free(weights));
+                gptq::quantize(ty, weights, free.as_deref(), factor, passes, Order::Natural, &mut bytes)?;
             }
         }
         Ok(bytes)
@@ -107,7 +111,7 @@ impl WeightSource for ChangedHead<'_> {
             if let Some((ty, knowledge, care)) = self.rounding {
                 let columns = weight.shape[1];
                 weight.values = knowledge
-                    .encode(ty, &weight.values, columns, care)
+                    .encode(ty, &weight.values, columns, care, false)
                     .and_then(|bytes| decode(ty, &bytes, columns))
                     .map_err(|error| ModelError::Change { id, reason: Box::new(error) })?;
             }

@@ -326,6 +326,7 @@ fn report(cut: &PlannedCut, errors: Errors) -> TensorReport {
         bytes: cut.bytes(),
         relative_error: errors.weights,
         output_error: errors.outputs,
+        zeros: None,
     }
 }
 

@@ -73,6 +73,30 @@ impl Fingerprint {
         Ok(())
     }
 
+    /// Adds a file or everything in a directory: small files by their content, others by size and time of change.
+    ///
+    /// # Errors
+    /// Something cannot be read.
+    pub fn path(&mut self, path: &Path) -> io::Result<()> {
+        /// From which size on reading would take long.
+        const LARGE: u64 = 4 << 20;
+        let metadata = path.metadata()?;
+        if metadata.is_dir() {
+            let entries: io::Result<Vec<_>> = path.read_dir()?.map(|entry| Ok(entry?.path())).collect();
+            let mut entries = entries?;
+            entries.sort();
+            return entries.iter().try_for_each(|entry| self.path(entry));
+        }
+        if metadata.is_file() && metadata.len() < LARGE {
+            self.content(path.display().to_string(), &std::fs::read(path)?);
+        } else {
+            let changed = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+            let value = format!("{} {changed}", metadata.len());
+            self.0.push(Input { name: path.display().to_string(), value, readable: false });
+        }
+        Ok(())
+    }
+
     /// What `self`, as it was recorded, has otherwise than `now`.
     pub fn changes(&self, now: &Self) -> Vec<Change> {
         let find = |inputs: &Self, name: &str| inputs.0.iter().find(|i| i.name == name).cloned();

@@ -109,11 +109,12 @@ impl<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize> Window<'_, F,
                 let row = &self.hessian[column * columns..][..columns];
                 let curvature = 1.0 / row[column];
                 let gradient = &self.descent.gradient[column];
+                let free = *self.tile.free(column);
                 let (weight, error, codes) =
                     (&self.tile.weights[column], &mut self.tile.errors[column], &mut self.tile.codes[column]);
                 let change = &mut self.descent.step[column - begin];
                 for r in 0..ROWS {
-                    let value = weight[r] - error[r] + gradient[r] * curvature;
+                    let value = (weight[r] - error[r] + gradient[r] * curvature) * free[r];
                     let code = F::LEVELS.nearest((value - offset[r]) * inverse[r]);
                     let new = weight[r] - (size[r] * F::LEVELS.level(code) + offset[r]);
                     change[r] = new - error[r];

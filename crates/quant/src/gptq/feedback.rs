@@ -3,7 +3,7 @@
 use slmc_gguf::blocks::{BlockFormat, Importance};
 
 use super::FeedbackFactor;
-use super::tile::{BLOCK, Lanes, ROWS, Tile, accumulate};
+use super::tile::{BLOCK, Lanes, ROWS, Tile, accumulate, hold};
 
 /// Columns inside which errors are fed forward one column at a time; divides every block length.
 const STEP: usize = 32;
@@ -51,6 +51,9 @@ impl<const N: usize> Targets<N> {
         width: usize,
     ) {
         let begin = first + at;
+        for (k, lanes) in self.lanes[at..at + N].iter_mut().enumerate() {
+            hold(lanes, tile.free(begin + k));
+        }
         for (r, row) in self.block[..tile.rows].iter_mut().enumerate() {
             for (value, lanes) in row.iter_mut().zip(&self.lanes[at..at + N]) {
                 *value = lanes[r];
@@ -63,6 +66,7 @@ impl<const N: usize> Targets<N> {
         for group in (0..N).step_by(STEP) {
             for k in group..group + STEP {
                 let (s, column) = (k / F::SUB_BLOCK, begin + k);
+                hold(&mut self.lanes[at + k], tile.free(column));
                 let (size, offset, inverse) = (&steps.sizes[s], &steps.offsets[s], &steps.inverses[s]);
                 let (target, weight) = (&self.lanes[at + k], &tile.weights[column]);
                 let (codes, error) = (&mut tile.codes[column], &mut tile.errors[column]);

@@ -39,7 +39,7 @@ pub fn by_activation(factor: &FeedbackFactor, block_len: usize) -> Result<Ordere
 
 impl OrderedFactor {
     /// Rows (`[n, columns]`) with their values in this order.
-    pub fn arrange(&self, rows: &[f32]) -> Vec<f32> {
+    pub fn arrange<T: Copy>(&self, rows: &[T]) -> Vec<T> {
         let n = self.columns.len();
         rows.chunks_exact(n).flat_map(|row| self.columns.iter().map(|&column| row[column])).collect()
     }

@@ -13,6 +13,28 @@ pub const BLOCK: usize = 256;
 /// Values of one column in all rows of a tile.
 pub type Lanes = [f32; ROWS];
 
+/// Of a column of which every weight may be stored as anything.
+pub static ALL_FREE: Lanes = [1.0; ROWS];
+
+/// Brings the flags of some rows (`[n, columns]`) into lanes: 0 where a weight is held at zero, 1 elsewhere. A value times that is
+/// what may be stored.
+pub fn load_free(lanes: &mut Vec<Lanes>, free: Option<&[bool]>, columns: usize) {
+    lanes.clear();
+    let Some(free) = free else { return };
+    lanes.resize(columns, ALL_FREE);
+    for (r, row) in free.chunks_exact(columns).enumerate() {
+        for (lanes, free) in lanes.iter_mut().zip(row) {
+            lanes[r] = f32::from(u8::from(*free));
+        }
+    }
+}
+
+/// Values of weights that are held at zero become 0, whatever earlier columns' errors were worth there.
+#[inline(always)]
+pub fn hold(values: &mut Lanes, free: &Lanes) {
+    values.iter_mut().zip(free).for_each(|(value, free)| *value *= free);
+}
+
 /// The steps of one format block in all rows.
 pub struct Steps {
     pub sizes: [Lanes; MAX_SUB_BLOCKS],
@@ -32,6 +54,8 @@ pub struct Tile<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize> {
     pub scales: Vec<[F::Scales; ROWS]>,
     /// W − Ŵ, `[columns]`.
     pub errors: Vec<Lanes>,
+    /// 0 where a weight is held at zero, `[columns]`; empty where none is.
+    free: Vec<Lanes>,
 }
 
 impl<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize> Tile<F, N, BYTES> {
@@ -42,19 +66,27 @@ impl<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize> Tile<F, N, BY
             codes: vec![[0; ROWS]; columns],
             scales: vec![[F::Scales::default(); ROWS]; columns / N],
             errors: vec![[0.0; ROWS]; columns],
+            free: Vec::new(),
         }
     }
 
-    /// Takes at most `ROWS` rows.
+    /// Takes at most `ROWS` rows, and which of their weights are not held at zero.
     #[inline(always)]
-    pub fn load(&mut self, weights: &[f32]) {
+    pub fn load(&mut self, weights: &[f32], free: Option<&[bool]>) {
         let columns = self.weights.len();
+        load_free(&mut self.free, free, columns);
         self.rows = weights.len() / columns;
         for (r, row) in weights.chunks_exact(columns).enumerate() {
             for (lanes, w) in self.weights.iter_mut().zip(row) {
                 lanes[r] = *w;
             }
         }
+    }
+
+    /// What the values of a column are multiplied by before they are stored.
+    #[inline(always)]
+    pub fn free(&self, column: usize) -> &Lanes {
+        self.free.get(column).unwrap_or(&ALL_FREE)
     }
 
     /// The steps of format block `block`.

@@ -205,6 +205,11 @@ impl Grid for IntGrid {
         columns.is_multiple_of(self.group_len).then(|| groups.checked_mul(self.group_bytes())).flatten()
     }
 
+    /// Zero points are codes.
+    fn holds_zero(self) -> bool {
+        true
+    }
+
     fn encode(
         self,
         rows: &[f32],

@@ -77,6 +77,7 @@ impl Plan {
                 reason,
                 fallback: choice.fallback,
                 kl_divergence: request.allocated.get(&tensor.name).map(|chosen| chosen.kl_divergence),
+                zeros: None,
             });
         }
         let bits_per_weight =

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 use slmc_checkpoint::Dtype;
 
-use super::{Pattern, PatternOption, PlanError, StoredType};
+use super::{Pattern, PatternOption, PlanError, PlannedZeros, StoredType};
 use crate::awq::GridPlan;
 use crate::{IntGrid, IntScheme, Method};
 
@@ -65,6 +65,9 @@ pub struct IntTensor {
     pub bytes: u64,
     /// Why.
     pub reason: IntReason,
+    /// What becomes of its zeros, where it has been pruned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zeros: Option<PlannedZeros>,
 }
 
 /// Why a tensor is stored as it is.
@@ -132,7 +135,7 @@ impl IntPlan {
                 (None, StoredType::as_it_is(tensor.dtype).into(), weights * tensor.dtype.bytes() as u64)
             };
             let IntFacts { name, hf_name, shape, dtype, .. } = tensor.clone();
-            planned.push(IntTensor { name, hf_name, shape, dtype, ty, grid, bytes, reason });
+            planned.push(IntTensor { name, hf_name, shape, dtype, ty, grid, bytes, reason, zeros: None });
         }
         let total_bytes = planned.iter().map(|t| t.bytes).sum();
         let total_weights = planned.iter().map(IntTensor::weights).sum();
@@ -157,6 +160,12 @@ impl IntTensor {
     /// Number of weights.
     pub fn weights(&self) -> u64 {
         self.shape.iter().map(|&d| d as u64).product()
+    }
+
+    /// The reason and, where there are any, what becomes of zeros, for a person to read.
+    pub fn explanation(&self) -> String {
+        let zeros = self.zeros.iter().map(|zeros| format!("; {zeros}"));
+        std::iter::once(self.reason.to_string()).chain(zeros).collect()
     }
 }
 

@@ -6,6 +6,7 @@ mod pattern;
 mod reason;
 mod stored;
 mod target;
+mod zeros;
 
 use serde::{Deserialize, Serialize};
 use slmc_gguf::TensorType;
@@ -19,6 +20,7 @@ pub use pattern::{Pattern, PatternOption, TypeOverride};
 pub use reason::Reason;
 pub use stored::StoredType;
 pub use target::{AllocatedType, Prediction, Target};
+pub use zeros::{KeepZeros, PlannedZeros, ZerosLost};
 
 /// What becomes of a model: stored in the output file and compared on resume, so it holds nothing but decisions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -60,6 +62,9 @@ pub struct PlannedTensor {
     /// Its part of the plan's predicted KL divergence, in nats per token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kl_divergence: Option<f64>,
+    /// What becomes of its zeros, where it has been pruned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zeros: Option<PlannedZeros>,
 }
 
 impl PlannedTensor {
@@ -73,12 +78,11 @@ impl PlannedTensor {
         self.shape.last().copied().unwrap_or(0)
     }
 
-    /// The reason and, where there is one, the fallback, for a person to read.
+    /// The reason and, where there are any, the fallback and what becomes of zeros, for a person to read.
     pub fn explanation(&self) -> String {
-        match &self.fallback {
-            None => self.reason.to_string(),
-            Some(fallback) => format!("{}; {fallback}", self.reason),
-        }
+        let fallback = self.fallback.iter().map(|fallback| format!("; {fallback}"));
+        let zeros = self.zeros.iter().map(|zeros| format!("; {zeros}"));
+        std::iter::once(self.reason.to_string()).chain(fallback).chain(zeros).collect()
     }
 }
 
@@ -153,6 +157,9 @@ pub enum PlanError {
         /// Group sizes that would do.
         fitting: String,
     },
+    /// Zeros are to stay in types that cannot hold them.
+    #[error("--keep-zeros always: {0}")]
+    Zeros(ZerosLost),
     /// Two tensors have the same name.
     #[error("tensor `{tensor}` is listed twice")]
     Duplicate {

@@ -13,6 +13,10 @@ pub fn figures(report: &Report) -> Vec<Figure> {
             figures.push(Figure { label: metric.label().into(), value: row.shown(), note });
         }
     }
+    if let (Some(kept), Some(before)) = (report.own(Metric::ZerosKept), report.own(Metric::ZerosBefore)) {
+        let note = format!("of {}", before.shown());
+        figures.push(Figure { label: "zeros kept".into(), value: kept.shown(), note });
+    }
     if let Some(row) = report.own(Metric::Perplexity) {
         let before = report.base_own(Metric::Perplexity).and_then(|row| row.value);
         let note = match (before, report.own(Metric::PerplexityIncrease)) {

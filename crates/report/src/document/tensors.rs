@@ -7,12 +7,14 @@ use crate::{Measurement, Metric, Report, Scope, Side};
 pub fn section(report: &Report) -> Option<Section> {
     let mut rows: Vec<Vec<String>> = Vec::new();
     let mut last: Option<&str> = None;
+    let mut zeros = false;
     let errors = report.of(Scope::Tensor).any(|row| row.metric == Metric::RelativeError);
     for row in report.of(Scope::Tensor).filter(|row| report.is_about(Side::Model, row)) {
         if row.item.as_deref() != last {
             last = row.item.as_deref();
             rows.push(vec![
                 row.item.clone().unwrap_or_default(),
+                String::new(),
                 String::new(),
                 String::new(),
                 String::new(),
@@ -28,6 +30,11 @@ pub fn section(report: &Report) -> Option<Section> {
             }
             Metric::Weights => cells[2] = row.text.clone().unwrap_or(shown),
             Metric::RelativeError => cells[4] = shown,
+            Metric::Sparsity | Metric::ZerosBefore => {
+                zeros = true;
+                cells[5] = shown;
+            }
+            Metric::ZerosKept => cells[5] = format!("{shown} of {}", cells[5]),
             _ => {}
         }
     }
@@ -37,6 +44,9 @@ pub fn section(report: &Report) -> Option<Section> {
     let mut columns = vec!["tensor", "type", "shape", "size"];
     if errors {
         columns.push("weight error");
+    }
+    if zeros {
+        columns.push(Metric::Sparsity.label());
     }
     rows.iter_mut().for_each(|row| row.truncate(columns.len()));
     let caption = format!("All {} tensors", rows.len());

@@ -30,7 +30,7 @@ impl Prepared {
         }
         let tensors: u64 = self.plan.tensors.iter().map(|tensor| self.layout.padded(tensor.bytes)).sum();
         let file = FileFacts { overhead: self.output_bytes() - tensors, alignment: self.layout.alignment() };
-        let types = types(&self.plan);
+        let types = types(&self.plan, self.settings.keep_zeros);
         check(&self.plan, &types, target, file)?;
         let device = self.settings.device.burn().map_err(ModelError::from)?;
         let directory = self.settings.output.parent().filter(|directory| !directory.as_os_str().is_empty());
@@ -66,6 +66,8 @@ impl Prepared {
         let tokens = windows.len() * batches.seq_len;
         let chosen = choose(&self.plan, &measured, target, tokens, file)?;
         self.plan = self.replan(chosen)?;
+        self.plan.plan_zeros(&self.zero_shares, self.settings.keep_zeros);
+        self.plan.check_zeros(self.settings.keep_zeros)?;
         self.settings.mix = self.plan.mix;
         self.layout = lay_out(&self.settings, self.metadata(), &self.plan)?;
         Ok(self)

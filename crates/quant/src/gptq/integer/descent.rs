@@ -88,11 +88,12 @@ impl Descent {
             let row = &hessian[column * columns..][..columns];
             let curvature = 1.0 / row[column];
             let gradient = &self.gradient[column];
+            let free = *tile.free(column);
             let (weight, error, codes) =
                 (&tile.weights[column], &mut tile.errors[column], &mut tile.codes[column]);
             let change = &mut self.step[column - members.start];
             for r in 0..ROWS {
-                let value = weight[r] - error[r] + gradient[r] * curvature;
+                let value = (weight[r] - error[r] + gradient[r] * curvature) * free[r];
                 let code = self.code_levels.nearest(value * steps.inverse[r] + steps.zero[r]);
                 let new = weight[r] - steps.size[r] * (self.code_levels.level(code) - steps.zero[r]);
                 change[r] = new - error[r];

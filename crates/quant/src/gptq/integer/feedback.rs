@@ -57,7 +57,7 @@ impl Feedback {
         let whole_rows = tile.steps.len() == 1;
         if whole_rows {
             self.weigh(factor, 0);
-            tile.steps[0] = fit(tile.grid, rule, &tile.weights, &self.importance);
+            tile.steps[0] = fit(tile.grid, rule, &tile.storable(), &self.importance);
         }
         let scales = if whole_rows { Scales::Given } else { Scales::Fitted(rule) };
         self.run(tile, factor, |position| position, scales);
@@ -122,10 +122,11 @@ impl Feedback {
         end: usize,
     ) {
         let steps = &tile.steps[column / tile.grid.group_len()];
+        let free = *tile.free(column);
         let (target, weight) = (&self.targets[k], &tile.weights[column]);
         let (codes, error) = (&mut tile.codes[column], &mut self.errors[position]);
         for r in 0..ROWS {
-            codes[r] = self.levels.nearest(target[r] * steps.inverse[r] + steps.zero[r]);
+            codes[r] = self.levels.nearest(target[r] * free[r] * steps.inverse[r] + steps.zero[r]);
             error[r] = weight[r] - steps.size[r] * (self.levels.level(codes[r]) - steps.zero[r]);
         }
         let coefficients = &factor.upper()[position * factor.columns() + position + 1..];
@@ -145,10 +146,11 @@ impl Feedback {
         self.expected.copy_from_slice(&self.targets[at..at + len]);
         for k in 0..len {
             let (value, later) = self.expected[k..].split_first_mut().expect("k is below the length");
-            let weight = &tile.weights[first + k];
+            let (weight, free) = (&tile.weights[first + k], tile.free(first + k));
             let coefficients = &factor.upper()[(first + k) * factor.columns() + first + k + 1..];
             let mut error = [0.0; ROWS];
             for r in 0..ROWS {
+                value[r] *= free[r];
                 error[r] = weight[r] - value[r];
             }
             for (target, u) in later.iter_mut().zip(coefficients) {
@@ -201,11 +203,12 @@ impl Feedback {
         let mut loss = [0.0f32; ROWS];
         for k in 0..len {
             let (target, later) = self.expected[k..].split_first_mut().expect("k is below the length");
-            let (weight, cost) = (&tile.weights[first + k], factor.diagonal()[first + k]);
+            let (weight, free) = (&tile.weights[first + k], tile.free(first + k));
+            let cost = factor.diagonal()[first + k];
             let coefficients = &factor.upper()[(first + k) * factor.columns() + first + k + 1..];
             let mut error = [0.0; ROWS];
             for r in 0..ROWS {
-                let code = self.levels.nearest(target[r] * steps.inverse[r] + steps.zero[r]);
+                let code = self.levels.nearest(target[r] * free[r] * steps.inverse[r] + steps.zero[r]);
                 let value = steps.size[r] * (self.levels.level(code) - steps.zero[r]);
                 loss[r] += cost * (target[r] - value) * (target[r] - value);
                 error[r] = weight[r] - value;

@@ -11,6 +11,7 @@ use slmc_gguf::blocks::BlockError;
 
 use super::FeedbackFactor;
 use super::order::{Order, OrderedFactor, by_activation};
+use super::round::check_free;
 use super::tile::ROWS;
 use crate::QuantError;
 use crate::error::{check_length, count_rows};
@@ -45,11 +46,14 @@ impl IntOptions {
 /// [`Order::Activation`] a group's columns come at different times, so all scales are fitted to the weights beforehand, and
 /// neighbours share one as ever ("static groups" of the paper's code).
 ///
+/// Where `free` (`[n, columns]`) is false, 0 is stored, and what that loses is fed forward as any other error.
+///
 /// # Errors
 /// Lengths that do not fit; weights that are not finite; a Hessian that cannot be factored in the order asked for.
 pub fn quantize_int(
     grid: IntGrid,
     weights: &[f32],
+    free: Option<&[bool]>,
     factor: &FeedbackFactor,
     options: &IntOptions,
     out: &mut [u8],
@@ -61,16 +65,19 @@ pub fn quantize_int(
     if let Some(index) = weights.iter().position(|w| !w.is_finite()) {
         return Err(BlockError::NonFinite { index, value: weights[index] }.into());
     }
+    check_free(grid, weights, free)?;
     let ordered = match options.order {
         Order::Natural => None,
         Order::Activation => Some(by_activation(factor, 1)?),
     };
-    let rows = weights.par_chunks(ROWS * columns).zip(out.par_chunks_mut(ROWS * row_bytes));
+    let rows = weights.par_chunks(ROWS * columns).enumerate().zip(out.par_chunks_mut(ROWS * row_bytes));
     rows.for_each_init(
         || (IntTile::new(grid, columns), Feedback::new(grid, columns), Descent::new(grid, columns)),
-        |(tile, feedback, descent), (weights, out)| {
+        |(tile, feedback, descent), ((n, weights), out)| {
             let ordered = ordered.as_ref();
-            Arch::new().dispatch(Rows { tile, feedback, descent, factor, options, ordered, weights, out });
+            let free = free.map(|free| &free[n * ROWS * columns..][..weights.len()]);
+            let rows = Rows { tile, feedback, descent, factor, options, ordered, weights, free, out };
+            Arch::new().dispatch(rows);
         },
     );
     Ok(())
@@ -86,6 +93,7 @@ struct Rows<'a> {
     options: &'a IntOptions,
     ordered: Option<&'a OrderedFactor>,
     weights: &'a [f32],
+    free: Option<&'a [bool]>,
     out: &'a mut [u8],
 }
 
@@ -94,8 +102,8 @@ impl NullaryFnOnce for Rows<'_> {
 
     #[inline(always)]
     fn call(self) {
-        let Self { tile, feedback, descent, factor, options, ordered, weights, out } = self;
-        tile.load(weights);
+        let Self { tile, feedback, descent, factor, options, ordered, weights, free, out } = self;
+        tile.load(weights, free);
         match ordered {
             None => feedback.in_natural_order(tile, factor, options.scales),
             Some(ordered) => {

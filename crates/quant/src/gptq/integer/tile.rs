@@ -1,6 +1,8 @@
 //! Some rows of a matrix on their way to an integer grid: columns first, so that rows lie side by side.
 
-use crate::gptq::tile::{Lanes, ROWS};
+use std::borrow::Cow;
+
+use crate::gptq::tile::{ALL_FREE, Lanes, ROWS, hold, load_free};
 use crate::int::IntGrid;
 use crate::int::fit::{ScaleRule, Steps, fit};
 
@@ -17,6 +19,8 @@ pub struct IntTile {
     pub errors: Vec<Lanes>,
     /// Steps of every group.
     pub steps: Vec<Steps>,
+    /// 0 where a weight is held at zero, `[columns]`; empty where none is.
+    free: Vec<Lanes>,
 }
 
 impl IntTile {
@@ -30,13 +34,15 @@ impl IntTile {
             codes: vec![[0; ROWS]; columns],
             errors: vec![zero; columns],
             steps: vec![none; columns / grid.group_len()],
+            free: Vec::new(),
         }
     }
 
-    /// Takes at most `ROWS` rows; lanes without one are zero.
+    /// Takes at most `ROWS` rows, and which of their weights are not held at zero; lanes without a row are zero.
     #[inline(always)]
-    pub fn load(&mut self, weights: &[f32]) {
+    pub fn load(&mut self, weights: &[f32], free: Option<&[bool]>) {
         let columns = self.weights.len();
+        load_free(&mut self.free, free, columns);
         self.rows = weights.len() / columns;
         if self.rows < ROWS {
             self.weights.fill([0.0; ROWS]);
@@ -48,12 +54,29 @@ impl IntTile {
         }
     }
 
+    /// What the values of a column are multiplied by before they are stored.
+    #[inline(always)]
+    pub fn free(&self, column: usize) -> &Lanes {
+        self.free.get(column).unwrap_or(&ALL_FREE)
+    }
+
+    /// The weights, zero where they are held there.
+    pub fn storable(&self) -> Cow<'_, [Lanes]> {
+        if self.free.is_empty() {
+            return Cow::Borrowed(&self.weights);
+        }
+        let mut values = self.weights.clone();
+        values.iter_mut().zip(&self.free).for_each(|(values, free)| hold(values, free));
+        Cow::Owned(values)
+    }
+
     /// Fits all steps to the weights, each column's error weighed by the diagonal of `hessian` (`[columns, columns]`).
     #[inline(always)]
     pub fn fit_all(&mut self, rule: ScaleRule, hessian: &[f32]) {
         let (columns, len) = (self.weights.len(), self.grid.group_len());
         let importance: Vec<Lanes> = (0..columns).map(|k| [hessian[k * columns + k]; ROWS]).collect();
-        let groups = self.weights.chunks_exact(len).zip(importance.chunks_exact(len));
+        let storable = self.storable().into_owned();
+        let groups = storable.chunks_exact(len).zip(importance.chunks_exact(len));
         for (steps, (weights, importance)) in self.steps.iter_mut().zip(groups) {
             *steps = fit(self.grid, rule, weights, importance);
         }

@@ -1,0 +1,157 @@
+//! How many weights each layer loses, where not all lose the same share: known after the dense model was looked at.
+
+use std::path::Path;
+
+use slmc_model::{ModelError, TensorId};
+use slmc_prune::importance;
+use slmc_prune::select::least_important;
+
+use super::{LayerSparsity, Method, PreparedPrune, PruneSettings, Scope};
+use crate::PipelineError;
+use crate::allocation::split;
+use crate::export::RowReader;
+use crate::hidden::Storage;
+use crate::imatrix;
+use crate::progress::Reporter;
+use crate::pruning::{BlockCosts, Identity, Layers, Scores, measured_shares};
+use crate::rescaling::Rescaling;
+use crate::sensitivity::block_divergences;
+use crate::walker::Walk;
+
+/// Whether the dense model's statistics are wanted.
+pub(super) fn needs_scores(settings: &PruneSettings) -> bool {
+    !settings.layer_sparsity.is_uniform() || settings.scores.is_some()
+}
+
+/// Whether what is pruned is walked through, block by block.
+pub(super) fn walks(settings: &PruneSettings) -> bool {
+    match settings.method {
+        Method::Magnitude => false,
+        Method::Wanda => settings.scores.is_none(),
+        Method::SparseGpt => true,
+    }
+}
+
+impl PreparedPrune {
+    /// The same job with every layer's count known: where all lose the same share it is already, else the dense model is run and
+    /// looked at, which [`PreparedPrune::run`] does by itself where it was not done before.
+    ///
+    /// # Errors
+    /// Running the model fails; scores that are another model's; the user cancels.
+    pub fn spread(mut self, reporter: &dyn Reporter) -> Result<Self, PipelineError> {
+        if self.is_spread {
+            return Ok(self);
+        }
+        if needs_scores(&self.settings) {
+            self.scores = Some(self.find_scores(reporter)?);
+        }
+        let rescaling = Rescaling::default();
+        let layers = Layers {
+            reader: &RowReader::new(&self.checkpoint, &rescaling),
+            tensors: &self.tensors,
+            plan: &self.plan,
+            reporter,
+        };
+        let counts = match (self.settings.layer_sparsity, &self.scores) {
+            (LayerSparsity::Owl { threshold, lambda }, Some(scores)) => {
+                Some(layers.by_outliers(scores, threshold, lambda)?)
+            }
+            (LayerSparsity::Measured, Some(Scores { costs: Some(costs), .. })) => {
+                Some(layers.by_cost(costs)?)
+            }
+            _ if self.settings.scope == Scope::Global => Some(layers.by_magnitude()?),
+            _ => None,
+        };
+        if let Some(counts) = counts {
+            self.plan.spread(self.settings.layer_sparsity, &counts);
+        }
+        self.is_spread = true;
+        Ok(self)
+    }
+
+    /// The scores of the file named, as far as it has them; what is missing is gathered and, where a file is named, kept there.
+    fn find_scores(&self, reporter: &dyn Reporter) -> Result<Scores, PipelineError> {
+        let Some(batches) = &self.batches else { unreachable!("scores are gathered on calibration text") };
+        let device = self.settings.device;
+        let config_json = self.checkpoint.config_json();
+        let identity = Identity::new(self.source.as_ref(), config_json, &batches.hash, device.name())?;
+        let kept = match &self.settings.scores {
+            Some(path) => Scores::read(path, &identity)?,
+            None => None,
+        };
+        let is_new = kept.is_none();
+        let mut scores = match kept {
+            Some(scores) => scores,
+            None => Scores { identity, moments: self.gather_moments(reporter)?, costs: None },
+        };
+        let shares = measured_shares(self.settings.sparsity.share());
+        let wants_costs = self.settings.layer_sparsity == LayerSparsity::Measured
+            && scores.costs.as_ref().is_none_or(|costs| costs.shares != shares);
+        if wants_costs {
+            scores.costs = Some(self.measure_costs(&scores, shares, reporter)?);
+        }
+        if let Some(path) = self.settings.scores.as_ref().filter(|_| is_new || wants_costs) {
+            scores.write(path)?;
+        }
+        Ok(scores)
+    }
+
+    fn gather_moments(
+        &self,
+        reporter: &dyn Reporter,
+    ) -> Result<std::collections::HashMap<String, Vec<f32>>, PipelineError> {
+        let sequences = self.batches.as_ref().map_or(&[][..], |batches| &batches.tokens);
+        let device = self.settings.device.burn().map_err(ModelError::from)?;
+        let directory = self.settings.output.parent().filter(|directory| !directory.as_os_str().is_empty());
+        let storage = match self.footing.spill {
+            true => Storage::File(directory.unwrap_or(Path::new(".")).to_owned()),
+            false => Storage::Memory,
+        };
+        let walk = Walk {
+            batch_tokens: self.footing.batch_tokens,
+            storage: &storage,
+            ..Walk::new(self.source.as_ref(), sequences, &device, reporter)
+        };
+        Ok(imatrix::importance(&imatrix::gather(&walk, None)?))
+    }
+
+    /// What pruning each block alone costs on some of the calibration windows. Masks are Wanda's, or magnitude's where that prunes.
+    fn measure_costs(
+        &self,
+        scores: &Scores,
+        shares: Vec<f64>,
+        reporter: &dyn Reporter,
+    ) -> Result<BlockCosts, PipelineError> {
+        let sequences = self.batches.as_ref().map_or(&[][..], |batches| &batches.tokens);
+        let (windows, _) = split(sequences);
+        let device = self.settings.device.burn().map_err(ModelError::from)?;
+        let config = self.source.config();
+        let divergences = block_divergences(
+            self.source.as_ref(),
+            &windows,
+            &device,
+            reporter,
+            shares.len(),
+            |layer, role, weights, at| {
+                let name = config.arch.gguf_name(TensorId::block(layer, role)).unwrap_or_default();
+                let planned = self.plan.tensors.iter().find(|planned| planned.name == name);
+                let mut pruned = weights.to_vec();
+                let Some(planned) = planned.filter(|planned| planned.pruned.is_some()) else {
+                    return Ok(pruned);
+                };
+                let failed = |source| PipelineError::Pruning { tensor: planned.hf_name.clone(), source };
+                let importance = match self.settings.method {
+                    Method::Magnitude => importance::magnitude(weights),
+                    _ => importance::wanda(weights, crate::pruning::moments(scores, planned)?)
+                        .map_err(failed)?,
+                };
+                let sparsity = super::Sparsity::Share(shares[at]);
+                least_important(&importance, planned.shape[1], sparsity, self.settings.scope)
+                    .and_then(|mask| mask.apply(&mut pruned))
+                    .map_err(failed)?;
+                Ok(pruned)
+            },
+        )?;
+        Ok(BlockCosts { shares, divergences })
+    }
+}
