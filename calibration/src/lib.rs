@@ -3,6 +3,7 @@
 //! - [`TextSource`]: files ([`documents`]: plain text, JSON lines, chats through the model's own template) and
 //!   the [`bundled`] corpus;
 //! - [`Tokenizer`]: the `tokenizers` crate with the checks that calibration and evaluation need;
+//! - [`TrimmedVocabulary`]: a tokenizer without the tokens that a text never uses;
 //! - [`batches`]: windows of tokens, chosen by a seed, with a hash that goes into the output's metadata;
 //! - [`statistics`]: collectors over activations `[tokens, d_in]`, with sums in f64.
 
@@ -16,6 +17,7 @@ mod source;
 pub mod statistics;
 mod text_stream;
 mod tokenizer;
+mod trim;
 
 pub use batches::{BatchOptions, Calibration, Packing, TokenBatches};
 pub use chat::ChatTemplate;
@@ -24,3 +26,4 @@ pub use error::CalibrationError;
 pub use source::{MeasuredText, TextSource};
 pub use text_stream::TextStream;
 pub use tokenizer::Tokenizer;
+pub use trim::TrimmedVocabulary;

@@ -38,7 +38,8 @@ Examples:
   slmc prune MODEL --sparsity 0.5 --resume      after a kill or Ctrl-C
   slmc prune MODEL --structured --sparsity 0.25
   slmc prune MODEL --structured --target-params 0.9B --kinds channels,layers --dry-run
-  slmc prune MODEL --structured --layers 14 --channels 6144 --output model-small")]
+  slmc prune MODEL --structured --layers 14 --channels 6144 --output model-small
+  slmc prune MODEL --vocab english.txt --vocab bundled:english,code")]
 pub struct Prune {
     /// Checkpoint directory [default: `model` of slmc.toml]
     pub model: Option<PathBuf>,
@@ -46,7 +47,7 @@ pub struct Prune {
     #[arg(long, value_name = "METHOD")]
     pub method: Option<String>,
     /// Share of each linear layer's weights that become zero, met exactly: 0.5 or 50%
-    #[arg(long, value_name = "SHARE", required_unless_present_any = ["pattern", "structured"])]
+    #[arg(long, value_name = "SHARE", required_unless_present_any = ["pattern", "structured", "vocab"])]
     pub sparsity: Option<String>,
     /// Keep N of every M neighbours in a row: 2:4, 4:8
     #[arg(long, value_name = "N:M", conflicts_with = "sparsity")]
@@ -78,6 +79,10 @@ pub struct Prune {
     /// Leave linear layers whole whose GGUF or checkpoint name matches the regular expression (repeatable)
     #[arg(long, value_name = "REGEX")]
     pub keep: Vec<String>,
+    /// Leave out tokens that this text never uses, and their rows of the embedding and the head: .txt, .jsonl or the bundled corpus
+    /// (repeatable). The tokenizer is rebuilt, and checked to give the same tokens of the text
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["sparsity", "pattern", "structured", "method", "scope", "effort", "keep", "layer_sparsity", "scores", "format", "dtype", "resume", "calibration", "report"])]
+    pub vocab: Vec<TextSource>,
     #[command(flatten)]
     pub structured: StructuredArgs,
     #[command(flatten, next_help_heading = "Calibration")]

@@ -14,6 +14,7 @@ pub mod report;
 pub mod run;
 mod structured;
 mod tasks;
+mod vocabulary;
 
 use serde::Serialize;
 use slmc_pipeline::PipelineError;

@@ -5,7 +5,7 @@ use slmc_pipeline::frames;
 use slmc_pipeline::jobs::evaluate::EvaluateOutcome;
 use slmc_pipeline::jobs::prune::{PreparedPrune, PruneOutcome};
 
-use super::{failure, print_json, report, structured};
+use super::{failure, print_json, report, structured, vocabulary};
 use crate::args::prune::Prune;
 use crate::failure::Failure;
 use crate::resolve::Resolver;
@@ -15,6 +15,9 @@ use crate::terminal::progress::Terminal;
 use crate::terminal::table::table;
 
 pub fn run(args: &Prune, resolver: &Resolver, terminal: &Terminal, json: bool) -> Result<(), Failure> {
+    if !args.vocab.is_empty() {
+        return vocabulary::run(args, resolver, terminal, json);
+    }
     if args.structured.structured {
         return structured::run(args, resolver, terminal, json);
     }

@@ -13,6 +13,7 @@ mod prune;
 mod quantize;
 mod structured;
 mod tasks;
+mod vocabulary;
 
 use std::path::{Path, PathBuf};
 

@@ -15,4 +15,5 @@ pub mod quantize;
 pub mod structured;
 pub mod tasks;
 mod tokenized;
+pub mod vocabulary;
 pub mod worst;
