@@ -122,6 +122,12 @@ fn a_run_that_is_interrupted_inside_a_step_goes_on_inside_it() {
     assert!(says(&stderr(&again), "step 1 of 4, prune: finished before"), "{}", stderr(&again));
     assert!(says(&stderr(&again), "resuming after"), "{}", stderr(&again));
     assert!(std::fs::read(&output).unwrap() == undisturbed);
+    // what another try left unfinished is no hindrance to a new one
+    std::fs::remove_file(&output).unwrap();
+    assert_eq!(interrupt_at(directory, &journal, 2), Some(130));
+    let again = run(directory, &["--again"]);
+    assert!(again.status.success(), "{}", stderr(&again));
+    assert!(std::fs::read(&output).unwrap() == undisturbed);
 }
 
 #[test]

@@ -97,3 +97,13 @@ fn a_report_tells_of_zeros_before_and_after() {
     let html = std::fs::read_to_string(directory.join("told/report.html")).unwrap();
     assert!(html.contains("zeros kept") && html.contains(&format!("of {before}")));
 }
+
+#[test]
+fn types_by_measured_cost_are_those_that_hold_zeros() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    pruned(directory);
+    let report = quantize(directory, "out.gguf", &["--method", "gptq", "--target-bpw", "5", "--keep-zeros"]);
+    assert!(report["bits_per_weight"].as_f64().unwrap() <= 5.0);
+    assert!(zeros(&report).iter().all(|[before, kept]| before == kept));
+}

@@ -50,7 +50,7 @@ pub fn run(
             continue;
         }
         skips = false;
-        let resumes = journal.begin(n, step, &settings)? && !args.again;
+        let resumes = journal.begin(n, step, &settings, !args.again)?;
         terminal.note(&format!("{}: {}", headline(&recipe, n, step), step.typed()));
         let mut arguments = with_globals(&step.arguments, global);
         arguments.extend(resumes.then(|| "--resume".to_owned()));

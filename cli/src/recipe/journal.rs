@@ -101,9 +101,15 @@ impl Journal {
         same.then_some(done)
     }
 
-    /// Notes that the `n`-th step begins. True if the same step was begun before and can go on with --resume; what another one left
-    /// unfinished is removed.
-    pub fn begin(&mut self, n: usize, step: &Step, settings: &Fingerprint) -> Result<bool, Failure> {
+    /// Notes that the `n`-th step begins. True if the same step was begun before and can go on with --resume, where `goes_on` allows
+    /// that; what was left unfinished otherwise is removed.
+    pub fn begin(
+        &mut self,
+        n: usize,
+        step: &Step,
+        settings: &Fingerprint,
+        goes_on: bool,
+    ) -> Result<bool, Failure> {
         let failed =
             |error: std::io::Error| Failure::failed(format!("{}: {error}", self.directory.display()));
         let now = inputs(step, settings).map_err(failed)?;
@@ -112,7 +118,7 @@ impl Journal {
         let left = step.output.as_deref().map(Work::path).filter(|path| path.is_dir());
         let mut resumes = false;
         if let Some(left) = left {
-            resumes = same && step.resumes && left.join("journal").is_file();
+            resumes = goes_on && same && step.resumes && left.join("journal").is_file();
             if !resumes && left.starts_with(&self.directory) {
                 std::fs::remove_dir_all(&left).map_err(failed)?;
             }

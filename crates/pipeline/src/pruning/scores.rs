@@ -11,6 +11,7 @@ use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use slmc_model::{Role, TensorId, WeightSource};
+use slmc_prune::Method;
 
 use crate::PipelineError;
 
@@ -49,10 +50,21 @@ pub struct Scores {
 /// Mean KL divergences, in nats per token, of the model of which one block alone is pruned.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BlockCosts {
+    /// How it was pruned.
+    pub method: Method,
     /// Shares that were pruned, rising.
     pub shares: Vec<f64>,
     /// For every block, one value a share.
     pub divergences: Vec<Vec<f64>>,
+}
+
+/// The metadata's value.
+#[derive(Serialize, Deserialize)]
+struct Header {
+    #[serde(flatten)]
+    identity: Identity,
+    /// How blocks were pruned whose costs were measured.
+    method: Option<Method>,
 }
 
 impl Identity {
@@ -114,7 +126,7 @@ impl Scores {
         let foreign = |error: SafeTensorError| failed(format!("is no file of scores: {error}"));
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(foreign)?;
         let of = header.metadata().as_ref().and_then(|metadata| metadata.get(KEY));
-        let of: Identity = of
+        let Header { identity: of, method } = of
             .and_then(|text| serde_json::from_str(text).ok())
             .ok_or_else(|| failed("is no file of scores: slmc prune --scores did not write it".into()))?;
         if let Some(difference) = identity.difference(&of) {
@@ -155,7 +167,7 @@ impl Scores {
         let costs = match (costs.remove("shares"), costs.remove("divergences")) {
             (Some(shares), Some(divergences)) if !shares.is_empty() => {
                 let divergences = divergences.chunks(shares.len()).map(<[f64]>::to_vec).collect();
-                Some(BlockCosts { shares, divergences })
+                method.map(|method| BlockCosts { method, shares, divergences })
             }
             _ => None,
         };
@@ -173,7 +185,7 @@ impl Scores {
             let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
             tensors.insert(name, (Dtype::F32, vec![values.len()], bytes));
         }
-        if let Some(BlockCosts { shares, divergences }) = &self.costs {
+        if let Some(BlockCosts { shares, divergences, .. }) = &self.costs {
             let bytes =
                 |values: &mut dyn Iterator<Item = &f64>| values.flat_map(|v| v.to_le_bytes()).collect();
             tensors.insert("shares", (Dtype::F64, vec![shares.len()], bytes(&mut shares.iter())));
@@ -186,9 +198,11 @@ impl Scores {
                 TensorView::new(*dtype, shape.clone(), bytes).map_err(|error| failed(error.to_string()))?;
             views.push((*name, view));
         }
-        let identity = serde_json::to_string(&self.identity).map_err(|error| failed(error.to_string()))?;
+        let method = self.costs.as_ref().map(|costs| costs.method);
+        let header = Header { identity: self.identity.clone(), method };
+        let header = serde_json::to_string(&header).map_err(|error| failed(error.to_string()))?;
         // one entry alone: the order of several would be another in every run
-        let metadata = HashMap::from([(KEY.to_owned(), identity)]);
+        let metadata = HashMap::from([(KEY.to_owned(), header)]);
         let bytes =
             safetensors::serialize(views, Some(metadata)).map_err(|error| failed(error.to_string()))?;
         slmc_report::file::write_whole(path, &bytes).map_err(|error| failed(error.to_string()))
@@ -210,7 +224,11 @@ mod tests {
         let path = directory.path().join("scores");
         let moments =
             (0..9).map(|n| (format!("blk.{n}.attn_q.weight"), vec![0.1 * n as f32, 1e-30])).collect();
-        let costs = BlockCosts { shares: vec![0.3, 0.5], divergences: vec![vec![0.1 + 0.2, 1.0 / 3.0]; 4] };
+        let costs = BlockCosts {
+            method: Method::Wanda,
+            shares: vec![0.3, 0.5],
+            divergences: vec![vec![0.1 + 0.2, 1.0 / 3.0]; 4],
+        };
         let mut scores = Scores { identity: identity("c"), moments, costs: Some(costs) };
         assert_eq!(Scores::read(&path, &scores.identity).unwrap(), None);
         scores.write(&path).unwrap();

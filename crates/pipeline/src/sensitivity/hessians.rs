@@ -23,10 +23,17 @@ impl Moments {
     ///
     /// # Errors
     /// It cannot be factored.
-    pub fn take(&mut self, input: LinearInput, damping: f64, passes: usize) -> Result<Knowledge, QuantError> {
+    pub fn factor(&mut self, input: LinearInput, damping: f64) -> Result<FeedbackFactor, QuantError> {
         let moment = self.moments[input.index()].take().expect("every block observes its four inputs");
-        let factor = FeedbackFactor::new(moment.hessian(), moment.d_in(), damping)?;
-        Ok(Knowledge::Hessian { factor, passes })
+        FeedbackFactor::new(moment.hessian(), moment.d_in(), damping)
+    }
+
+    /// The same, with passes of coordinate descent, as rounding wants it.
+    ///
+    /// # Errors
+    /// It cannot be factored.
+    pub fn take(&mut self, input: LinearInput, damping: f64, passes: usize) -> Result<Knowledge, QuantError> {
+        Ok(Knowledge::Hessian { factor: self.factor(input, damping)?, passes })
     }
 }
 

@@ -29,7 +29,7 @@ use crate::progress::Reporter;
 use crate::walker::Walk;
 use measurement::Measurement;
 
-pub use blocks::block_divergences;
+pub use blocks::{Layer, block_divergences};
 pub use costs::Types;
 pub use curve::Curve;
 

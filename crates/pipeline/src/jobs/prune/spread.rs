@@ -1,19 +1,22 @@
 //! How many weights each layer loses, where not all lose the same share: known after the dense model was looked at.
 
+use std::collections::HashMap;
 use std::path::Path;
 
-use slmc_model::{ModelError, TensorId};
+use slmc_model::{BurnDevice, ModelError, TensorId};
 use slmc_prune::importance;
 use slmc_prune::select::least_important;
+use slmc_prune::sparsegpt::sparsegpt;
 
-use super::{LayerSparsity, Method, PreparedPrune, PruneSettings, Scope};
+use super::{LayerSparsity, Method, PreparedPrune, PruneSettings, Scope, Sparsity};
 use crate::PipelineError;
 use crate::allocation::split;
 use crate::export::RowReader;
+use crate::gptq::DAMPING;
 use crate::hidden::Storage;
 use crate::imatrix;
 use crate::progress::Reporter;
-use crate::pruning::{BlockCosts, Identity, Layers, Scores, measured_shares};
+use crate::pruning::{BlockCosts, Identity, Layers, Scores, measured_shares, moments};
 use crate::rescaling::Rescaling;
 use crate::sensitivity::block_divergences;
 use crate::walker::Walk;
@@ -86,7 +89,10 @@ impl PreparedPrune {
         };
         let shares = measured_shares(self.settings.sparsity.share());
         let wants_costs = self.settings.layer_sparsity == LayerSparsity::Measured
-            && scores.costs.as_ref().is_none_or(|costs| costs.shares != shares);
+            && scores
+                .costs
+                .as_ref()
+                .is_none_or(|costs| costs.shares != shares || costs.method != self.settings.method);
         if wants_costs {
             scores.costs = Some(self.measure_costs(&scores, shares, reporter)?);
         }
@@ -96,26 +102,15 @@ impl PreparedPrune {
         Ok(scores)
     }
 
-    fn gather_moments(
-        &self,
-        reporter: &dyn Reporter,
-    ) -> Result<std::collections::HashMap<String, Vec<f32>>, PipelineError> {
+    fn gather_moments(&self, reporter: &dyn Reporter) -> Result<HashMap<String, Vec<f32>>, PipelineError> {
         let sequences = self.batches.as_ref().map_or(&[][..], |batches| &batches.tokens);
-        let device = self.settings.device.burn().map_err(ModelError::from)?;
-        let directory = self.settings.output.parent().filter(|directory| !directory.as_os_str().is_empty());
-        let storage = match self.footing.spill {
-            true => Storage::File(directory.unwrap_or(Path::new(".")).to_owned()),
-            false => Storage::Memory,
-        };
-        let walk = Walk {
-            batch_tokens: self.footing.batch_tokens,
-            storage: &storage,
-            ..Walk::new(self.source.as_ref(), sequences, &device, reporter)
-        };
+        let (device, storage) = (self.settings.device.burn().map_err(ModelError::from)?, self.storage());
+        let walk = self.walk_over(sequences, &device, &storage, reporter);
         Ok(imatrix::importance(&imatrix::gather(&walk, None)?))
     }
 
-    /// What pruning each block alone costs on some of the calibration windows. Masks are Wanda's, or magnitude's where that prunes.
+    /// What pruning each block alone costs on some of the calibration windows, pruned as the method prunes what nothing was pruned in
+    /// front of; SparseGPT's weights are not refined.
     fn measure_costs(
         &self,
         scores: &Scores,
@@ -123,35 +118,52 @@ impl PreparedPrune {
         reporter: &dyn Reporter,
     ) -> Result<BlockCosts, PipelineError> {
         let sequences = self.batches.as_ref().map_or(&[][..], |batches| &batches.tokens);
-        let (windows, _) = split(sequences);
+        let (windows, others) = split(sequences);
         let device = self.settings.device.burn().map_err(ModelError::from)?;
         let config = self.source.config();
-        let divergences = block_divergences(
-            self.source.as_ref(),
-            &windows,
-            &device,
-            reporter,
-            shares.len(),
-            |layer, role, weights, at| {
-                let name = config.arch.gguf_name(TensorId::block(layer, role)).unwrap_or_default();
-                let planned = self.plan.tensors.iter().find(|planned| planned.name == name);
-                let mut pruned = weights.to_vec();
-                let Some(planned) = planned.filter(|planned| planned.pruned.is_some()) else {
-                    return Ok(pruned);
-                };
-                let failed = |source| PipelineError::Pruning { tensor: planned.hf_name.clone(), source };
-                let importance = match self.settings.method {
-                    Method::Magnitude => importance::magnitude(weights),
-                    _ => importance::wanda(weights, crate::pruning::moments(scores, planned)?)
-                        .map_err(failed)?,
-                };
-                let sparsity = super::Sparsity::Share(shares[at]);
-                least_important(&importance, planned.shape[1], sparsity, self.settings.scope)
-                    .and_then(|mask| mask.apply(&mut pruned))
-                    .map_err(failed)?;
-                Ok(pruned)
-            },
-        )?;
-        Ok(BlockCosts { shares, divergences })
+        let storage = self.storage();
+        let walk = self.walk_over(&others, &device, &storage, reporter);
+        let damping = (self.settings.method == Method::SparseGpt).then_some(DAMPING);
+        let divergences = block_divergences(&walk, &windows, damping, shares.len(), |layer, at| {
+            let name = config.arch.gguf_name(TensorId::block(layer.block, layer.role)).unwrap_or_default();
+            let planned = self.plan.tensors.iter().find(|planned| planned.name == name);
+            let mut pruned = layer.weights.to_vec();
+            let Some(planned) = planned.filter(|planned| planned.pruned.is_some()) else { return Ok(pruned) };
+            let failed = |source| PipelineError::Pruning { tensor: planned.hf_name.clone(), source };
+            let sparsity = Sparsity::Share(shares[at]);
+            let importance = match (self.settings.method, layer.factor) {
+                (Method::SparseGpt, Some(factor)) => {
+                    return Ok(sparsegpt(layer.weights, factor, sparsity).map_err(failed)?.weights);
+                }
+                (Method::Magnitude, _) => importance::magnitude(layer.weights),
+                _ => importance::wanda(layer.weights, moments(scores, planned)?).map_err(failed)?,
+            };
+            least_important(&importance, planned.shape[1], sparsity, self.settings.scope)
+                .and_then(|mask| mask.apply(&mut pruned))
+                .map_err(failed)?;
+            Ok(pruned)
+        })?;
+        Ok(BlockCosts { method: self.settings.method, shares, divergences })
+    }
+
+    /// Where hidden states of the dense model are kept.
+    fn storage(&self) -> Storage {
+        let directory = self.settings.output.parent().filter(|directory| !directory.as_os_str().is_empty());
+        match self.footing.spill {
+            true => Storage::File(directory.unwrap_or(Path::new(".")).to_owned()),
+            false => Storage::Memory,
+        }
+    }
+
+    /// The dense model over some sequences.
+    fn walk_over<'a>(
+        &'a self,
+        sequences: &'a [Vec<u32>],
+        device: &'a BurnDevice,
+        storage: &'a Storage,
+        reporter: &'a dyn Reporter,
+    ) -> Walk<'a> {
+        let batch_tokens = self.footing.batch_tokens;
+        Walk { batch_tokens, storage, ..Walk::new(self.source.as_ref(), sequences, device, reporter) }
     }
 }
