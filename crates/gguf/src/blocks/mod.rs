@@ -4,6 +4,7 @@
 //! (`unpack`, `steps`, `LEVELS`), how it is laid out (`pack`), and how its scales are chosen (`fit`).
 //! What is the same for all of them (rounding to codes, decoding, checks, walking rows) is in this folder once.
 
+mod dot;
 mod fit;
 mod format;
 mod gain;
@@ -23,6 +24,7 @@ mod q5_k;
 mod q6_k;
 mod q8_0;
 
+pub use dot::dot;
 pub(crate) use format::round_ties_even;
 pub use format::{
     BlockFormat, FormatVisitor, Importance, Levels, MAX_SUB_BLOCKS, Step, dequantize, quantize, visit_format,
