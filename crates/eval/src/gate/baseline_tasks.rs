@@ -159,7 +159,7 @@ mod tests {
         assert!(refused(&[]).contains("`task`, which was not asked now; name its file with --tasks"));
         assert!(refused(&[TaskAnswers { sha256: "other", ..now }]).contains("another file `task`"));
         assert!(refused(&[TaskAnswers { fewshot: 0, ..now }]).contains("40 items of `task` with 1 examples"));
-        assert!(refused(&[TaskAnswers { right: &right[1..], ..now }]).contains("this model to 39 with 1"));
+        assert!(refused(&[TaskAnswers { right: &right[1..], ..now }]).contains("this model 39 with 1"));
         let damaged = [TaskBaseline { right: "x".into(), ..baseline[0].clone() }];
         assert!(check_tasks(&damaged, &[now], 0.95, 0.95).unwrap_err().to_string().contains("damaged"));
         // what the baseline does not know is no hindrance

@@ -14,15 +14,15 @@ use super::matrix::PANEL;
 use super::{lanes, uninitialized};
 use crate::error::ModelError;
 
-/// Values decoded at a time for one token's product, where they are not decoded on the way: with the token's input they stay in the second-level cache.
+/// Values decoded at a time for one token's product, where they are not decoded on the way: with the token's input they stay in the
+/// second-level cache.
 const PIECE: usize = 16 << 10;
 
 /// A matrix `[d_out, d_in]` in a file, decoded when it is needed.
 ///
 /// Measured on a checkpoint of Llama 3.2 1B's shape (`examples/session_speed.rs`; processor time of one thread on a busy
-/// machine): loading takes 0.5 s here and 17 s for a copy in f32, a token 0.37 s from BF16, 0.5 s from Q4_K_M and 0.23 s
-/// from the copy; resident are 2.3 GiB, 0.8 GiB and 4.7 GiB. So a copy would pay after some hundred tokens, for those
-/// who have the memory; a look at a model's text is shorter, and an 8B model's copy (32 GiB) would not fit.
+/// machine): loading takes 2 s here and 12 s for a copy in f32, a token 0.17 s from BF16, 0.22 s from Q4_K_M and 0.25 s
+/// from the copy; resident are 2.3 GiB, 0.8 GiB and 4.7 GiB.
 pub trait StoredRows: Send + Sync + Debug {
     /// Decodes rows, in the checkpoint's order: `out` is `[rows.len(), d_in]`. On the calling thread alone.
     ///

@@ -139,7 +139,7 @@ impl PreparedPrune {
             }
             false => None,
         };
-        let (how, limit) = ((as_heavy_as(settings.method), settings.effort), settings.max_memory);
+        let (how, limit) = ((as_heavy_as(settings.method), settings.effort, None), settings.max_memory);
         let footing = durable::footing(how, limit, source.config(), batches.as_ref(), None)?;
         Ok(Self { footing, settings, checkpoint, source, tensors, batches, layout, existing, plan, left_out })
     }
@@ -162,6 +162,7 @@ impl PreparedPrune {
             output: &self.settings.output,
             method: as_heavy_as(self.settings.method),
             effort: self.settings.effort,
+            run_len: None,
             recipe: &self.recipe().to_string(),
             device: self.settings.device,
             pre: None,
