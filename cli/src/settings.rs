@@ -79,6 +79,7 @@ pub struct Gate {
     pub max_latency_increase: Option<String>,
     pub baseline: Option<PathBuf>,
     pub max_kl_growth: Option<String>,
+    pub min_baseline_accuracy: Option<String>,
     pub confidence: Option<f64>,
 }
 

@@ -84,6 +84,58 @@ fn a_baseline_holds_later_models_to_what_was_accepted() {
 }
 
 #[test]
+fn a_baseline_keeps_which_items_were_right() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    copy_tiny(&directory.join("model"));
+    // the model finds the answer of every other item
+    let words = |odd: usize| {
+        let item = |n: usize| {
+            let answer = (n + odd) % 2;
+            format!(
+                "{{\"context\": \"{n} of the\", \"choices\": [\"first\", \"cc bb aa\"], \"answer\": {answer}}}\n"
+            )
+        };
+        (0..60).map(item).collect::<String>()
+    };
+    std::fs::write(directory.join("items.jsonl"), words(0)).unwrap();
+    let gate = |more: &[&str]| gate(directory, "model", &[&["--base", "model"], more].concat());
+    let output = gate(&["--tasks", "items.jsonl", "--save-baseline", "gate.json"]);
+    assert_eq!(output.status.code(), Some(0), "{}{}", stdout(&output), stderr(&output));
+    let saved = std::fs::read_to_string(directory.join("gate.json")).unwrap();
+    let mut saved: Value = serde_json::from_str(&saved).unwrap();
+    assert_eq!((&saved["tasks"][0]["name"], &saved["tasks"][0]["items"]), (&"items".into(), &60.into()));
+
+    let against = |more: &[&str]| gate(&[&["--baseline", "gate.json"], more].concat());
+    // sixty items cannot tell 98 % from all
+    let output = against(&["--tasks", "items.jsonl"]);
+    assert_eq!(output.status.code(), Some(4), "{}{}", stdout(&output), stderr(&output));
+    let output = against(&["--tasks", "items.jsonl", "--min-baseline-accuracy", "80%"]);
+    assert_eq!(output.status.code(), Some(0), "{}{}", stdout(&output), stderr(&output));
+    assert!(says(&stdout(&output), "accuracy over the baseline's"), "{}", stdout(&output));
+    let output = against(&[]);
+    assert_eq!(output.status.code(), Some(4), "{}", stdout(&output));
+    assert!(says(&stdout(&output), "name its file with --tasks"), "{}", stdout(&output));
+    let output = against(&["--tasks", "items.jsonl", "--limit", "40"]);
+    assert_eq!(output.status.code(), Some(4), "{}", stdout(&output));
+    // the same items with other answers are another file
+    std::fs::write(directory.join("items.jsonl"), words(1)).unwrap();
+    let output = against(&["--tasks", "items.jsonl"]);
+    assert_eq!(output.status.code(), Some(4), "{}", stdout(&output));
+    assert!(says(&stdout(&output), "another file `items`"), "{}", stdout(&output));
+
+    // as if all had been right before
+    std::fs::write(directory.join("items.jsonl"), words(0)).unwrap();
+    let right = saved["tasks"][0]["right"].as_str().unwrap();
+    let lost = "f".repeat(15);
+    assert_ne!(right, lost, "the model gets some wrong");
+    saved["tasks"][0]["right"] = lost.into();
+    std::fs::write(directory.join("gate.json"), saved.to_string()).unwrap();
+    let output = against(&["--tasks", "items.jsonl", "--min-baseline-accuracy", "100%"]);
+    assert_eq!(output.status.code(), Some(3), "{}", stdout(&output));
+}
+
+#[test]
 fn settings_come_from_the_file_and_sizes_need_no_text() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();

@@ -3,11 +3,13 @@
 //! Sums that grow with the number of tokens are f64. The work is divided by columns, never by tokens, so that
 //! every sum is taken in the order of the tokens, at any number of threads.
 
+mod block_moments;
 mod column_moments;
 mod cross_moment;
 mod product;
 mod second_moment;
 
+pub use block_moments::BlockMoments;
 pub use column_moments::ColumnMoments;
 pub use cross_moment::CrossMoment;
 pub use second_moment::SecondMoment;

@@ -14,7 +14,7 @@ use super::tasks::TaskArgs;
 /// second half of each window scored; with --stride, that of Hugging Face's guide to perplexity. MODEL and BASE are checkpoint
 /// directories or GGUF files; a GGUF file is computed as llama.cpp computes it on a CPU (activations rounded to the format that its
 /// weights' type is multiplied with). They need the same tokenizer; heads padded to different sizes are compared over the rows that
-/// both have. Ctrl-C ends with what was measured so far, marked incomplete, and exit code 130.
+/// both have. Ctrl-C ends with what was measured or answered so far, marked incomplete, and exit code 130.
 ///
 /// With --tasks the models answer questions; prompts and scores are lm-evaluation-harness's. Without --text beside it nothing
 /// else is measured. With --base, differences come with bounds, the exact McNemar test and the items that flipped.

@@ -22,6 +22,7 @@ Examples:
   slmc gate out.gguf --base MODEL --max-latency-increase 10%
   slmc gate out.gguf --base MODEL --save-baseline gate.json
   slmc gate new.gguf --base MODEL --baseline gate.json
+  slmc gate out.gguf --base MODEL --tasks arc.jsonl --save-baseline gate.json
   slmc gate out.gguf --max-kl 0.01 --markdown \"$GITHUB_STEP_SUMMARY\" --junit gate.xml --report gate
   slmc gate out.gguf                            base and limits from [gate] of slmc.toml
 Exit codes: 0 passed, 3 regression, 4 cannot decide, 1 failed, 2 wrong usage.")]
@@ -52,13 +53,16 @@ pub struct Gate {
     /// Repetitions of each model for --max-latency-increase
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     pub latency_repetitions: u32,
-    /// Losses of a model that was accepted, of --save-baseline: compare with it window by window
+    /// Losses of a model that was accepted, of --save-baseline: compare with it window by window, and item by item of its tasks
     #[arg(long, value_name = "FILE")]
     pub baseline: Option<PathBuf>,
     /// By how much the KL divergence may exceed the baseline's: 10% or 0.1 [default: 10%]
     #[arg(long, value_name = "SHARE")]
     pub max_kl_growth: Option<String>,
-    /// Keep this model's losses, as small JSON for a repository
+    /// Least accuracy on the baseline's tasks, as a share of its own, item by item: 98% or 0.98 [default: 98%]
+    #[arg(long, value_name = "SHARE")]
+    pub min_baseline_accuracy: Option<String>,
+    /// Keep this model's losses, and with --tasks which items it got right, as small JSON for a repository
     #[arg(long, value_name = "FILE")]
     pub save_baseline: Option<PathBuf>,
     /// Of each bound of what was measured, above 0.5 and below 1 [default: 0.95]

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde::Serialize;
-use slmc_pipeline::frames;
 use slmc_pipeline::jobs::evaluate::{EvaluateOutcome, Evaluation, Windowing, evaluate};
 use slmc_pipeline::jobs::tasks::{TasksOutcome, tasks};
+use slmc_pipeline::{PipelineError, frames};
 
 use super::{INTERRUPTED, failure, print_json, report, tasks as tasks_table};
 use crate::args::eval::Eval;
@@ -44,7 +44,13 @@ pub fn run(args: &Eval, resolver: &Resolver, terminal: &Terminal, json: bool) ->
     // whoever stopped it wants nothing more, and what was measured is kept
     let complete = measured.as_ref().is_none_or(|outcome| outcome.evaluation.complete);
     let on_tasks = on_tasks.filter(|_| complete);
-    let answered = on_tasks.map(|settings| tasks(&settings, terminal)).transpose().map_err(failure)?;
+    let asked = on_tasks.is_some();
+    let answered = match on_tasks.map(|settings| tasks(&settings, terminal)).transpose() {
+        // what was measured on the text is whole
+        Err(PipelineError::NothingMeasured) if measured.is_some() => None,
+        answered => answered.map_err(failure)?,
+    };
+    let complete = complete && answered.as_ref().map_or(!asked, |outcome| outcome.complete);
     let (measured, answered) = (measured.as_ref(), answered.as_ref());
     report::write(directory.as_ref(), || {
         let report = frames::eval::report(&model, args.base.as_deref(), measured, answered, &report::run());
@@ -55,7 +61,7 @@ pub fn run(args: &Eval, resolver: &Resolver, terminal: &Terminal, json: bool) ->
         print_json(&Output { measured, models, tasks: answered })?;
     } else {
         measured.iter().for_each(|outcome| print(outcome, args.breakdown));
-        answered.iter().for_each(|outcome| tasks_table::print(&outcome.tasks, args.flips));
+        answered.iter().for_each(|outcome| tasks_table::print(outcome, args.flips));
     }
     Ok(if complete { ExitCode::SUCCESS } else { ExitCode::from(INTERRUPTED) })
 }

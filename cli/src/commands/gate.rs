@@ -50,7 +50,7 @@ fn print(outcome: &GateOutcome, told: &Report) {
         println!("{}: {} windows of {} tokens", measured.text, evaluation.windows, evaluation.n_ctx);
     }
     if let Some(answered) = &outcome.tasks {
-        super::tasks::print(&answered.tasks, false);
+        super::tasks::print(answered, false);
     }
     let checks = Check::all(told);
     let rows = checks.iter().filter(|check| check.metric.is_some()).map(|check| {

@@ -1,6 +1,6 @@
 //! How tasks are printed.
 
-use slmc_pipeline::jobs::tasks::{Flipped, Scores, TaskOutcome};
+use slmc_pipeline::jobs::tasks::{Flipped, Scores, TaskOutcome, TasksOutcome};
 
 use crate::terminal::table::table;
 
@@ -8,25 +8,27 @@ use crate::terminal::table::table;
 const SHOWN: usize = 72;
 
 /// A table of all tasks, and below it what of a comparison does not fit into one.
-pub fn print(tasks: &[TaskOutcome], flips: bool) {
-    let compared = tasks.iter().any(|task| task.base.is_some());
-    let mut header = vec!["task", "layout", "items", "shots", "acc %", "acc_norm %"];
-    if compared {
-        header.extend([
-            "base acc %",
-            "base acc_norm %",
-            "acc change (bounds of 95 %)",
-            "gained / lost",
-            "McNemar p",
-        ]);
+pub fn print(outcome: &TasksOutcome, flips: bool) {
+    let TasksOutcome { complete, items, items_planned, tasks, .. } = outcome;
+    if !complete {
+        println!("incomplete: interrupted after {items} of {items_planned} items");
     }
-    println!("{}", table(header, tasks.iter().map(row)));
+    let compared = tasks.iter().any(|task| task.base.is_some());
+    let with_f1 = tasks.iter().any(|task| task.scores.f1.is_some());
+    let mut header = vec!["task", "layout", "items", "shots", "acc %", "acc_norm %"];
+    header.extend(with_f1.then_some("macro F1 %"));
+    if compared {
+        header.extend(["base acc %", "base acc_norm %"]);
+        header.extend(with_f1.then_some("base macro F1 %"));
+        header.extend(["acc change (bounds of 95 %)", "gained / lost", "McNemar p"]);
+    }
+    println!("{}", table(header, tasks.iter().map(|task| row(task, with_f1))));
     if flips {
         tasks.iter().for_each(print_flips);
     }
 }
 
-fn row(task: &TaskOutcome) -> Vec<String> {
+fn row(task: &TaskOutcome, with_f1: bool) -> Vec<String> {
     let mut row = vec![
         task.name.clone(),
         task.format.to_string(),
@@ -35,12 +37,13 @@ fn row(task: &TaskOutcome) -> Vec<String> {
         acc(&task.scores),
         acc_norm(&task.scores),
     ];
+    row.extend(with_f1.then(|| f1(&task.scores)));
     if let (Some(base), Some(comparison)) = (&task.base, &task.comparison) {
         let interval = &comparison.difference_interval;
         let signed = |share: f64| format!("{:+.1}", 100.0 * share);
+        row.extend([acc(base), acc_norm(base)]);
+        row.extend(with_f1.then(|| f1(base)));
         row.extend([
-            acc(base),
-            acc_norm(base),
             format!(
                 "{} ({} … {})",
                 signed(comparison.difference),
@@ -61,6 +64,10 @@ fn acc(scores: &Scores) -> String {
 
 fn acc_norm(scores: &Scores) -> String {
     shown(scores.acc_norm.zip(scores.acc_norm_stderr))
+}
+
+fn f1(scores: &Scores) -> String {
+    scores.f1.map_or_else(String::new, |f1| format!("{:.1}", 100.0 * f1))
 }
 
 /// In per cent.

@@ -12,6 +12,7 @@ use crate::settings::FILE_NAME;
 
 const DEFAULT_CONFIDENCE: f64 = 0.95;
 const DEFAULT_KL_GROWTH: f64 = 0.1;
+const DEFAULT_BASELINE_ACCURACY: f64 = 0.98;
 
 /// What is timed for a limit on latency: enough tokens for a steady median, few enough for many repetitions.
 const TIMING: Amount = Amount { prompt_tokens: 32, generated_tokens: 33, repetitions: 10, warmup: 1 };
@@ -54,12 +55,15 @@ impl Resolver {
                 "Name files of items with --tasks FILE, or the bundled ones with --tasks bundled:smoke.",
             ));
         }
-        if !args.tasks.tasks.is_empty() && limits.min_accuracy_ratio.is_none() {
+        let baseline = args.baseline.clone().or_else(|| file.baseline.clone());
+        let wants_tasks =
+            limits.min_accuracy_ratio.is_some() || baseline.is_some() || args.save_baseline.is_some();
+        if !args.tasks.tasks.is_empty() && !wants_tasks {
             return Err(Failure::usage("tasks, but no limit on accuracy").help(
-                "Say how much of the original's accuracy must be left, for example --min-accuracy-ratio 98%.",
+                "Say how much of the original's accuracy must be left, for example --min-accuracy-ratio 98%, or keep the answers \
+                 with --save-baseline FILE.",
             ));
         }
-        let baseline = args.baseline.clone().or_else(|| file.baseline.clone());
         if limits.is_empty() && baseline.is_none() && args.save_baseline.is_none() {
             return Err(Failure::usage("no limit given").help(format!(
                 "Say what may be lost, for example --max-kl 0.01 --max-ppl-increase 2%, or in {FILE_NAME}:\n  [gate]\n  \
@@ -88,7 +92,7 @@ impl Resolver {
             model,
             base: args.base.clone().or_else(|| self.settings.model.clone()),
             measure: self.measure(&args.measure)?,
-            tasks: tasks.filter(|_| limits.min_accuracy_ratio.is_some()),
+            tasks: tasks.filter(|_| wants_tasks),
             limits,
             timing: Amount { repetitions: args.latency_repetitions as usize, ..TIMING },
             baseline,
@@ -98,6 +102,12 @@ impl Resolver {
                 file.max_kl_growth.as_ref(),
             )?
             .unwrap_or(DEFAULT_KL_GROWTH),
+            min_baseline_accuracy: share(
+                "--min-baseline-accuracy",
+                args.min_baseline_accuracy.as_ref(),
+                file.min_baseline_accuracy.as_ref(),
+            )?
+            .unwrap_or(DEFAULT_BASELINE_ACCURACY),
             save_baseline: args.save_baseline.clone(),
             confidence,
         })

@@ -59,9 +59,6 @@ pub enum LikelihoodError {
     /// The model cannot be read or run.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// The caller wished to stop.
-    #[error("stopped")]
-    Stopped,
 }
 
 impl LikelihoodError {
@@ -69,14 +66,14 @@ impl LikelihoodError {
     pub fn pair(&self) -> Option<usize> {
         match self {
             Self::Empty { pair } | Self::TooLong { pair, .. } | Self::NonFinite { pair, .. } => Some(*pair),
-            Self::Model(_) | Self::Stopped => None,
+            Self::Model(_) => None,
         }
     }
 }
 
 /// Σ log p(token | all before it) over the tokens of every continuation, in nats. `memory_budget` is in bytes, as in
-/// [`crate::Options`]; `step` hears the share that is done and may stop the work. The result does not depend on the number of
-/// threads.
+/// [`crate::Options`]; `step` hears the share that is done and may stop the work: `None` for the continuations that were not
+/// reached then. The result does not depend on the number of threads.
 ///
 /// # Errors
 /// See [`LikelihoodError`].
@@ -86,23 +83,20 @@ pub fn log_likelihoods(
     pairs: &[Pair],
     memory_budget: usize,
     step: &mut dyn FnMut(f64) -> ControlFlow<()>,
-) -> Result<Vec<f64>, LikelihoodError> {
+) -> Result<Vec<Option<f64>>, LikelihoodError> {
     let device = device.burn().map_err(ModelError::from)?;
     let config = source.config();
     let batches = Batches::new(pairs, config, memory_budget)?;
     let context = Context::new(config, batches.longest(), &device, source.kv_precision());
-    let mut logs = vec![0.0; pairs.len()];
+    let mut logs = vec![None; pairs.len()];
     let mut done = 0.0;
     let mut step = |work: f64| {
         done += work / batches.work(config);
-        match step(done.min(1.0)) {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => Err(LikelihoodError::Stopped),
-        }
+        step(done.min(1.0))
     };
     for group in batches.groups() {
         let pass = Pass { source, device: &device, context: &context };
-        let states = pass.blocks(group, &mut step)?;
+        let Some(states) = pass.blocks(group, &mut step)? else { break };
         pass.head(group, states, &mut logs)?;
     }
     Ok(logs)
@@ -115,12 +109,13 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// The states from which the continuations of `group` are predicted, `[scored tokens, hidden_size]`, before the final norm.
+    /// The states from which the continuations of `group` are predicted, `[scored tokens, hidden_size]`, before the final norm;
+    /// `None` if the caller wished to stop.
     fn blocks(
         &self,
         group: &[Chunk],
-        step: &mut dyn FnMut(f64) -> Result<(), LikelihoodError>,
-    ) -> Result<Vec<f32>, LikelihoodError> {
+        step: &mut dyn FnMut(f64) -> ControlFlow<()>,
+    ) -> Result<Option<Vec<f32>>, LikelihoodError> {
         let config = self.source.config();
         let mut hidden = Vec::with_capacity(group.len());
         for chunk in group {
@@ -136,11 +131,13 @@ impl Pass<'_> {
                 } else {
                     next.push(block.forward(hidden, self.context, &mut NoObserver)?);
                 }
-                step(chunk.work(config))?;
+                if step(chunk.work(config)).is_break() {
+                    return Ok(None);
+                }
             }
             hidden = next;
         }
-        Ok(scored)
+        Ok(Some(scored))
     }
 
     /// The last block: its MLP is needed at the scored positions only.
@@ -162,7 +159,12 @@ impl Pass<'_> {
     }
 
     /// Adds the log-probabilities of the scored tokens to their pairs' sums, a slice of the vocabulary at a time.
-    fn head(&self, group: &[Chunk], states: Vec<f32>, logs: &mut [f64]) -> Result<(), LikelihoodError> {
+    fn head(
+        &self,
+        group: &[Chunk],
+        states: Vec<f32>,
+        logs: &mut [Option<f64>],
+    ) -> Result<(), LikelihoodError> {
         let config = self.source.config();
         let head = Head::load(self.source, self.device)?;
         let rows: Vec<_> = group.iter().flat_map(|chunk| &chunk.rows).collect();
@@ -192,7 +194,9 @@ impl Pass<'_> {
             }
         }
         let nll = accumulators.into_iter().flat_map(|accumulator| accumulator.finish().nll);
-        rows.iter().zip(nll).for_each(|(row, nll)| logs[row.pair] -= nll);
+        rows.iter().zip(nll).for_each(|(row, nll)| {
+            *logs[row.pair].get_or_insert(0.0) -= nll;
+        });
         Ok(())
     }
 }

@@ -9,12 +9,12 @@ use crate::PipelineError;
 use crate::hidden::HiddenStates;
 
 /// Gathers the moments of a block's four inputs while it runs.
-pub struct BlockMoments {
+pub struct InputMoments {
     layer: usize,
     inputs: [Option<ColumnMoments>; 4],
 }
 
-impl BlockMoments {
+impl InputMoments {
     /// Of block `layer`, which nothing has run through yet.
     pub fn new(layer: usize) -> Self {
         Self { layer, inputs: Default::default() }
@@ -29,7 +29,7 @@ impl BlockMoments {
     }
 }
 
-impl LinearObserver for BlockMoments {
+impl LinearObserver for InputMoments {
     fn observe(
         &mut self,
         input: LinearInput,

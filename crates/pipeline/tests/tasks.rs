@@ -58,6 +58,12 @@ fn every_answer_is_the_one_that_lm_evaluation_harness_gets() {
         }
         assert_eq!(found.scores.acc, expected["acc"].as_f64(), "{place}");
         assert_eq!(found.scores.acc_norm, expected["acc_norm"].as_f64(), "{place}");
+        // the harness sums the classes in another order
+        let f1 = expected["f1"].as_f64();
+        assert_eq!(found.scores.f1.is_some(), f1.is_some(), "{place}");
+        if let Some((found, expected)) = found.scores.f1.zip(f1) {
+            assert!((found - expected).abs() < 1e-12, "{place}: {found} {expected}");
+        }
         if let Some(stderr) = expected["acc_stderr"].as_f64() {
             assert!((found.scores.acc_stderr.unwrap() - stderr).abs() < 1e-12, "{place}");
         }
@@ -175,6 +181,27 @@ fn what_is_no_item_is_an_error_with_file_and_line() {
         let sources = vec![TaskSource::File(path.clone())];
         let error = run(Tasks { sources, ..Tasks::default() }, None).unwrap_err().to_string();
         assert!(error.contains("bad.jsonl: line 1") && error.contains(message), "{error}");
+    }
+}
+
+#[test]
+fn a_file_of_another_kind_is_an_error_that_says_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("other");
+    let list: &[u8] = b"[\n{\"context\": \"a\", \"choices\": [\"b\"], \"answer\": 0}\n]";
+    for (bytes, message) in [
+        (list, "line 1: the file is one JSON list; `jq -c '.[]' FILE > items.jsonl`"),
+        (b"[1, 2]", "the file is one JSON list; `jq -c '.[]'"),
+        (b"{\n\"context\": \"a\"\n}", "one JSON object over several lines; `jq -c . FILE"),
+        (b"question,answer\n1,2\n", "tasks are JSON lines, one item a line, for example {\"context\""),
+        (b"5\n6\n", "line 1: not a JSON object; tasks are JSON lines"),
+        (b"{\"fox\": 1}", "rename them to `context`, `choices`"),
+        (b"PAR1\xff\xfe", "this is not text; tasks are JSON lines. Of a Parquet file"),
+    ] {
+        std::fs::write(&path, bytes).unwrap();
+        let sources = vec![TaskSource::File(path.clone())];
+        let error = run(Tasks { sources, ..Tasks::default() }, None).unwrap_err().to_string();
+        assert!(error.contains(path.to_str().unwrap()) && error.contains(message), "{error}");
     }
 }
 

@@ -33,3 +33,4 @@ pub use int::{IntGrid, IntScheme};
 pub use method::{Effort, Method, MethodError, Rounding};
 pub use mix::Mix;
 pub use plan::{IntPlan, Plan, PlanError, PlanRequest, PlannedTensor};
+pub use slmc_gguf::blocks::GramBlocks;

@@ -2,6 +2,7 @@
 //! itself, so the bytes do not depend on the number of threads.
 
 use rayon::prelude::*;
+use slmc_gguf::blocks::GramBlocks;
 
 use crate::error::{check_length, count_rows};
 use crate::{Grid, QuantError};
@@ -41,6 +42,26 @@ pub fn quantize_rows<G: Grid>(
     rows.par_chunks(step * columns)
         .zip(out.par_chunks_mut(step * row_bytes))
         .try_for_each(|(rows, out)| grid.encode(rows, columns, importance, out))
+}
+
+/// Chooses the scales of `encoded`, which [`quantize_rows`] made of `rows` (`[n, columns]`), again: see [`Grid::refine`].
+///
+/// # Errors
+/// Lengths that do not fit, products of other columns, weights that are not finite.
+pub fn refine_rows<G: Grid>(
+    grid: G,
+    rows: &[f32],
+    columns: usize,
+    gram: &GramBlocks,
+    encoded: &mut [u8],
+) -> Result<(), QuantError> {
+    let count = count_rows("rows", rows.len(), columns)?;
+    let row_bytes = row_bytes(grid, columns)?;
+    check_length("encoded rows", encoded, count * row_bytes)?;
+    let step = rows_per_task(columns);
+    rows.par_chunks(step * columns)
+        .zip(encoded.par_chunks_mut(step * row_bytes))
+        .try_for_each(|(rows, encoded)| grid.refine(rows, columns, gram, encoded))
 }
 
 /// Decodes n rows of `columns` weights into `out` (`[n, columns]`).

@@ -134,7 +134,12 @@ impl Check {
     /// What there would have to be more of.
     fn observations(&self) -> &'static str {
         match self.metric {
-            Some(Metric::Accuracy | Metric::AccuracyNormalized | Metric::AccuracyRatio) => "items",
+            Some(
+                Metric::Accuracy
+                | Metric::AccuracyNormalized
+                | Metric::AccuracyRatio
+                | Metric::AccuracyOverBaseline,
+            ) => "items",
             Some(Metric::LatencyIncrease) => "repetitions",
             _ => "windows",
         }
@@ -174,6 +179,7 @@ mod tests {
         for (metric, counted) in [
             (Metric::KlDivergence, "windows"),
             (Metric::AccuracyRatio, "items"),
+            (Metric::AccuracyOverBaseline, "items"),
             (Metric::LatencyIncrease, "repetitions"),
         ] {
             let mut rows = Rows::new("m", Some("b"));

@@ -205,6 +205,8 @@ metrics! {
     Accuracy "acc", "accuracy", Share, Higher;
     /// Share of right answers by length-normalized likelihood.
     AccuracyNormalized "acc_norm", "accuracy, normalized", Share, Higher;
+    /// Macro F1 of the choices.
+    MacroF1 "f1", "macro F1", Share, Higher;
     /// Share of exact answers.
     ExactMatch "exact_match", "exact match", Share, Higher;
     /// Items answered.
@@ -215,6 +217,8 @@ metrics! {
     ItemsWon "items_won", "items won", Count, Higher;
     /// Accuracy over the base's.
     AccuracyRatio "accuracy_ratio", "accuracy over the base's", Share, Higher;
+    /// Accuracy over a baseline's.
+    AccuracyOverBaseline "accuracy_over_baseline", "accuracy over the baseline's", Share, Higher;
 
     // Time and memory.
     /// Wall time.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::baseline_tasks::{TaskAnswers, TaskBaseline, check_tasks};
 use super::{Check, Metric, Side, Verdict, check, window_means};
 use crate::{Evaluation, Windowing};
 
@@ -23,6 +24,9 @@ pub struct Baseline {
     pub stride: Option<usize>,
     /// Mean KL divergence from the original of each window, in nats per token.
     pub kl_divergence: Vec<f64>,
+    /// What it got right.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tasks: Vec<TaskBaseline>,
 }
 
 /// Why a baseline says nothing of an evaluation.
@@ -51,6 +55,41 @@ pub enum Incomparable {
         /// Tokens of each.
         n_ctx: usize,
     },
+    /// A task that was not asked.
+    #[error("the baseline holds answers to `{name}`, which was not asked now; name its file with --tasks")]
+    TaskMissing {
+        /// The task.
+        name: String,
+    },
+    /// A task of the same name that is another file.
+    #[error("the baseline's answers are to another file `{name}`; ask that one, or save a new baseline")]
+    TaskFile {
+        /// The task.
+        name: String,
+    },
+    /// Other items of the same file, or asked otherwise.
+    #[error(
+        "the baseline answered {baseline_items} items of `{name}` with {baseline_fewshot} examples before each, this model \
+         {items} with {fewshot}"
+    )]
+    TaskItems {
+        /// The task.
+        name: String,
+        /// Items then.
+        baseline_items: usize,
+        /// Examples then.
+        baseline_fewshot: usize,
+        /// Items now.
+        items: usize,
+        /// Examples now.
+        fewshot: usize,
+    },
+    /// Answers that cannot be read.
+    #[error("the baseline's answers to `{name}` are damaged; save it again")]
+    TaskDamaged {
+        /// The task.
+        name: String,
+    },
     /// Measured with another stride.
     #[error("the baseline was measured with {}, this model with {}", strides(*baseline), strides(*now))]
     Stride {
@@ -66,18 +105,33 @@ fn strides(stride: Option<usize>) -> String {
 }
 
 impl Baseline {
-    /// Of an evaluation beside a base.
+    /// Of an evaluation beside a base, and of the answers to tasks.
     ///
     /// # Panics
     /// If there was no base.
-    pub fn of(evaluation: &Evaluation, tokens_sha256: &str) -> Self {
+    pub fn of(evaluation: &Evaluation, tokens_sha256: &str, tasks: &[TaskAnswers<'_>]) -> Self {
         Self {
             slmc_gate: VERSION,
             tokens_sha256: tokens_sha256.to_owned(),
             n_ctx: evaluation.n_ctx,
             stride: (evaluation.windowing == Windowing::Strided).then_some(evaluation.stride),
             kl_divergence: window_means(evaluation, |_, drift| drift.kl),
+            tasks: tasks.iter().map(TaskBaseline::of).collect(),
         }
+    }
+
+    /// Holds the answers to the baseline's tasks against its own, of whose accuracy the share `limit` must be left; `None` where it
+    /// has no tasks.
+    ///
+    /// # Errors
+    /// The two did not answer the same items.
+    pub fn check_tasks(
+        &self,
+        now: &[TaskAnswers<'_>],
+        limit: f64,
+        confidence: f64,
+    ) -> Result<Option<Check>, Incomparable> {
+        check_tasks(&self.tasks, now, limit, confidence)
     }
 
     /// Holds an evaluation's KL divergence against this one's, which it may exceed by the share `limit`.
@@ -100,7 +154,7 @@ impl Baseline {
         if self.tokens_sha256 != tokens_sha256 {
             return Err(Incomparable::Text);
         }
-        let now = Self::of(evaluation, tokens_sha256);
+        let now = Self::of(evaluation, tokens_sha256, &[]);
         if self.stride != now.stride {
             return Err(Incomparable::Stride { baseline: self.stride, now: now.stride });
         }

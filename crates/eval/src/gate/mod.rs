@@ -7,6 +7,7 @@
 
 mod accuracy;
 mod baseline;
+mod baseline_tasks;
 mod interval;
 mod latency;
 
@@ -19,6 +20,7 @@ use crate::scores::Drift;
 
 pub use accuracy::{FEWEST_ITEMS, check_accuracy};
 pub use baseline::{Baseline, Incomparable};
+pub use baseline_tasks::{TaskAnswers, TaskBaseline};
 pub use interval::{Interval, interval};
 pub use latency::{FEWEST_REPETITIONS, judge_latency};
 
@@ -73,6 +75,8 @@ pub enum Metric {
     KlOverBaseline,
     /// Share of items answered rightly, over that of the base.
     AccuracyRatio,
+    /// Share of items answered rightly, over that of a baseline.
+    AccuracyOverBaseline,
     /// Median latency per generated token over the base's, less 1.
     LatencyIncrease,
 }

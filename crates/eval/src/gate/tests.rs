@@ -76,14 +76,14 @@ fn a_baseline_tells_small_changes_apart_on_the_same_windows() {
     let windows = |factor: f64| -> Vec<_> {
         (0..40).map(|i| (factor * 0.01 * f64::from(1 + i % 5) + 1e-5 * f64::from(i % 3), 0.0, 1.0)).collect()
     };
-    let baseline = Baseline::of(&evaluation(&windows(1.0)), "text");
+    let baseline = Baseline::of(&evaluation(&windows(1.0)), "text", &[]);
     let growth = |factor| baseline.check(&evaluation(&windows(factor)), "text", 0.1, 0.95).unwrap();
     assert_eq!(growth(1.0).value, 0.0);
     assert_eq!((growth(1.0).verdict, growth(1.09).verdict), (Verdict::Passed, Verdict::Passed));
     assert_eq!(growth(1.11).verdict, Verdict::Regression);
     assert!((growth(1.2).value - 0.2).abs() < 1e-3);
     // from no loss at all
-    let none = Baseline::of(&evaluation(&[(0.0, 0.0, 1.0); 40]), "text");
+    let none = Baseline::of(&evaluation(&[(0.0, 0.0, 1.0); 40]), "text", &[]);
     let against_none =
         |kl| none.check(&evaluation(&[(kl, 0.0, 1.0); 40]), "text", 0.1, 0.95).unwrap().verdict;
     assert_eq!((against_none(0.0), against_none(1e-9)), (Verdict::Passed, Verdict::Regression));
@@ -92,7 +92,7 @@ fn a_baseline_tells_small_changes_apart_on_the_same_windows() {
 #[test]
 fn a_baseline_of_something_else_decides_nothing() {
     let now = evaluation(&[(0.1, 0.0, 1.0); 20]);
-    let baseline = Baseline::of(&now, "text");
+    let baseline = Baseline::of(&now, "text", &[]);
     let refused = |baseline: &Baseline, text: &str| baseline.check(&now, text, 0.1, 0.95).unwrap_err();
     assert_eq!(refused(&baseline, "other text"), Incomparable::Text);
     let fewer = Baseline { kl_divergence: vec![0.1; 19], ..baseline.clone() };
@@ -115,7 +115,7 @@ fn windows_of_unequal_length_count_by_their_tokens() {
     let all = strided.scores.drift.as_ref().unwrap();
     let expected = all.iter().map(|drift| drift.kl).sum::<f64>() / all.len() as f64;
     assert!((mean - expected).abs() < 1e-15, "{mean} {expected}");
-    let baseline = Baseline::of(&evaluation(&windows), "text");
+    let baseline = Baseline::of(&evaluation(&windows), "text", &[]);
     let other = Evaluation { windowing: crate::Windowing::Strided, stride: 4, ..evaluation(&windows) };
     let refused = baseline.check(&other, "text", 0.1, 0.95).unwrap_err();
     assert!(refused.to_string().contains("windows side by side, this model with a stride of 4"), "{refused}");
@@ -199,7 +199,7 @@ fn resamples_of_an_unchanged_model_raise_no_more_alarms_than_stated() {
         ..Limits::default()
     };
     let (model, base) = answers(200, 60, 4, 4);
-    let baseline = Baseline::of(&evaluation(&population), "text");
+    let baseline = Baseline::of(&evaluation(&population), "text", &[]);
 
     let mut alarms = [0; 4];
     let mut roomy_alarms = 0;

@@ -5,6 +5,10 @@ use slmc_model::ModelConfig;
 use super::{LikelihoodError, Pair};
 use crate::plan::{Plan, block_work, bytes_inside};
 
+/// Most tokens of a group. It is answered as a whole, so whoever stops loses no more than this; more would hardly be faster, as
+/// reading the weights takes little beside that many tokens.
+const GROUP_TOKENS: usize = 16 << 10;
+
 /// The work, in the order it is done. It depends on the pairs, the model and the memory, never on the number of threads.
 pub(super) struct Batches {
     chunks: Vec<Chunk>,
@@ -45,7 +49,7 @@ impl Batches {
         let per_token = bytes_inside(config).max(1);
         let hidden_bytes = config.hidden_size * size_of::<f32>();
         let mut batches = Self { chunks: Vec::new(), bounds: vec![0] };
-        let mut group_bytes = 0;
+        let (mut group_bytes, mut group_tokens) = (0, 0);
         let mut rest = &sequences[..];
         while let Some((first, _)) = rest.first() {
             let length = first.len();
@@ -54,11 +58,14 @@ impl Batches {
             rest = &rest[taken..];
             // what goes through the blocks, and what is left of it for the head, twice
             let bytes = (chunk.inputs.len() + 2 * chunk.rows.len()) * hidden_bytes;
-            if group_bytes > 0 && group_bytes + bytes > memory_budget / 2 {
+            let full =
+                group_bytes + bytes > memory_budget / 2 || group_tokens + chunk.inputs.len() > GROUP_TOKENS;
+            if group_bytes > 0 && full {
                 batches.bounds.push(batches.chunks.len());
-                group_bytes = 0;
+                (group_bytes, group_tokens) = (0, 0);
             }
             group_bytes += bytes;
+            group_tokens += chunk.inputs.len();
             batches.chunks.push(chunk);
         }
         batches.bounds.push(batches.chunks.len());

@@ -35,15 +35,19 @@ pub fn read(text: &str, format: Option<Format>) -> Result<TaskFile, LineError> {
     for (line, json) in text.lines().enumerate().filter(|(_, json)| !json.trim().is_empty()) {
         let line = line + 1;
         let wrong = |reason: String| LineError { line, reason };
-        let fields = match serde_json::from_str(json).map_err(|error| wrong(format!("not JSON: {error}")))? {
-            Value::Object(fields) => fields,
-            _ => return Err(wrong("not a JSON object".into())),
+        let fields = match serde_json::from_str(json) {
+            Ok(Value::Object(fields)) => fields,
+            other => return Err(wrong(no_object(text, other.err()))),
         };
         if file.items.is_empty() && format.is_none() {
             file.format = Format::of(&fields).ok_or_else(|| {
                 let names: Vec<_> = fields.keys().map(String::as_str).collect();
                 let known = Format::ALL.map(Format::name).join(", ");
-                wrong(format!("fields {} are of no known layout ({known})", names.join(", ")))
+                wrong(format!(
+                    "fields {} are of no known layout ({known}); rename them to `context`, `choices` (a list) and `answer` (the \
+                     right one's place, from 0)",
+                    names.join(", ")
+                ))
             })?;
         }
         let item = file.format.item(&fields);
@@ -52,7 +56,27 @@ pub fn read(text: &str, format: Option<Format>) -> Result<TaskFile, LineError> {
         file.lines.push(line);
     }
     if file.items.is_empty() {
-        return Err(LineError { line: 1, reason: "no item in the file".into() });
+        return Err(LineError { line: 1, reason: format!("no item in the file; {JSON_LINES}") });
     }
     Ok(file)
+}
+
+/// What the file should be.
+const JSON_LINES: &str = "tasks are JSON lines, one item a line, for example \
+                          {\"context\": \"The sky is\", \"choices\": [\"blue\", \"square\"], \"answer\": 0}";
+
+/// What to do about a line that is not an object, by what the whole text is.
+fn no_object(text: &str, error: Option<serde_json::Error>) -> String {
+    match (serde_json::from_str(text), error) {
+        (Ok(Value::Array(_)), _) => {
+            "the file is one JSON list; `jq -c '.[]' FILE > items.jsonl` puts each item on a line of its own"
+                .into()
+        }
+        (Ok(Value::Object(_)), _) => {
+            "the file is one JSON object over several lines; `jq -c . FILE > items.jsonl` makes a line of it"
+                .into()
+        }
+        (_, Some(error)) => format!("not JSON: {error}; {JSON_LINES}"),
+        (_, None) => format!("not a JSON object; {JSON_LINES}"),
+    }
 }

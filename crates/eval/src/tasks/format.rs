@@ -85,6 +85,18 @@ impl Format {
         matches!(self, Self::Plain | Self::Arc | Self::Hellaswag | Self::Piqa | Self::KobestHellaswag)
     }
 
+    /// Whether the harness reports macro F1 for it beside `acc`.
+    pub fn has_f1(self) -> bool {
+        matches!(
+            self,
+            Self::KobestBoolq
+                | Self::KobestCopa
+                | Self::KobestWic
+                | Self::KobestHellaswag
+                | Self::KobestSentineg
+        )
+    }
+
     /// The layout whose fields an item has.
     pub(super) fn of(fields: &Fields) -> Option<Self> {
         Self::ALL.into_iter().find(|format| {

@@ -18,7 +18,7 @@ mod score;
 pub use file::{LineError, TaskFile, read};
 pub use format::Format;
 pub use item::{ChoiceItem, Choices, GenerationItem, Item, TooFewExamples, examples};
-pub use score::{Accuracy, Answer};
+pub use score::{Accuracy, Answer, macro_f1};
 
 /// The bundled items, as JSON lines in the plain layout: endings of simple English sentences.
 pub const SMOKE: &str = include_str!("../../data/smoke.jsonl");

@@ -53,6 +53,24 @@ impl Accuracy {
     }
 }
 
+/// The mean of the classes' F1 = 2 tp / (2 tp + fp + fn), every class that is right or chosen somewhere counted alike, from pairs
+/// of the right choice and the chosen one; NaN if there are none.
+///
+/// Source: scikit-learn's `f1_score` with `average="macro"`, which the harness takes for KoBEST.
+pub fn macro_f1(answers: &[(usize, usize)]) -> f64 {
+    let classes = answers.iter().map(|(gold, pick)| 1 + gold.max(pick)).max().unwrap_or(0);
+    let scores: Vec<f64> = (0..classes)
+        .filter_map(|class| {
+            let count = |is: fn(bool, bool) -> bool| {
+                answers.iter().filter(|(gold, pick)| is(*gold == class, *pick == class)).count() as f64
+            };
+            let (right, wrong) = (count(|gold, pick| gold && pick), count(|gold, pick| gold != pick));
+            (right + wrong > 0.0).then(|| 2.0 * right / (2.0 * right + wrong))
+        })
+        .collect();
+    scores.iter().sum::<f64>() / scores.len() as f64
+}
+
 fn first_largest(values: &[f64]) -> usize {
     let mut best = 0;
     for (index, value) in values.iter().enumerate() {
@@ -75,6 +93,16 @@ mod tests {
         let answer = item.answer(vec![-2.0, -3.0, -2.0]);
         // -1 a character against -0.6 of five characters (thirteen bytes)
         assert_eq!((answer.pick, answer.pick_norm), (0, 1));
+    }
+
+    #[test]
+    fn classes_count_alike_in_f1_and_those_that_never_occur_not_at_all() {
+        // class 0: 2 right of 3, none taken for it wrongly; class 2: 1 right, 1 wrongly; class 3 never right; no class 1
+        let answers = [(0, 0), (0, 0), (0, 2), (2, 2), (3, 2)];
+        let expected = (4.0 / 5.0 + 2.0 / 4.0 + 0.0) / 3.0;
+        assert!((macro_f1(&answers) - expected).abs() < 1e-15);
+        assert_eq!(macro_f1(&[(1, 1)]), 1.0);
+        assert!(macro_f1(&[]).is_nan());
     }
 
     #[test]

@@ -13,13 +13,10 @@
 
 use half::f16;
 
-use super::format::{BlockFormat, Levels, dequantize, quantize};
+use super::format::{BlockFormat, dequantize, quantize};
 
 /// λ: how much more an error along the block counts. Anything from 3 to 30 does as well.
-const ALONG: f32 = 10.0;
-
-/// From this many levels on nothing measurable is lost (Q6_K: g = 0.9999), so nothing is done.
-const MANY_LEVELS: i32 = 64;
+pub(super) const ALONG: f32 = 10.0;
 
 /// Stretches the scales of a block that was fitted to `x` under the importance `w`, where that lessens the cost.
 #[inline(always)]
@@ -28,8 +25,8 @@ pub(super) fn keep_gain<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: u
     w: Option<&[f32; N]>,
     scales: &mut F::Scales,
 ) {
-    if matches!(F::LEVELS, Levels::Uniform { lowest, highest } if highest - lowest >= MANY_LEVELS - 1) {
-        return;
+    if F::LEVELS.are_many() {
+        return; // nothing measurable is lost
     }
     let fitted = Products::of::<F, N, BYTES>(x, w, scales);
     let factor = fitted.best_factor();

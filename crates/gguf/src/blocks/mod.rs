@@ -4,9 +4,11 @@
 //! (`unpack`, `steps`, `LEVELS`), how it is laid out (`pack`), and how its scales are chosen (`fit`).
 //! What is the same for all of them (rounding to codes, decoding, checks, walking rows) is in this folder once.
 
+mod dot;
 mod fit;
 mod format;
 mod gain;
+mod gram;
 mod halves;
 mod iq4_nl;
 mod iq4_xs;
@@ -23,10 +25,12 @@ mod q5_k;
 mod q6_k;
 mod q8_0;
 
+pub use dot::dot;
 pub(crate) use format::round_ties_even;
 pub use format::{
     BlockFormat, FormatVisitor, Importance, Levels, MAX_SUB_BLOCKS, Step, dequantize, quantize, visit_format,
 };
+pub use gram::{GramBlocks, LONGEST_RUN, Rounding, refined_step};
 pub use iq4_nl::Iq4Nl;
 pub use iq4_xs::{Iq4Xs, Iq4XsScales};
 pub use k_scales::{AffineScales, SignedScales};
@@ -40,6 +44,8 @@ pub use q5_1::Q5_1;
 pub use q5_k::Q5K;
 pub use q6_k::Q6K;
 pub use q8_0::Q8_0;
+
+use pulp::Arch;
 
 use crate::TensorType;
 
@@ -78,6 +84,18 @@ pub enum BlockError {
         columns: usize,
         /// Numbers given.
         found: usize,
+    },
+    /// Products of inputs that are not those of the columns, or in runs that blocks do not divide.
+    #[error("products of {found} columns in runs of {run} for rows of {columns} columns in {ty}")]
+    Gram {
+        /// Format of the blocks.
+        ty: TensorType,
+        /// Columns of a row.
+        columns: usize,
+        /// Columns that there are products of.
+        found: usize,
+        /// Columns of a run.
+        run: usize,
     },
     /// An importance is negative, infinite or not a number.
     #[error("importance {value} of column {column} is not a finite number of at least 0")]
@@ -171,6 +189,74 @@ pub fn encode(
         plain::encode(ty, rows, out);
     }
     Ok(())
+}
+
+/// Columns of a run in which [`refine`] wants the products of inputs; `None` for types whose bytes it leaves as they are.
+pub fn run_len(ty: TensorType) -> Option<usize> {
+    struct IsRefined;
+    impl FormatVisitor for IsRefined {
+        type Output = bool;
+        fn visit<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize>(self) -> bool {
+            !F::LEVELS.are_many()
+        }
+    }
+    // whole sub-blocks of every format
+    const RUN: usize = 32;
+    visit_format(ty, IsRefined).unwrap_or(false).then_some(RUN)
+}
+
+/// Chooses the steps of `bytes`, which [`encode`] made of `rows`, again: by the products of the inputs (see [`GramBlocks`]) instead
+/// of their squares. No sub-block's cost rises; types that store values as they are, or with 64 levels or more, stay as they are.
+/// Serial, and every row by itself.
+///
+/// # Errors
+/// As [`encode`]; [`BlockError::Gram`] where the products are of other columns.
+pub fn refine(
+    ty: TensorType,
+    rows: &[f32],
+    columns: usize,
+    gram: &GramBlocks,
+    bytes: &mut [u8],
+) -> Result<(), BlockError> {
+    let block = ty.block_len();
+    if columns == 0 || !columns.is_multiple_of(block) || !rows.len().is_multiple_of(columns) {
+        return Err(BlockError::Shape { ty, values: rows.len(), columns, block });
+    }
+    check_bytes(ty, rows.len(), bytes.len())?;
+    if let Some(index) = format::first_non_finite(rows) {
+        return Err(BlockError::NonFinite { index, value: rows[index] });
+    }
+    struct Refine<'a> {
+        rows: &'a [f32],
+        columns: usize,
+        gram: &'a GramBlocks,
+        bytes: &'a mut [u8],
+    }
+    impl FormatVisitor for Refine<'_> {
+        type Output = Result<(), BlockError>;
+        fn visit<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize>(self) -> Self::Output {
+            let Self { rows, columns, gram, bytes } = self;
+            if F::LEVELS.are_many() {
+                return Ok(());
+            }
+            let (found, run) = (gram.columns(), gram.run_len());
+            if found != columns || !run.is_multiple_of(F::SUB_BLOCK) {
+                return Err(BlockError::Gram { ty: F::TYPE, columns, found, run });
+            }
+            let (x, bytes) = (rows.as_chunks::<N>().0, bytes.as_chunks_mut::<BYTES>().0);
+            Arch::new().dispatch(
+                #[inline(always)]
+                || {
+                    let blocks = columns / N;
+                    for (x, bytes) in x.chunks(blocks).zip(bytes.chunks_mut(blocks)) {
+                        gram::refine_row::<F, N, BYTES>(x, gram, bytes);
+                    }
+                },
+            );
+            Ok(())
+        }
+    }
+    visit_format(ty, Refine { rows, columns, gram, bytes }).unwrap_or(Ok(()))
 }
 
 fn check_importance(importance: &[f32], columns: usize) -> Result<(), BlockError> {

@@ -11,7 +11,7 @@ use crate::error::ModelError;
 use crate::host;
 
 /// Rows of a panel: the height of gemm's f32 micro-kernel with AVX-512, and three times that with AVX2.
-const PANEL: usize = 48;
+pub(super) const PANEL: usize = 48;
 
 /// A matrix `[d_out, d_in]`.
 ///

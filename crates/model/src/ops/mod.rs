@@ -25,6 +25,6 @@ pub use linear::{linear, linear_onto};
 pub use matrix::Matrix;
 pub use rms_norm::rms_norm;
 pub use rope::{RopeTables, rope};
-pub use stored::StoredRows;
+pub use stored::{StoredRows, multiply_decoded};
 
 use memory::{Shared, uninitialized};

@@ -1,8 +1,8 @@
 //! Products with a weight that stays in its file's own format.
 //!
 //! Making one token of text reads every weight once and computes little with it. Rows in F16, BF16 or a block format are a
-//! half to an eighth of their f32 copies: a few of them are decoded into memory that stays in the cache and multiplied
-//! there, and nothing is kept but the file's own mapped pages.
+//! half to an eighth of their f32 copies: they are decoded on the way into the product, or a few of them into memory that stays
+//! in the cache, and nothing is kept but the file's own mapped pages.
 
 use std::fmt::Debug;
 use std::ops::Range;
@@ -10,24 +10,55 @@ use std::ops::Range;
 use pulp::{Arch, Simd, WithSimd};
 
 use super::linear::multiply_rows;
+use super::matrix::PANEL;
 use super::{lanes, uninitialized};
 use crate::error::ModelError;
 
-/// Values decoded at a time for one token's product: with the token's input they stay in the second-level cache.
+/// Values decoded at a time for one token's product, where they are not decoded on the way: with the token's input they stay in the
+/// second-level cache.
 const PIECE: usize = 16 << 10;
 
 /// A matrix `[d_out, d_in]` in a file, decoded when it is needed.
 ///
 /// Measured on a checkpoint of Llama 3.2 1B's shape (`examples/session_speed.rs`; processor time of one thread on a busy
-/// machine): loading takes 0.5 s here and 17 s for a copy in f32, a token 0.37 s from BF16, 0.5 s from Q4_K_M and 0.23 s
-/// from the copy; resident are 2.3 GiB, 0.8 GiB and 4.7 GiB. So a copy would pay after some hundred tokens, for those
-/// who have the memory; a look at a model's text is shorter, and an 8B model's copy (32 GiB) would not fit.
+/// machine): loading takes 2 s here and 12 s for a copy in f32, a token 0.17 s from BF16, 0.22 s from Q4_K_M and 0.25 s
+/// from the copy; resident are 2.3 GiB, 0.8 GiB and 4.7 GiB.
 pub trait StoredRows: Send + Sync + Debug {
     /// Decodes rows, in the checkpoint's order: `out` is `[rows.len(), d_in]`. On the calling thread alone.
     ///
     /// # Errors
     /// Rows that are not there or cannot be decoded; NaN or infinity among them.
     fn read(&self, rows: Range<usize>, out: &mut [f32]) -> Result<(), ModelError>;
+
+    /// The products of rows, all of them read before, with `x` (`[d_in]`): `out` is `[rows.len()]`. On the calling thread alone;
+    /// a row's product does not depend on which others are asked for.
+    ///
+    /// # Errors
+    /// As [`StoredRows::read`].
+    fn multiply(&self, rows: Range<usize>, x: &[f32], out: &mut [f32]) -> Result<(), ModelError> {
+        multiply_decoded(self, rows, x, out)
+    }
+}
+
+/// [`StoredRows::multiply`] by way of [`StoredRows::read`].
+///
+/// # Errors
+/// As that.
+pub fn multiply_decoded<S: StoredRows + ?Sized>(
+    stored: &S,
+    rows: Range<usize>,
+    x: &[f32],
+    out: &mut [f32],
+) -> Result<(), ModelError> {
+    let at_once = (PIECE / x.len()).max(1);
+    // SAFETY: what is used of it is read first.
+    let mut decoded = unsafe { uninitialized(at_once.min(rows.len()) * x.len()) };
+    for (first, y) in rows.step_by(at_once).zip(out.chunks_mut(at_once)) {
+        let decoded = &mut decoded[..y.len() * x.len()];
+        stored.read(first..first + y.len(), decoded)?;
+        Arch::new().dispatch(Dots { rows: decoded, x, y });
+    }
+    Ok(())
 }
 
 /// As [`StoredRows::read`], of a matrix all of whose rows were read before. If its file has been changed since, what
@@ -50,33 +81,29 @@ pub(super) unsafe fn multiply_stored(
     stride: usize,
     accumulate: bool,
 ) {
-    let one_token = x.len() == d_in;
-    let at_once = if one_token { (PIECE / d_in).clamp(1, rows.len()) } else { rows.len() };
-    // SAFETY: what is used of it is read first.
-    let mut decoded = unsafe { uninitialized(at_once * d_in) };
-    for first in rows.clone().step_by(at_once) {
-        let piece = first..rows.end.min(first + at_once);
-        let decoded = &mut decoded[..piece.len() * d_in];
-        read_stored(stored, piece.clone(), decoded);
-        // SAFETY: by the caller.
-        unsafe {
-            let y = y.add(first - rows.start);
-            if one_token {
-                let y = std::slice::from_raw_parts_mut(y, piece.len());
-                Arch::new().dispatch(Dots { rows: decoded, x, y, accumulate });
-            } else {
-                multiply_rows(x, d_in, (decoded, (d_in, 1)), y, stride, accumulate);
-            }
+    if x.len() == d_in {
+        let mut products = [0.0; PANEL];
+        let products = &mut products[..rows.len()];
+        if stored.multiply(rows, x, products).is_err() {
+            products.fill(f32::NAN);
         }
+        // SAFETY: by the caller.
+        let y = unsafe { std::slice::from_raw_parts_mut(y, products.len()) };
+        y.iter_mut().zip(products).for_each(|(y, sum)| *y = if accumulate { *y + *sum } else { *sum });
+        return;
     }
+    // SAFETY: it is read whole, first.
+    let mut decoded = unsafe { uninitialized(rows.len() * d_in) };
+    read_stored(stored, rows, &mut decoded);
+    // SAFETY: by the caller.
+    unsafe { multiply_rows(x, d_in, (&decoded, (d_in, 1)), y, stride, accumulate) };
 }
 
-/// y = W x or y += W x for some rows of W.
+/// y = W x for some rows of W.
 struct Dots<'a> {
     rows: &'a [f32],
     x: &'a [f32],
     y: &'a mut [f32],
-    accumulate: bool,
 }
 
 impl WithSimd for Dots<'_> {
@@ -85,8 +112,7 @@ impl WithSimd for Dots<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         for (y, row) in self.y.iter_mut().zip(self.rows.chunks_exact(self.x.len())) {
-            let sum = lanes::dot(simd, row, self.x);
-            *y = if self.accumulate { *y + sum } else { sum };
+            *y = lanes::dot(simd, row, self.x);
         }
     }
 }

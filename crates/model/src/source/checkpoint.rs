@@ -4,15 +4,17 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use slmc_checkpoint::Checkpoint;
+use slmc_checkpoint::{Checkpoint, Dtype};
+use slmc_gguf::TensorType;
 use slmc_gguf::activation::ActivationFormat;
+use slmc_gguf::blocks::dot;
 
 use super::{StoredWeight, Weight, WeightSource, in_parallel};
 use crate::arch::TensorId;
 use crate::config::ModelConfig;
 use crate::decoder::KvPrecision;
 use crate::error::ModelError;
-use crate::ops::StoredRows;
+use crate::ops::{StoredRows, multiply_decoded};
 
 /// A checkpoint whose configuration the decoder can run and whose tensors have the shapes it says.
 #[derive(Debug)]
@@ -95,7 +97,8 @@ impl WeightSource for CheckpointSource {
 
     fn stored(&self, id: TensorId) -> Result<Option<StoredWeight>, ModelError> {
         let (name, _) = self.find(id)?;
-        let rows = CheckpointRows { checkpoint: self.checkpoint.clone(), name };
+        let plain = plain(&self.checkpoint, &name);
+        let rows = CheckpointRows { checkpoint: self.checkpoint.clone(), name, plain };
         Ok(Some(StoredWeight { rows: Arc::new(rows), activation: ActivationFormat::F32 }))
     }
 
@@ -116,10 +119,33 @@ impl WeightSource for CheckpointSource {
 struct CheckpointRows {
     checkpoint: Arc<Checkpoint>,
     name: String,
+    /// How its values are stored, where that is one by one.
+    plain: Option<TensorType>,
 }
 
 impl StoredRows for CheckpointRows {
     fn read(&self, rows: Range<usize>, out: &mut [f32]) -> Result<(), ModelError> {
         Ok(self.checkpoint.read_rows_f32(&self.name, rows, out)?)
+    }
+
+    fn multiply(&self, rows: Range<usize>, x: &[f32], out: &mut [f32]) -> Result<(), ModelError> {
+        let Some(ty) = self.plain else { return multiply_decoded(self, rows, x, out) };
+        let bytes = self.checkpoint.bytes(&self.name)?;
+        let row_bytes = x.len() * ty.block_bytes();
+        for (row, out) in rows.zip(out) {
+            // as long as the row, whose shape was checked
+            *out = dot(ty, &bytes[row * row_bytes..][..row_bytes], x).unwrap_or(f32::NAN);
+        }
+        Ok(())
+    }
+}
+
+/// The type of blocks that a tensor's bytes are, one value each, where it is stored so.
+fn plain(checkpoint: &Checkpoint, name: &str) -> Option<TensorType> {
+    match checkpoint.tensor(name).filter(|_| checkpoint.packed(name).is_none())?.dtype {
+        Dtype::F32 => Some(TensorType::F32),
+        Dtype::F16 => Some(TensorType::F16),
+        Dtype::BF16 => Some(TensorType::BF16),
+        _ => None,
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use pulp::{Arch, NullaryFnOnce};
 use slmc_gguf::activation::ActivationFormat;
-use slmc_gguf::blocks::decode;
+use slmc_gguf::blocks::{BlockError, decode, dot};
 use slmc_gguf::container::{GgufFile, TensorInfo};
 
 use super::{StoredWeight, Weight, WeightSource, in_parallel};
@@ -140,23 +140,22 @@ impl GgufRows {
     fn decode_row(&self, row: usize, out: &mut [f32]) -> Result<(), ModelError> {
         let info = &self.info;
         let bytes = &self.file.data(info)[row * info.row_bytes()..][..info.row_bytes()];
-        let path = || self.file.path().to_path_buf();
-        decode(info.ty, bytes, out).map_err(|source| ModelError::Blocks {
-            path: path(),
-            tensor: info.name.clone(),
-            ty: info.ty,
-            source,
-        })?;
+        decode(info.ty, bytes, out).map_err(|source| self.undecodable(source))?;
         if Arch::new().dispatch(AllFinite(out)) {
             return Ok(());
         }
         let at = out.iter().position(|value| !value.is_finite()).unwrap_or_default();
         Err(ModelError::NonFinite {
-            path: path(),
+            path: self.file.path().to_path_buf(),
             tensor: info.name.clone(),
             index: row * info.columns() + at,
             value: out[at],
         })
+    }
+
+    fn undecodable(&self, source: BlockError) -> ModelError {
+        let (path, tensor) = (self.file.path().to_path_buf(), self.info.name.clone());
+        ModelError::Blocks { path, tensor, ty: self.info.ty, source }
     }
 }
 
@@ -179,5 +178,15 @@ impl StoredRows for GgufRows {
     fn read(&self, rows: Range<usize>, out: &mut [f32]) -> Result<(), ModelError> {
         rows.zip(out.chunks_exact_mut(self.info.columns()))
             .try_for_each(|(row, out)| self.decode_row(self.place_of(row), out))
+    }
+
+    fn multiply(&self, rows: Range<usize>, x: &[f32], out: &mut [f32]) -> Result<(), ModelError> {
+        let (info, data) = (&self.info, self.file.data(&self.info));
+        let row_bytes = info.row_bytes();
+        rows.zip(out).try_for_each(|(row, out)| {
+            let bytes = &data[self.place_of(row) * row_bytes..][..row_bytes];
+            *out = dot(info.ty, bytes, x).map_err(|source| self.undecodable(source))?;
+            Ok(())
+        })
     }
 }

@@ -10,9 +10,11 @@ mod objective;
 mod stored;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use slmc_model::{Block, Context, Head, Role, WeightSource};
+use slmc_quant::GramBlocks;
 use slmc_quant::awq::{
     GridPlan, GroupKind, GroupedHeads, Producer, ScaleGroup, scale_groups, scaled_second_moments,
 };
@@ -35,8 +37,19 @@ pub struct Calibrated {
     pub rescaling: Rescaling,
     /// By GGUF name: the second moments of each matrix's inputs after rescaling, `[d_in]`.
     pub importance: HashMap<String, Vec<f32>>,
+    /// By GGUF name: the mean products of each matrix's inputs after rescaling, in runs of columns, where rounding wants them.
+    pub grams: HashMap<String, Arc<GramBlocks>>,
     /// What the search did, group by group.
     pub groups: Vec<GroupReport>,
+}
+
+/// What is known of a matrix's inputs.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    /// Their second moments, `[d_in]`.
+    pub importance: Option<&'a [f32]>,
+    /// Their mean products, in runs of columns.
+    pub gram: Option<&'a GramBlocks>,
 }
 
 /// One searched group.
@@ -78,7 +91,7 @@ pub fn calibrate<P: GridPlan>(
         if layer < finished {
             return run_block(block, hidden, context);
         }
-        let inputs = BlockInputs::collect(layer, block, hidden, context)?;
+        let inputs = BlockInputs::collect(layer, block, hidden, context, plan.run_len())?;
         calibrated.search_block(source, block, &inputs, context, plan)?;
         match work {
             Some(work) => Ok(calibrated.store_block(layer, work)?),
@@ -91,6 +104,14 @@ pub fn calibrate<P: GridPlan>(
 }
 
 impl Calibrated {
+    /// What is known of the inputs of a tensor, by its GGUF name.
+    pub fn of(&self, name: &str) -> Inputs<'_> {
+        Inputs {
+            importance: self.importance.get(name).map(Vec::as_slice),
+            gram: self.grams.get(name).map(Arc::as_ref),
+        }
+    }
+
     fn search_block<P: GridPlan>(
         &mut self,
         source: &dyn WeightSource,
@@ -162,8 +183,15 @@ impl Calibrated {
             Some(scales) => scaled_second_moments(&statistics.second_moments, scales)
                 .map_err(|source| PipelineError::Rounding { tensor: group.consumers[0].clone(), source })?,
         };
+        let gram = statistics.gram.as_ref().map(|gram| match columns {
+            None => Arc::clone(gram),
+            Some(scales) => Arc::new(gram.divided(scales)),
+        });
         for consumer in &group.consumers {
             self.importance.insert(consumer.clone(), moments.clone());
+            if let Some(gram) = &gram {
+                self.grams.insert(consumer.clone(), Arc::clone(gram));
+            }
         }
         Ok(())
     }

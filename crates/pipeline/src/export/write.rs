@@ -14,6 +14,7 @@ use slmc_quant::{Grid, Plan};
 
 use super::{ExportTensor, OutputError, OutputErrorMeter, RowReader, Rows};
 use crate::PipelineError;
+use crate::awq::{Calibrated, Inputs};
 use crate::progress::{Reporter, Unit};
 use crate::zeros::KeptZeros;
 
@@ -62,8 +63,8 @@ struct Measured {
     outputs: Option<OutputErrorMeter>,
 }
 
-/// Writes all tensors as planned but those that `done` reports on; reports on all, in the plan's order. `importance` holds, by
-/// GGUF name, the weights of each column's squared error (`[d_in]`); tensors without an entry are rounded plainly. The bytes do not depend on the number of threads.
+/// Writes all tensors as planned but those that `done` reports on; reports on all, in the plan's order. `calibrated` holds, by
+/// GGUF name, what each column's squared error weighs, and products of inputs; tensors without an entry are rounded plainly. The bytes do not depend on the number of threads.
 ///
 /// # Errors
 /// Reading, rounding or writing fails; the user cancels.
@@ -71,7 +72,7 @@ pub fn write_tensors(
     reader: &RowReader<'_>,
     tensors: &[ExportTensor],
     plan: &Plan,
-    importance: &HashMap<String, Vec<f32>>,
+    calibrated: &Calibrated,
     done: Vec<TensorReport>,
     writer: &Writer,
     reporter: &dyn Reporter,
@@ -89,11 +90,11 @@ pub fn write_tensors(
             let n = next.fetch_add(1, Ordering::Relaxed);
             let Some(task) = tasks.get(n) else { return Ok(()) };
             let (tensor, planned) = (&tensors[task.tensor], &plan.tensors[task.tensor]);
-            let importance = importance.get(&tensor.name).map(Vec::as_slice);
+            let inputs = calibrated.of(&tensor.name);
             let done = if reporter.is_cancelled() {
                 Err(PipelineError::Cancelled)
             } else {
-                buffers.run(reader, tensor, planned.ty, task.rows.clone(), importance, writer)
+                buffers.run(reader, tensor, planned.ty, task.rows.clone(), inputs, writer)
             };
             match done {
                 Ok(measured) => *results[n].lock().expect("no panic while held") = measured,
@@ -172,7 +173,7 @@ impl Buffers {
         tensor: &ExportTensor,
         ty: TensorType,
         rows: Range<usize>,
-        importance: Option<&[f32]>,
+        inputs: Inputs<'_>,
         writer: &Writer,
     ) -> Result<Measured, PipelineError> {
         let columns = tensor.columns();
@@ -186,14 +187,17 @@ impl Buffers {
             })
         })?;
         self.bytes.resize(rows.len() * row_bytes, 0);
-        ty.encode(&self.values, columns, importance, &mut self.bytes).map_err(failed)?;
+        ty.encode(&self.values, columns, inputs.importance, &mut self.bytes).map_err(failed)?;
+        if let Some(gram) = inputs.gram {
+            ty.refine(&self.values, columns, gram, &mut self.bytes).map_err(failed)?;
+        }
         writer.write(&tensor.name, (rows.start * row_bytes) as u64, &self.bytes)?;
         if ty == TensorType::F32 {
             return Ok(Measured { squares: Squares { error: 0.0, weight: 1.0 }, outputs: None });
         }
         self.scratch.resize(self.values.len(), 0.0);
         ty.decode(&self.bytes, &mut self.scratch).map_err(failed)?;
-        let outputs = importance.map(|importance| {
+        let outputs = inputs.importance.map(|importance| {
             let (weights, stored) = (self.values.as_slice(), self.scratch.as_slice());
             let (first, scales) = (rows.start, reader.column_scales(tensor));
             let rows = Rows { first, columns, weights, targets: weights, rounded: stored, scales };

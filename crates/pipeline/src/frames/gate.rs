@@ -25,7 +25,8 @@ pub fn report(outcome: &GateOutcome, run: &Run) -> Result<Report, PipelineError>
         undecided(&mut rows, "baseline", reason);
     }
     if let Some(reason) = &outcome.incomplete {
-        undecided(&mut rows, "evaluation", reason);
+        let what = if outcome.tasks.is_some() { "tasks" } else { "evaluation" };
+        undecided(&mut rows, what, reason);
     }
     all.extend(rows.finish());
     all.extend(sizes::rows(&outcome.model, base)?);
@@ -47,7 +48,9 @@ fn add(rows: &mut Rows, check: &Check) {
         .between(interval.map(|interval| interval.low), interval.map(|interval| interval.high));
     rows.add(Scope::Check, Metric::Limit).item(item).value(check.limit);
     rows.add(Scope::Check, Metric::Verdict).item(item).text(verdict(check.verdict));
-    if check.metric == Limited::AccuracyRatio && !check.value.is_finite() {
+    if matches!(check.metric, Limited::AccuracyRatio | Limited::AccuracyOverBaseline)
+        && !check.value.is_finite()
+    {
         rows.add(Scope::Check, Metric::Reason).item(item).text("the original gets nothing right");
     }
     if let Some(windows) = check.windows_needed {
@@ -69,6 +72,7 @@ fn limit(metric: Limited) -> (&'static str, Metric) {
         Limited::Top1Agreement => ("min_top1", Metric::Top1Agreement),
         Limited::Bytes => ("max_size", Metric::Bytes),
         Limited::AccuracyRatio => ("min_accuracy_ratio", Metric::AccuracyRatio),
+        Limited::AccuracyOverBaseline => ("min_baseline_accuracy", Metric::AccuracyOverBaseline),
         Limited::LatencyIncrease => ("max_latency_increase", Metric::LatencyIncrease),
         Limited::KlOverBaseline => ("max_kl_growth", Metric::KlDivergenceGrowth),
     }

@@ -10,6 +10,11 @@ use crate::jobs::tasks::{Scores, TaskOutcome, TasksOutcome};
 /// The share of right answers of every task, the model's and then the base's, and the items that flipped.
 pub(super) fn rows(model: &Path, base: Option<&Path>, outcome: &TasksOutcome) -> Vec<Measurement> {
     let mut rows = about(model, base);
+    if !outcome.complete {
+        let (done, planned) = (outcome.items, outcome.items_planned);
+        rows.add(Scope::Run, Metric::Warning)
+            .text(format!("incomplete: interrupted after {done} of {planned} items"));
+    }
     for task in &outcome.tasks {
         scores(&mut rows, task, &task.scores);
         if let Some(comparison) = &task.comparison {
@@ -34,11 +39,14 @@ fn scores(rows: &mut Rows, task: &TaskOutcome, scores: &Scores) {
     let all = [
         (Metric::Accuracy, scores.acc, scores.acc_stderr),
         (Metric::AccuracyNormalized, scores.acc_norm, scores.acc_norm_stderr),
+        (Metric::MacroF1, scores.f1, None),
         (Metric::ExactMatch, scores.exact_match, scores.exact_match_stderr),
     ];
     for (metric, value, stderr) in all {
-        if let (Some(value), Some(stderr)) = (value, stderr) {
-            rows.add(Scope::Task, metric).item(&task.name).value(value).stderr(stderr);
+        let Some(value) = value else { continue };
+        let row = rows.add(Scope::Task, metric).item(&task.name).value(value);
+        if let Some(stderr) = stderr {
+            row.stderr(stderr);
         }
     }
 }

@@ -10,7 +10,7 @@ use slmc_gguf::imatrix::Entry;
 use slmc_model::{Head, LinearInput, ModelConfig, TensorId};
 
 use crate::PipelineError;
-use crate::moments::{BlockMoments, head_moments};
+use crate::moments::{InputMoments, head_moments};
 use crate::walker::{Walk, run_block};
 use crate::work::{Step, Work};
 
@@ -38,7 +38,7 @@ pub fn gather(walk: &Walk<'_>, work: Option<&Work>) -> Result<BTreeMap<String, E
         if layer < finished {
             return run_block(block, hidden, context);
         }
-        let mut moments = BlockMoments::new(layer);
+        let mut moments = InputMoments::new(layer);
         hidden.replace(|states| Ok(block.forward(states, context, &mut moments)?))?;
         let mut found = Vec::new();
         for (input, moments) in LinearInput::ALL.into_iter().zip(moments.finish()) {

@@ -43,6 +43,8 @@ pub(super) struct Durable<'a> {
     pub method: Method,
     /// How long better ones are looked for.
     pub effort: Effort,
+    /// Columns of the runs in which products of inputs are kept, if they are.
+    pub run_len: Option<usize>,
     /// What a user would type again, as JSON.
     pub recipe: &'a str,
     /// Where the model runs.
@@ -61,12 +63,12 @@ pub(super) struct Durable<'a> {
     pub resume: bool,
 }
 
-/// How memory is used within the limit; `batch_tokens` where an earlier run has fixed it.
+/// How memory is used within the limit; `run_len` where AWQ keeps products of inputs, `batch_tokens` where an earlier run has fixed it.
 ///
 /// # Errors
 /// No way keeps within the limit.
 pub(super) fn footing(
-    (method, effort): (Method, Effort),
+    (method, effort, run_len): (Method, Effort, Option<usize>),
     max_memory: Option<ByteSize>,
     config: &ModelConfig,
     batches: Option<&TokenBatches>,
@@ -76,6 +78,7 @@ pub(super) fn footing(
         config,
         method,
         effort,
+        run_len,
         sequences: batches.map_or(0, |b| b.tokens.len()),
         seq_len: batches.map_or(0, |b| b.seq_len),
         held: resident_bytes().unwrap_or_default(),
@@ -132,7 +135,7 @@ impl Durable<'_> {
     ) -> Result<T, PipelineError> {
         let (config, batch_tokens) = (self.source.config(), work.batch_tokens());
         if batch_tokens != footing.batch_tokens {
-            let (how, limit) = ((self.method, self.effort), self.max_memory);
+            let (how, limit) = ((self.method, self.effort, self.run_len), self.max_memory);
             footing = self::footing(how, limit, config, Some(batches), Some(batch_tokens))?;
         }
         let storage = match footing.spill {

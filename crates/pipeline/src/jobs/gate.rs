@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use slmc_eval::Evaluation;
-use slmc_eval::gate::{Baseline, Check, check_accuracy, conclusion, judge, judge_latency};
+use slmc_eval::gate::{Baseline, Check, TaskAnswers, check_accuracy, conclusion, judge, judge_latency};
 use slmc_report::file::write_whole;
 
 use super::bench::{Amount, Engine, OwnEngine};
 use super::evaluate::{EvaluateOutcome, EvaluateSettings, Measure, evaluate};
-use super::tasks::{Tasks, TasksOutcome, TasksSettings, tasks};
+use super::tasks::{TaskOutcome, Tasks, TasksOutcome, TasksSettings, tasks};
 use super::worst::WorstSettings;
 use crate::PipelineError;
 use crate::model_file::ModelFile;
@@ -26,7 +26,7 @@ pub struct GateSettings {
     pub base: Option<PathBuf>,
     /// How losses are measured.
     pub measure: Measure,
-    /// What the limit on accuracy is about.
+    /// What the limit on accuracy and a baseline's answers are about.
     pub tasks: Option<Tasks>,
     /// What may be lost.
     pub limits: Limits,
@@ -36,6 +36,8 @@ pub struct GateSettings {
     pub baseline: Option<PathBuf>,
     /// By what share the KL divergence may exceed the baseline's.
     pub max_kl_growth: f64,
+    /// What share of the baseline's accuracy on its tasks must be left.
+    pub min_baseline_accuracy: f64,
     /// Where to keep this model's losses.
     pub save_baseline: Option<PathBuf>,
     /// Of each bound of what was measured, 0.5 to 1.
@@ -106,15 +108,23 @@ pub fn gate(settings: &GateSettings, reporter: &dyn Reporter) -> Result<GateOutc
             }
         }
     };
-    let incomplete = evaluation.as_ref().and_then(|outcome| interrupted(&outcome.evaluation));
+    let mut incomplete = evaluation.as_ref().and_then(|outcome| interrupted(&outcome.evaluation));
     let confidence = settings.confidence;
     let measured = evaluation.as_ref().map(|outcome| &outcome.evaluation);
     let mut checks = judge(measured, bytes, &settings.limits, confidence);
     let answered = match (&settings.tasks, settings.limits.min_accuracy_ratio, &incomplete) {
-        (Some(asked), Some(limit), None) => {
-            let answered = answer(settings, asked, reporter)?;
-            checks.push(accuracy(&answered, limit, confidence));
-            Some(answered)
+        (Some(asked), limit, None) => {
+            let answered = match answer(settings, asked, reporter) {
+                Err(PipelineError::NothingMeasured) => None,
+                answered => Some(answered?),
+            };
+            match &answered {
+                Some(answered) if answered.complete => {
+                    checks.extend(limit.map(|limit| accuracy(answered, limit, confidence)));
+                }
+                _ => incomplete = Some(unanswered(answered.as_ref())),
+            }
+            answered
         }
         _ => None,
     };
@@ -122,15 +132,23 @@ pub fn gate(settings: &GateSettings, reporter: &dyn Reporter) -> Result<GateOutc
         checks.push(time(settings, limit, reporter)?);
     }
     let mut incomparable = None;
+    let answers: Vec<TaskAnswers<'_>> =
+        answered.iter().flat_map(|outcome| &outcome.tasks).map(TaskOutcome::answers).collect();
     if let (Some(baseline), Some(outcome)) = (&baseline, &evaluation) {
         let (evaluation, tokens) = (&outcome.evaluation, &outcome.tokens_sha256);
         match baseline.check(evaluation, tokens, settings.max_kl_growth, confidence) {
             Ok(check) => checks.push(check),
             Err(reason) => incomparable = Some(reason.to_string()),
         }
+        if incomplete.is_none() {
+            match baseline.check_tasks(&answers, settings.min_baseline_accuracy, confidence) {
+                Ok(check) => checks.extend(check),
+                Err(reason) => incomparable = Some(reason.to_string()),
+            }
+        }
     }
     if let (Some(path), Some(outcome), None) = (&settings.save_baseline, &evaluation, &incomplete) {
-        write(path, &Baseline::of(&outcome.evaluation, &outcome.tokens_sha256))?;
+        write(path, &Baseline::of(&outcome.evaluation, &outcome.tokens_sha256, &answers))?;
     }
     let verdict = match (conclusion(&checks), &incomparable) {
         _ if incomplete.is_some() => Verdict::Undecided,
@@ -175,12 +193,26 @@ fn interrupted(evaluation: &Evaluation) -> Option<String> {
         .then(|| format!("the evaluation was interrupted after {windows} of {windows_planned} windows"))
 }
 
+/// Why tasks that were stopped decide nothing.
+fn unanswered(answered: Option<&TasksOutcome>) -> String {
+    match answered {
+        Some(TasksOutcome { items, items_planned, .. }) => {
+            format!("the tasks were interrupted after {items} of {items_planned} items")
+        }
+        None => "the tasks were interrupted before an item was answered".to_owned(),
+    }
+}
+
 fn answer(
     settings: &GateSettings,
     asked: &Tasks,
     reporter: &dyn Reporter,
 ) -> Result<TasksOutcome, PipelineError> {
-    let base = Some(settings.base.clone().ok_or(PipelineError::NoBase)?);
+    // a baseline's answers stand for themselves
+    let base = match settings.limits.min_accuracy_ratio {
+        Some(_) => Some(settings.base.clone().ok_or(PipelineError::NoBase)?),
+        None => None,
+    };
     let (model, device) = (settings.model.clone(), settings.measure.device);
     tasks(&TasksSettings { model, base, tasks: asked.clone(), device }, reporter)
 }

@@ -9,6 +9,7 @@ use slmc_calibration::TokenBatches;
 use slmc_checkpoint::packed::quantization_config;
 use slmc_checkpoint::{Checkpoint, CheckpointPlan, ExistingTarget};
 use slmc_model::WeightSource;
+use slmc_quant::awq::GridPlan;
 use slmc_quant::gptq::{IntOptions, Order};
 use slmc_quant::int::ScaleRule;
 use slmc_quant::plan::{KeepZeros, Pattern};
@@ -123,7 +124,7 @@ impl PreparedPack {
             false => None,
         };
         let source_bytes = model.bytes();
-        let (how, limit) = ((settings.method, settings.effort), settings.max_memory);
+        let (how, limit) = ((settings.method, settings.effort, plan.run_len()), settings.max_memory);
         let footing = durable::footing(how, limit, source.config(), batches.as_ref(), None)?;
         Ok(Self {
             footing,
@@ -158,6 +159,7 @@ impl PreparedPack {
             output: &self.settings.output,
             method: self.settings.method,
             effort: self.settings.effort,
+            run_len: self.plan.run_len(),
             recipe: &self.recipe().to_string(),
             device: self.settings.device,
             pre: None,
@@ -262,8 +264,7 @@ impl PreparedPack {
             }
             _ => Vec::new(),
         };
-        let importance = &calibrated.importance;
-        let reports = write_tensors(&reader, &self.tensors, &self.plan, importance, done, &writer, reporter)?;
+        let reports = write_tensors(&reader, &self.tensors, &self.plan, calibrated, done, &writer, reporter)?;
         writer.finish(&self.plan, &self.config_json(), &self.checkpoint)?;
         Ok(reports)
     }

@@ -157,7 +157,7 @@ impl PreparedPrune {
             }
             false => None,
         };
-        let (how, limit) = ((as_heavy_as(&settings), settings.effort), settings.max_memory);
+        let (how, limit) = ((as_heavy_as(&settings), settings.effort, None), settings.max_memory);
         let footing = durable::footing(how, limit, source.config(), batches.as_ref(), None)?;
         Ok(Self {
             footing,
@@ -206,6 +206,7 @@ impl PreparedPrune {
             output: &checkpoint,
             method: as_heavy_as(&self.settings),
             effort: self.settings.effort,
+            run_len: None,
             recipe: &self.recipe().to_string(),
             device: self.settings.device,
             pre: None,

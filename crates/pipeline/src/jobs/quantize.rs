@@ -14,6 +14,7 @@ use slmc_gguf::container::{Layout, Metadata, Writer};
 use slmc_gguf::vocabulary::Vocabulary;
 use slmc_model::{ModelConfig, WeightSource};
 use slmc_quant::PlanRequest;
+use slmc_quant::awq::GridPlan;
 use slmc_quant::gptq::Order;
 use slmc_quant::mix::ModelFacts;
 use slmc_quant::plan::{Pattern, TypeOverride};
@@ -204,7 +205,7 @@ impl Prepared {
         let layout = lay_out(&settings, metadata, &plan)?;
         let source_bytes = model.bytes();
         let footing = durable::footing(
-            (settings.method, settings.effort),
+            (settings.method, settings.effort, plan.run_len()),
             settings.max_memory,
             &config,
             batches.as_ref(),
@@ -267,6 +268,7 @@ impl Prepared {
             output: &self.settings.output,
             method: self.settings.method,
             effort: self.settings.effort,
+            run_len: self.plan.run_len(),
             recipe: &self.provenance.recipe,
             device: self.settings.device,
             pre: self.settings.pre.as_deref(),
@@ -382,8 +384,7 @@ impl Prepared {
             }
             _ => Vec::new(),
         };
-        let importance: &HashMap<_, _> = &calibrated.importance;
-        let reports = write_tensors(&reader, &self.tensors, &self.plan, importance, done, &writer, reporter)?;
+        let reports = write_tensors(&reader, &self.tensors, &self.plan, calibrated, done, &writer, reporter)?;
         writer.finish()?;
         Ok(reports)
     }

@@ -176,7 +176,7 @@ impl PreparedStructured {
         let source = model.source()?;
         let PackTensors { tensors, facts, left_out } = pack_tensors(&checkpoint, source.config())?;
         let batches = calibration_batches(&model, source.config(), &settings.calibration, &settings.batches)?;
-        let how = (slmc_quant::Method::Gptq, settings.effort);
+        let how = (slmc_quant::Method::Gptq, settings.effort, None);
         let footing = durable::footing(how, settings.max_memory, source.config(), Some(&batches), None)?;
         let this = Self {
             settings,
@@ -338,6 +338,7 @@ impl PlannedStructured {
             output: &settings.output,
             method: slmc_quant::Method::Gptq,
             effort: settings.effort,
+            run_len: None,
             recipe: &self.recipe().to_string(),
             device: settings.device,
             pre: None,

@@ -38,6 +38,8 @@ pub struct Workload<'a> {
     pub method: Method,
     /// How long it looks for better ones.
     pub effort: Effort,
+    /// Columns of the runs in which AWQ keeps products of inputs, if it does.
+    pub run_len: Option<usize>,
     /// Calibration sequences; 0 for a method that needs none.
     pub sequences: usize,
     /// Tokens of each.
@@ -160,6 +162,10 @@ impl Workload<'_> {
         if self.method.rescales() {
             let group = Role::LINEAR.map(|role| self.weights(role)).into_iter().max().unwrap_or(0);
             parts.push(("AWQ's search", 4 * group * F32));
+            // every block's until it is written, and sums in f64 while they are gathered
+            let products = inputs * self.run_len.unwrap_or(0) as u64;
+            let layers = self.config.num_hidden_layers as u64;
+            parts.push(("products of neighbouring inputs", products * (layers * F32 + 8)));
         }
         parts
     }
@@ -294,7 +300,7 @@ mod tests {
     }
 
     fn workload(config: &ModelConfig, method: Method, sequences: usize) -> Workload<'_> {
-        Workload { config, method, effort: Effort::Fast, sequences, seq_len: 512, held: HELD }
+        Workload { config, method, effort: Effort::Fast, run_len: None, sequences, seq_len: 512, held: HELD }
     }
 
     #[test]

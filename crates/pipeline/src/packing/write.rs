@@ -4,19 +4,20 @@ use std::collections::HashMap;
 
 use slmc_quant::loss::InputStatistics;
 use slmc_quant::plan::IntTensor;
-use slmc_quant::rtn::{dequantize_rows, quantize_rows};
+use slmc_quant::rtn::{dequantize_rows, quantize_rows, refine_rows};
 use slmc_quant::{Grid, IntGrid, IntPlan, QuantError};
 
 use super::PackedWriter;
 use crate::PipelineError;
+use crate::awq::{Calibrated, Inputs};
 use crate::export::{ErrorMeter, Errors, ExportTensor, RowReader, Rows, TensorReport};
 use crate::progress::{Reporter, Unit};
 
 /// Weights that are read, rounded and written together: enough for all threads.
 const CHUNK_WEIGHTS: usize = 1 << 22;
 
-/// Writes all tensors as planned but those that `done` reports on; reports on all, in the plan's order. `importance` holds, by
-/// GGUF name, the weights of each column's squared error (`[d_in]`); layers without an entry are rounded plainly.
+/// Writes all tensors as planned but those that `done` reports on; reports on all, in the plan's order. `calibrated` holds, by
+/// GGUF name, what each column's squared error weighs, and products of inputs; layers without an entry are rounded plainly.
 ///
 /// # Errors
 /// Reading, rounding or writing fails; the user cancels.
@@ -24,7 +25,7 @@ pub fn write_tensors(
     reader: &RowReader<'_>,
     tensors: &[ExportTensor],
     plan: &IntPlan,
-    importance: &HashMap<String, Vec<f32>>,
+    calibrated: &Calibrated,
     done: Vec<TensorReport>,
     writer: &PackedWriter,
     reporter: &dyn Reporter,
@@ -39,8 +40,8 @@ pub fn write_tensors(
             reports.push(report);
             continue;
         }
-        let importance = importance.get(&planned.name).map(Vec::as_slice);
-        reports.push(write_tensor(reader, tensor, planned, importance, writer, reporter)?);
+        let inputs = calibrated.of(&planned.name);
+        reports.push(write_tensor(reader, tensor, planned, inputs, writer, reporter)?);
     }
     reporter.end();
     Ok(reports)
@@ -50,7 +51,7 @@ fn write_tensor(
     reader: &RowReader<'_>,
     tensor: &ExportTensor,
     planned: &IntTensor,
-    importance: Option<&[f32]>,
+    Inputs { importance, gram }: Inputs<'_>,
     writer: &PackedWriter,
     reporter: &dyn Reporter,
 ) -> Result<TensorReport, PipelineError> {
@@ -73,6 +74,9 @@ fn write_tensor(
         };
         bytes.resize(encoded_bytes(grid, rows.len(), columns).map_err(failed)?, 0);
         quantize_rows(grid, &weights, columns, importance, &mut bytes).map_err(failed)?;
+        if let Some(gram) = gram {
+            refine_rows(grid, &weights, columns, gram, &mut bytes).map_err(failed)?;
+        }
         writer.write_rows(planned, grid, first, &bytes)?;
         rounded.resize(weights.len(), 0.0);
         dequantize_rows(grid, &bytes, columns, &mut rounded).map_err(failed)?;

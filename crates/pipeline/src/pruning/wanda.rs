@@ -9,7 +9,7 @@ use super::Pruner;
 use crate::PipelineError;
 use crate::export::TensorReport;
 use crate::gptq::{RoundTensors, restore};
-use crate::moments::BlockMoments;
+use crate::moments::InputMoments;
 use crate::walker::{Walk, run_block};
 use crate::work::Step;
 
@@ -27,7 +27,7 @@ pub fn prune_blocks(walk: &Walk<'_>, pruner: &Pruner<'_>) -> Result<Vec<TensorRe
             reports.extend(restore::block(pruner, &finished, block)?);
             return run_block(block, hidden, context);
         }
-        let mut moments = BlockMoments::new(layer);
+        let mut moments = InputMoments::new(layer);
         hidden.each(|states| Ok(block.observe(states, context, &mut moments)?))?;
         let mut pruned = Vec::new();
         for (input, moments) in LinearInput::ALL.into_iter().zip(moments.finish()) {

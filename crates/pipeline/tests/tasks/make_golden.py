@@ -19,7 +19,7 @@ from lm_eval.tasks._yaml_loader import load_yaml
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TASKS = os.path.join(os.path.dirname(lm_eval.__file__), "tasks")
-SCORES = ("acc", "acc_norm", "acc_stderr", "exact_match")
+SCORES = ("acc", "acc_norm", "acc_stderr", "f1", "exact_match")
 
 PLAIN = {
     "output_type": "multiple_choice",

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::check_length;
 use crate::plan::{Plan, Reason};
-use crate::{Grid, QuantError};
+use crate::{Grid, QuantError, Rounding};
 
 /// The four places of a decoder block where scales can be folded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -106,6 +106,9 @@ pub trait GridPlan {
     /// The grid of a matrix that [`ScaleGroup::is_applicable`] lets through; `None` if the plan has no such tensor.
     fn grid(&self, name: &str) -> Option<Self::Grid>;
 
+    /// Columns of a run in which rounding wants the products of inputs ([`Grid::refine`]), where it does not want all of them.
+    fn run_len(&self) -> Option<usize>;
+
     /// Whether the tensor is kept by the user's wish.
     fn is_kept(&self, name: &str) -> bool;
 
@@ -122,6 +125,11 @@ impl GridPlan for Plan {
 
     fn grid(&self, name: &str) -> Option<Self::Grid> {
         self.tensor(name).map(|t| t.ty)
+    }
+
+    fn run_len(&self) -> Option<usize> {
+        let weighted = self.method.rounding() == Rounding::Weighted;
+        self.tensors.iter().filter(|_| weighted).find_map(|t| t.ty.run_len())
     }
 
     fn is_kept(&self, name: &str) -> bool {

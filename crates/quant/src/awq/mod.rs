@@ -13,7 +13,12 @@
 //! * [`scale_columns`], [`divide_rows`], [`divide_vector`]: applying them;
 //! * [`round_scaled`]: what consumers read as after scaling, rounding and scaling back, for the search's objective.
 //!
-//! Clipping, the other half of the released search, is left to the grids: their encoders search each block's scale anyway.
+//! Clipping, the other half of the released search (`auto_clip.py`), is left to the grids: their encoders search each block's scale
+//! by the inputs' second moments, and [`Grid::refine`](crate::Grid::refine) then chooses it again by the products of neighbouring
+//! inputs, from all calibration tokens instead of some. Measured on an 11.5M-parameter Llama (32 × 512 calibration tokens, 80
+//! windows of held-out text), the second step lowers the mean KL divergence of INT4 in groups of 128 from 0.00576 to 0.00540, of
+//! Q4_0 from 0.00434 to 0.00417 and of Q4_K_M from 0.00271 to 0.00266, for a tenth more processor time. The scales of the columns are still searched with the
+//! first step alone.
 
 mod group;
 mod rescale;

@@ -6,9 +6,10 @@ use half::{bf16, f16};
 use serde::{Serialize, Serializer};
 use slmc_checkpoint::Dtype;
 use slmc_checkpoint::packed::{GroupSize, PackScheme, bits};
-use slmc_gguf::blocks::BlockError;
+use slmc_gguf::blocks::{BlockError, GramBlocks, LONGEST_RUN};
 
 use super::fit::ScaleRule;
+use super::refine::refine_groups;
 use super::tile::encode_groups;
 use crate::error::check_length;
 use crate::{Grid, QuantError};
@@ -166,7 +167,8 @@ impl IntGrid {
         rest.fill(zero);
     }
 
-    fn scale(&self, stored: &[u8]) -> f32 {
+    /// A stored scale.
+    pub(crate) fn scale(&self, stored: &[u8]) -> f32 {
         match self.scales {
             Dtype::F16 => f16::from_le_bytes([stored[0], stored[1]]).to_f32(),
             Dtype::BF16 => bf16::from_le_bytes([stored[0], stored[1]]).to_f32(),
@@ -230,6 +232,35 @@ impl Grid for IntGrid {
             return Err(BlockError::NonFinite { index, value: rows[index] }.into());
         }
         encode_groups(self, ScaleRule::Search, rows, importance, out);
+        Ok(())
+    }
+
+    fn run_len(self) -> Option<usize> {
+        let fine = super::tile::levels(self).are_many();
+        (!fine && self.group_len <= LONGEST_RUN).then_some(self.group_len)
+    }
+
+    fn refine(
+        self,
+        rows: &[f32],
+        columns: usize,
+        gram: &GramBlocks,
+        bytes: &mut [u8],
+    ) -> Result<(), QuantError> {
+        if self.run_len().is_none() {
+            return Ok(());
+        }
+        let row_bytes = crate::rtn::row_bytes(self, columns)?;
+        let count = crate::error::count_rows("rows", rows.len(), columns)?;
+        check_length("encoded rows", bytes, count * row_bytes)?;
+        if gram.columns() != columns || gram.run_len() != self.group_len {
+            let (expected, found) = (columns * self.group_len, gram.values().len());
+            return Err(QuantError::Length { what: "products of a group's inputs", expected, found });
+        }
+        if let Some(index) = rows.iter().position(|w| !w.is_finite()) {
+            return Err(BlockError::NonFinite { index, value: rows[index] }.into());
+        }
+        refine_groups(self, rows, columns, gram, bytes);
         Ok(())
     }
 

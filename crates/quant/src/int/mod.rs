@@ -6,6 +6,7 @@
 
 pub(crate) mod fit;
 mod grid;
+mod refine;
 pub(crate) mod tile;
 
 pub use fit::ScaleRule;

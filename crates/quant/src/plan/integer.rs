@@ -7,7 +7,7 @@ use slmc_checkpoint::Dtype;
 
 use super::{Pattern, PatternOption, PlanError, PlannedZeros, StoredType};
 use crate::awq::GridPlan;
-use crate::{IntGrid, IntScheme, Method};
+use crate::{Grid, IntGrid, IntScheme, Method, Rounding};
 
 /// What the plan knows about a tensor before reading it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -178,6 +178,11 @@ impl GridPlan for IntPlan {
 
     fn grid(&self, name: &str) -> Option<IntGrid> {
         self.tensor(name)?.grid
+    }
+
+    fn run_len(&self) -> Option<usize> {
+        let weighted = self.method.rounding() == Rounding::Weighted;
+        self.tensors.iter().filter(|_| weighted).find_map(|t| t.grid?.run_len())
     }
 
     fn is_kept(&self, name: &str) -> bool {

@@ -36,7 +36,8 @@ impl Comparison {
         let mut warnings: Vec<String> =
             self.differences.iter().map(|difference| difference.sentence(&labels)).collect();
         let of_task = |line: &&Line| {
-            matches!(line.metric, Metric::Accuracy | Metric::AccuracyNormalized | Metric::ExactMatch)
+            use Metric::{Accuracy, AccuracyNormalized, ExactMatch, MacroF1};
+            matches!(line.metric, Accuracy | AccuracyNormalized | MacroF1 | ExactMatch)
         };
         for line in self.lines.iter().filter(of_task).filter(|line| !line.comparable) {
             warnings.push(format!("{}: the runs answered different numbers of items.", line.label()));

@@ -63,7 +63,8 @@ const SIZES: [Metric; 3] = [Metric::Bytes, Metric::BitsPerWeight, Metric::Sparsi
 const OWN: [Metric; 2] = [Metric::Perplexity, Metric::BitsPerByte];
 const AGAINST_BASE: [Metric; 4] =
     [Metric::PerplexityIncrease, Metric::KlDivergence, Metric::Top1Agreement, Metric::Top5Agreement];
-const TASKS: [Metric; 3] = [Metric::Accuracy, Metric::AccuracyNormalized, Metric::ExactMatch];
+const TASKS: [Metric; 4] =
+    [Metric::Accuracy, Metric::AccuracyNormalized, Metric::MacroF1, Metric::ExactMatch];
 const LATENCY: [Metric; 6] = [
     Metric::LoadSeconds,
     Metric::FirstTokenSeconds,

@@ -6,7 +6,8 @@ use crate::{Measurement, Metric, Report, ReportError, Scope, Side, report};
 
 /// Accuracy of every task with its interval; none where no task was run.
 pub fn section(report: &Report) -> Result<Option<Section>, ReportError> {
-    const SCORES: [Metric; 3] = [Metric::Accuracy, Metric::AccuracyNormalized, Metric::ExactMatch];
+    const SCORES: [Metric; 4] =
+        [Metric::Accuracy, Metric::AccuracyNormalized, Metric::MacroF1, Metric::ExactMatch];
     let find = |side: Side, task: &str, metric: Metric| report.find(side, Scope::Task, Some(task), metric);
     let (mut marks, mut rows) = (Vec::new(), Vec::new());
     for metric in SCORES {

@@ -55,23 +55,36 @@ pub struct Tasks {
     pub limit: Option<usize>,
 }
 
-/// Runs the job: both models answer all items, each model in one pass over its weights.
+/// Runs the job: both models answer all items, each model in one pass over its weights. What the user stops counts as far as it
+/// came: the items that both models have answered.
 ///
 /// # Errors
-/// Files that cannot be read or hold something else; a model that cannot be read or run, or whose logits are not finite.
+/// Files that cannot be read or hold something else; a model that cannot be read or run, or whose logits are not finite; nothing
+/// that was answered before the user stopped.
 pub fn tasks(settings: &TasksSettings, reporter: &dyn Reporter) -> Result<TasksOutcome, PipelineError> {
     let started = Instant::now();
     let loaded = source::load(&settings.tasks)?;
     let shots = shots(&settings.tasks, &loaded)?;
     let ask = |path: &Path| replies(path, &loaded, &shots, settings.device, reporter);
     let base = settings.base.as_deref().map(ask).transpose()?;
+    if reporter.is_cancelled() && base.is_some() {
+        return Err(PipelineError::NothingMeasured);
+    }
     let model = ask(&settings.model)?;
     let mut base = base.map(Vec::into_iter);
     let outcomes = loaded.into_iter().zip(model).map(|(task, replies)| {
         let base = base.as_mut().and_then(Iterator::next);
         TaskOutcome::of(task, settings.tasks.fewshot, replies, base)
     });
-    Ok(TasksOutcome { tasks: outcomes.collect(), seconds: started.elapsed().as_secs_f64() })
+    let (items_planned, tasks): (Vec<usize>, Vec<TaskOutcome>) =
+        outcomes.map(|outcome| (outcome.items_planned, outcome)).unzip();
+    let tasks: Vec<TaskOutcome> = tasks.into_iter().filter(|task| task.items > 0).collect();
+    if tasks.is_empty() {
+        return Err(PipelineError::NothingMeasured);
+    }
+    let (items, items_planned) = (tasks.iter().map(|task| task.items).sum(), items_planned.iter().sum());
+    let seconds = started.elapsed().as_secs_f64();
+    Ok(TasksOutcome { complete: items == items_planned, items, items_planned, tasks, seconds })
 }
 
 /// The examples in front of every item of every task.
@@ -85,14 +98,14 @@ fn shots(tasks: &Tasks, loaded: &[Loaded]) -> Result<Vec<Vec<String>>, PipelineE
     loaded.iter().map(of_task).collect()
 }
 
-/// One model's replies to every item of every task.
+/// One model's replies to every item of every task; `None` to those that the user did not wait for.
 fn replies(
     path: &Path,
     tasks: &[Loaded],
     shots: &[Vec<String>],
     device: Device,
     reporter: &dyn Reporter,
-) -> Result<Vec<Vec<Reply>>, PipelineError> {
+) -> Result<Vec<Vec<Option<Reply>>>, PipelineError> {
     let model = ModelFile::open(path)?;
     let source = model.source()?;
     let vocab_size = source.config().vocab_size;
@@ -114,7 +127,6 @@ fn replies(
     let pairs = encoder.pairs(&texts)?;
     drop(texts);
     let logs = run(source.as_ref(), &pairs, device, reporter).map_err(|error| match error.pair() {
-        _ if matches!(error, LikelihoodError::Stopped) => PipelineError::Cancelled,
         Some(pair) => {
             let (task, line) = places[pair];
             task.wrong(line, &format!("{}: {error}", path.display()))
@@ -125,8 +137,12 @@ fn replies(
         Writer { model: &model, source: source.as_ref(), tokenizer: &tokenizer, encoder: &encoder, device };
     let (mut logs, mut texts) = (logs.into_iter(), writer.write(tasks, shots, reporter)?.into_iter());
     let mut of_item = |(item, _): (&Item, &usize)| match item {
-        Item::Choice(item) => Reply::Choice(item.answer(logs.by_ref().take(item.len()).collect())),
-        Item::Generation(_) => Reply::Text(texts.next().unwrap_or_default()),
+        Item::Choice(item) => {
+            // all are taken, whichever are there: the next item's come behind them
+            let logs: Vec<Option<f64>> = logs.by_ref().take(item.len()).collect();
+            logs.into_iter().collect::<Option<_>>().map(|logs| Reply::Choice(item.answer(logs)))
+        }
+        Item::Generation(_) => texts.next().flatten().map(Reply::Text),
     };
     Ok(tasks.iter().map(|task| task.asked().map(&mut of_item).collect()).collect())
 }
@@ -136,7 +152,7 @@ fn run(
     pairs: &[Pair],
     device: Device,
     reporter: &dyn Reporter,
-) -> Result<Vec<f64>, LikelihoodError> {
+) -> Result<Vec<Option<f64>>, LikelihoodError> {
     if pairs.is_empty() {
         return Ok(Vec::new());
     }

@@ -1,9 +1,9 @@
 //! What models got right, and where they differ.
 
 use serde::Serialize;
-use slmc_eval::gate::Interval;
+use slmc_eval::gate::{Interval, TaskAnswers};
 use slmc_eval::paired::{self, Flips};
-use slmc_eval::tasks::{Accuracy, Answer, Choices, Format, Item};
+use slmc_eval::tasks::{Accuracy, Answer, Choices, Format, Item, macro_f1};
 
 use super::source::Loaded;
 
@@ -13,7 +13,16 @@ const CONFIDENCE: f64 = 0.95;
 /// What came out.
 #[derive(Debug, Serialize)]
 pub struct TasksOutcome {
-    /// Every task, in the order they were named.
+    /// False where the user stopped before all was answered: what is below is of the items that were.
+    #[serde(rename = "tasks_complete")]
+    pub complete: bool,
+    /// Items answered, of all tasks.
+    #[serde(skip)]
+    pub items: usize,
+    /// Items of all tasks.
+    #[serde(skip)]
+    pub items_planned: usize,
+    /// Every task of which something was answered, in the order they were named.
     pub tasks: Vec<TaskOutcome>,
     /// Wall time of all.
     #[serde(rename = "tasks_seconds")]
@@ -29,8 +38,10 @@ pub struct TaskOutcome {
     pub format: Format,
     /// SHA-256 of the file.
     pub sha256: String,
-    /// Items asked.
+    /// Items answered, by both models if there are two.
     pub items: usize,
+    /// Items to be answered.
+    pub items_planned: usize,
     /// Examples in front of each.
     pub fewshot: usize,
     /// The model's scores.
@@ -63,7 +74,7 @@ pub enum Reply {
 }
 
 /// Scores of one model, by lm-evaluation-harness's definitions: `acc` or `exact_match` with its standard error, and where the
-/// lengths of choices mean something, `acc_norm`.
+/// lengths of choices mean something, `acc_norm`; of KoBEST's sets macro F1, which has none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Scores {
     /// Share of items whose right choice is the most likely.
@@ -78,6 +89,9 @@ pub struct Scores {
     /// Its standard error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub acc_norm_stderr: Option<f64>,
+    /// Macro F1 of the most likely choices, of KoBEST's sets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub f1: Option<f64>,
     /// Share of free answers that are the right one, white space around them aside.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exact_match: Option<f64>,
@@ -135,14 +149,45 @@ impl Scores {
             let norm = Accuracy::of(&right);
             (scores.acc_norm, scores.acc_norm_stderr) = (Some(norm.mean), Some(norm.stderr));
         }
+        if task.format().has_f1() {
+            let pairs = task.asked().zip(replies).filter_map(|((item, _), reply)| match (item, reply) {
+                (Item::Choice(item), Reply::Choice(answer)) => Some((item.gold, answer.pick)),
+                _ => None,
+            });
+            scores.f1 = Some(macro_f1(&pairs.collect::<Vec<_>>()));
+        }
         scores
     }
 }
 
 impl TaskOutcome {
+    /// What a baseline keeps of the model's answers.
+    pub fn answers(&self) -> TaskAnswers<'_> {
+        let Self { name, sha256, fewshot, right, .. } = self;
+        TaskAnswers { name, sha256, fewshot: *fewshot, right }
+    }
+
+    /// What is left unanswered by a model is left out of both.
+    ///
     /// # Panics
-    /// If there is not a reply to each item.
-    pub(super) fn of(task: Loaded, fewshot: usize, replies: Vec<Reply>, base: Option<Vec<Reply>>) -> Self {
+    /// If there are not as many replies as items.
+    pub(super) fn of(
+        mut task: Loaded,
+        fewshot: usize,
+        replies: Vec<Option<Reply>>,
+        base: Option<Vec<Option<Reply>>>,
+    ) -> Self {
+        let items_planned = replies.len();
+        let answered: Vec<bool> = match &base {
+            Some(base) => replies.iter().zip(base).map(|(a, b)| a.is_some() && b.is_some()).collect(),
+            None => replies.iter().map(Option::is_some).collect(),
+        };
+        task.keep(&answered);
+        let kept = |replies: Vec<Option<Reply>>| -> Vec<Reply> {
+            let with = replies.into_iter().zip(&answered);
+            with.filter(|(_, answered)| **answered).filter_map(|(reply, _)| reply).collect()
+        };
+        let (replies, base) = (kept(replies), base.map(kept));
         let right = right(&task, &replies);
         let base_right = base.as_deref().map(|base| self::right(&task, base));
         let comparison = base.as_deref().zip(base_right.as_deref()).map(|(base, base_right)| {
@@ -159,6 +204,7 @@ impl TaskOutcome {
         Self {
             format: task.format(),
             items: replies.len(),
+            items_planned,
             fewshot,
             scores: Scores::of(&task, &replies, &right),
             base: base.map(|(base, right)| Scores::of(&task, base, right)),

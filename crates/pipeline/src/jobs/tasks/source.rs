@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -13,6 +14,10 @@ use crate::PipelineError;
 
 /// What the bundled items are called.
 const BUNDLED_SMOKE: &str = "bundled:smoke";
+
+/// Said of files that are not text, mostly data sets as they are downloaded.
+const NO_TEXT: &str = "this is not text; tasks are JSON lines. Of a Parquet file, pandas makes them: \
+                       read_parquet(FILE).to_json(\"items.jsonl\", orient=\"records\", lines=True)";
 
 /// Where items are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +85,21 @@ impl Loaded {
         self.file.items.iter().zip(&self.file.lines).take(self.count)
     }
 
+    /// Leaves out the items that were asked and not answered.
+    ///
+    /// # Panics
+    /// If it is not said of each item that was asked.
+    pub fn keep(&mut self, answered: &[bool]) {
+        assert_eq!(answered.len(), self.count, "whether each item was answered");
+        fn kept<T>(all: &mut Vec<T>, answered: &[bool]) {
+            let mut answered = answered.iter();
+            all.retain(|_| answered.next().copied().unwrap_or(false));
+        }
+        kept(&mut self.file.items, answered);
+        kept(&mut self.file.lines, answered);
+        self.count = self.file.items.len();
+    }
+
     /// What is wrong with the item in a line.
     pub fn wrong(&self, line: usize, reason: &dyn fmt::Display) -> PipelineError {
         wrong(&self.source, &format!("line {line}: {reason}"))
@@ -111,7 +131,10 @@ pub(super) fn load(tasks: &Tasks) -> Result<Vec<Loaded>, PipelineError> {
 
 fn parse(source: &TaskSource, format: Option<Format>) -> Result<(String, TaskFile), PipelineError> {
     let text = match source {
-        TaskSource::File(path) => std::fs::read_to_string(path).map_err(|error| wrong(source, &error))?,
+        TaskSource::File(path) => std::fs::read_to_string(path).map_err(|error| match error.kind() {
+            ErrorKind::InvalidData => wrong(source, &NO_TEXT),
+            _ => wrong(source, &error),
+        })?,
         TaskSource::Smoke => SMOKE.to_owned(),
     };
     // the bundled items have their own layout, whatever that of the files is

@@ -27,7 +27,7 @@ struct Prompt<'a> {
 
 impl Writer<'_> {
     /// The answers to all items of this kind, in their order: the most likely tokens up to the item's end, as of `generate_until` of
-    /// lm-evaluation-harness. A prompt that leaves no room for as many tokens as the item may have loses its beginning.
+    /// lm-evaluation-harness. A prompt that leaves no room for as many tokens as the item may have loses its beginning. `None` for those that the user did not wait for.
     ///
     /// # Errors
     /// An item that asks for more tokens than the model can read; a model that cannot be read or run.
@@ -36,7 +36,7 @@ impl Writer<'_> {
         tasks: &[Loaded],
         shots: &[Vec<String>],
         reporter: &dyn Reporter,
-    ) -> Result<Vec<String>, PipelineError> {
+    ) -> Result<Vec<Option<String>>, PipelineError> {
         let mut prompts = Vec::new();
         for (task, shots) in tasks.iter().zip(shots) {
             for ((item, line), shots) in task.asked().zip(shots) {
@@ -85,16 +85,19 @@ impl Writer<'_> {
         prompt: &Prompt<'_>,
         ends: &[u32],
         reporter: &dyn Reporter,
-    ) -> Result<String, PipelineError> {
+    ) -> Result<Option<String>, PipelineError> {
         let Prompt { item, ids } = prompt;
         let mut sampler = Sampler::new(Sampling::default());
         let mut stream = TextStream::after(self.tokenizer, ids);
         let mut text = String::new();
+        if reporter.is_cancelled() {
+            return Ok(None);
+        }
         session.truncate(0);
         let mut logits = session.read(ids)?;
         for written in 1..=item.max_tokens {
             if reporter.is_cancelled() {
-                return Err(PipelineError::Cancelled);
+                return Ok(None);
             }
             let token = sampler.choose(&logits, &[]);
             if ends.binary_search(&token).is_ok() {
@@ -107,6 +110,6 @@ impl Writer<'_> {
             logits = session.read(&[token])?;
         }
         text.push_str(&stream.finish()?);
-        Ok(item.cut(&text).to_owned())
+        Ok(Some(item.cut(&text).to_owned()))
     }
 }
