@@ -35,9 +35,12 @@ pub fn section(report: &Report) -> Result<Option<Section>, ReportError> {
     }
     let most = layers.iter().flat_map(|layer| &layer.points).map(|p| p.1.max(p.2)).fold(0.0, f64::max);
     // what needs no calibration to do the same
-    let plain = match report.own(Metric::Sparsity) {
-        Some(_) => "pruned by magnitude",
-        None => "rounded to nearest",
+    let plain = if report.own(Metric::CutShare).is_some() {
+        "cut out without solving"
+    } else if report.own(Metric::Sparsity).is_some() {
+        "pruned by magnitude"
+    } else {
+        "rounded to nearest"
     };
     let mut charts = Vec::new();
     for layer in &layers {
