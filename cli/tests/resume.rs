@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use common::{copy_tiny, listing, says, slmc, stderr, stdout};
 
-const OUTPUT: &str = "out.gguf";
-const WORK: &str = "out.gguf.work";
+const OUTPUT: &str = "out";
+const WORK: &str = "out.work";
 
 /// `slmc quantize` of the copy of the bundled model in the directory.
 fn arguments(method: &str, more: &[&str]) -> Vec<OsString> {
