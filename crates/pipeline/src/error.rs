@@ -254,6 +254,15 @@ pub enum PipelineError {
     /// The work directory cannot be used.
     #[error(transparent)]
     Work(#[from] crate::work::WorkError),
+    /// Training cannot go on.
+    #[error(transparent)]
+    Training(#[from] slmc_distill::DistillError),
+    /// A distillation that cannot be done as asked.
+    #[error("{reason}")]
+    Distill {
+        /// Why, and what to do.
+        reason: String,
+    },
     /// The memory limit cannot be kept.
     #[error(transparent)]
     Memory(#[from] crate::memory::BudgetError),
