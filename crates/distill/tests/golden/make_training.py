@@ -54,7 +54,7 @@ for step in range(STEPS):
         for name, p in student.named_parameters():
             flat = p.grad.flatten()
             at = [i * (flat.numel() - 1) // 15 for i in range(16)]
-            gradients[name] = {"norm": flat.norm().item(), "values": [flat[i].item() for i in at]}
+            gradients[name] = {"norm": flat.double().norm().item(), "values": [flat[i].item() for i in at]}
     norms.append(torch.nn.utils.clip_grad_norm_(student.parameters(), CLIP).item())
     for group in optimizer.param_groups:
         group["lr"] = LR * rate(step)
