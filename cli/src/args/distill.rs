@@ -23,6 +23,7 @@ Examples:
   slmc distill --teacher MODEL --student MODEL-pruned --text train.txt --output healed
   slmc distill --teacher MODEL --layers 8 --text train.txt --max-minutes 15 --output small
   slmc distill --teacher MODEL --student MODEL-pruned --text train.txt --loss js:0.1 --alpha 0 --steps 500 --output healed
+  slmc distill --teacher MODEL --student MODEL --text train.txt --qat q2_k --learning-rate 1e-4 --output for-q2_k
   slmc distill run.toml               the same options as keys: teacher = \"MODEL\", text = [\"train.txt\"], learning-rate = 1e-4 …
   slmc distill run.toml --resume      after a kill or Ctrl-C: the same weights in the end")]
 pub struct Distill {
@@ -60,6 +61,10 @@ pub struct Distill {
     /// Weight of the text's own next token (cross-entropy) beside the teacher: 0 to 1, at 1 without the teacher [default: 0.1]
     #[arg(long, value_name = "A", help_heading = "Objective")]
     pub alpha: Option<f32>,
+    /// Train for a GGUF mix such as q2_k: the loss is that of the weights rounded to it, and the student is written in F32, for
+    /// `slmc quantize --method rtn --type MIX` to store exactly what was trained
+    #[arg(long, value_name = "MIX", help_heading = "Objective")]
+    pub qat: Option<String>,
 
     /// Steps [default: as many as --epochs gives]
     #[arg(long, value_name = "N", conflicts_with_all = ["epochs", "max_minutes"], help_heading = "Training")]
@@ -70,7 +75,7 @@ pub struct Distill {
     /// Minutes of training and evaluation instead, the learning rate falling with them
     #[arg(long, value_name = "M", help_heading = "Training")]
     pub max_minutes: Option<f64>,
-    /// Highest learning rate [default: 5e-4]
+    /// Highest learning rate [default: 2e-4]; a student of few layers bears more
     #[arg(long, value_name = "LR", help_heading = "Training")]
     pub learning_rate: Option<f64>,
     /// What follows the warm-up: cosine, linear or constant [default: cosine]

@@ -39,6 +39,10 @@ fn print_outcome(outcome: &DistillOutcome) {
     if outcome.skipped_steps > 0 {
         println!("{} steps skipped, their losses or gradients not finite", outcome.skipped_steps);
     }
+    if let Some(mix) = outcome.qat {
+        let output = outcome.output.display();
+        println!("slmc quantize {output} --method rtn --type {mix}  stores what was trained");
+    }
     let memory = outcome.peak_memory_bytes.map_or_else(String::new, |n| format!(", {} at most", bytes(n)));
     println!(
         "{} steps, {} tokens, {:.0} tokens/s; best after step {}",

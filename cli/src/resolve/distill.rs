@@ -15,7 +15,7 @@ use super::parse::{parse, parse_or};
 use crate::args::distill::Distill;
 use crate::failure::Failure;
 
-const LEARNING_RATE: f64 = 5e-4;
+const LEARNING_RATE: f64 = 2e-4;
 const WARMUP_STEPS: u64 = 20;
 const BATCH_SIZE: u32 = 8;
 const SEQ_LEN: u32 = 256;
@@ -35,6 +35,7 @@ struct Run {
     loss: Option<String>,
     temperature: Option<f32>,
     alpha: Option<f32>,
+    qat: Option<String>,
     steps: Option<u64>,
     epochs: Option<f64>,
     max_minutes: Option<f64>,
@@ -165,6 +166,7 @@ impl Resolver {
                 "--seq-len: at least 2 tokens, for the second to be predicted from the first",
             ));
         }
+        let qat = args.qat.as_ref().or(run.qat.as_ref()).map(|mix| parse("--qat", mix)).transpose()?;
         let device = self.device(args.device.as_deref().or(run.device.as_deref()))?;
         Ok(DistillSettings {
             teacher,
@@ -174,6 +176,7 @@ impl Resolver {
             seq_len,
             train,
             epochs,
+            qat,
             device,
             output,
             resume: args.resume,

@@ -27,6 +27,11 @@ pub enum DistillError {
         /// How many.
         count: u32,
     },
+    /// A student or a teacher that predicts nothing.
+    #[error(
+        "the loss on held-out text is not finite before the first step: the student's or the teacher's activations overflow"
+    )]
+    Start,
     /// Fewer sequences than a step takes.
     #[error(
         "the text gives {found} sequences of {seq_len} tokens; at least {needed} are needed, some of them to be held out"

@@ -31,4 +31,4 @@ pub use schedule::{Decay, Schedule};
 pub use settings::{Length, TrainSettings};
 pub use store::Store;
 pub use student::{Student, WeightGradients};
-pub use trainer::{Data, State, Trainer, Watcher};
+pub use trainer::{Data, Rounding, Setup, State, Trainer, Watcher};

@@ -1,8 +1,6 @@
 //! A model that only predicts: the teacher, and the student where it is judged.
 
-use slmc_model::{
-    Block, BurnDevice, Context, Head, HostView, ModelError, NoObserver, TensorId, WeightSource, embed,
-};
+use slmc_model::{Block, BurnDevice, Context, Head, HostView, ModelError, NoObserver, WeightSource, embed};
 
 use crate::batch::Batch;
 use crate::head::HeadInput;
@@ -62,10 +60,5 @@ impl<'a> Predictor<'a> {
     /// The states with this model's head.
     pub fn with_head<'b>(&'b self, states: &'b FinalStates) -> HeadInput<'b> {
         HeadInput { hidden: &states.hidden, weight: &self.head_weight, width: states.width }
-    }
-
-    /// The tensor its logits come from.
-    pub fn head_id(&self) -> TensorId {
-        self.source.config().head()
     }
 }

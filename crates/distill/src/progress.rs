@@ -43,6 +43,8 @@ pub struct Progress {
     pub start: Option<HeldOut>,
     /// The best so far.
     pub best: Option<Best>,
+    /// The step of the last evaluation.
+    pub evaluated: Option<u64>,
     /// Evaluations since the best.
     pub since_best: u32,
     /// Evaluations in a row that were worse than the start.

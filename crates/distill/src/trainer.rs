@@ -1,8 +1,9 @@
 //! The training loop.
 
+use std::borrow::Cow;
 use std::time::Instant;
 
-use slmc_model::{BurnDevice, MemorySource, WeightSource};
+use slmc_model::{BurnDevice, MemorySource, ModelError, TensorId, WeightSource};
 
 use crate::adamw::AdamW;
 use crate::batch::{Batch, Order};
@@ -26,6 +27,27 @@ pub struct Data<'a> {
     pub train: &'a [Vec<u32>],
     /// Sequences to judge by.
     pub held_out: &'a [Vec<u32>],
+}
+
+/// What a weight reads as once it is stored; `None` where nothing changes. The loss is that of the weights so rounded, and its
+/// gradient by them is taken for that by the weights themselves (the straight-through estimator: Bengio, Léonard and Courville 2013,
+/// arXiv:1308.3432, section 4).
+pub type Rounding<'a> = dyn Fn(TensorId, &[f32]) -> Result<Option<Vec<f32>>, ModelError> + 'a;
+
+/// What a run needs beside its settings and the student.
+pub struct Setup<'a> {
+    /// The text.
+    pub data: Data<'a>,
+    /// The model to learn from; it may be left out where the objective does not need it.
+    pub teacher: Option<&'a dyn WeightSource>,
+    /// Entries that both vocabularies share, from the first on.
+    pub vocab: usize,
+    /// The student's zeros that stay.
+    pub masks: Masks,
+    /// How the student's weights are seen; `None` for as they are.
+    pub rounding: Option<Box<Rounding<'a>>>,
+    /// Where both models run.
+    pub device: BurnDevice,
 }
 
 /// Follows a run.
@@ -58,6 +80,7 @@ pub struct Trainer<'a> {
     student: Student,
     vocab: usize,
     masks: Masks,
+    rounding: Option<Box<Rounding<'a>>>,
     device: BurnDevice,
     weights: MemorySource,
     optimizer: AdamW,
@@ -82,40 +105,45 @@ impl State {
 }
 
 impl<'a> Trainer<'a> {
-    /// `teacher` may be left out where the objective does not need it; `vocab` is the number of entries that both vocabularies
-    /// share, from the first on; `masks` are the student's zeros that stay.
+    /// A run that begins, or goes on, at `state`.
     ///
     /// # Errors
     /// Too few sequences; a teacher that cannot be loaded.
-    pub fn new(
-        settings: TrainSettings,
-        data: Data<'a>,
-        teacher: Option<&'a dyn WeightSource>,
-        vocab: usize,
-        masks: Masks,
-        state: State,
-        device: &BurnDevice,
-    ) -> Result<Self, DistillError> {
+    pub fn new(settings: TrainSettings, setup: Setup<'a>, state: State) -> Result<Self, DistillError> {
+        let Setup { data, teacher, vocab, masks, rounding, device } = setup;
         let seq_len = data.train.first().map_or(0, Vec::len);
         let needed = settings.sequences_per_step();
         if data.train.len() < needed || data.held_out.is_empty() {
             let found = data.train.len() + data.held_out.len();
             return Err(DistillError::TooLittleText { found, needed: needed + 1, seq_len });
         }
+        let longest = seq_len.max(data.held_out[0].len());
         let teacher = teacher.filter(|_| settings.objective.needs_teacher());
         Ok(Self {
             order: Order { sequences: data.train.len(), seed: settings.seed },
-            teacher: teacher.map(|source| Predictor::load(source, seq_len, device)).transpose()?,
-            student: Student::new(&state.weights, seq_len, device),
+            teacher: teacher.map(|source| Predictor::load(source, longest, &device)).transpose()?,
+            student: Student::new(&state.weights, seq_len, &device),
             weights: state.weights,
             optimizer: state.optimizer,
             progress: state.progress,
-            device: device.clone(),
             settings,
             data,
             vocab,
             masks,
+            rounding,
+            device,
         })
+    }
+
+    /// The weights as the forward pass sees them.
+    fn seen(&self) -> Result<Cow<'_, MemorySource>, ModelError> {
+        let Some(rounding) = &self.rounding else { return Ok(Cow::Borrowed(&self.weights)) };
+        let config = self.weights.config().clone();
+        let rounded = MemorySource::new(config, |id| {
+            let values = self.weights.values(id)?;
+            Ok(rounding(id, values)?.unwrap_or_else(|| values.clone()))
+        });
+        rounded.map(Cow::Owned)
     }
 
     /// The student's weights.
@@ -158,13 +186,16 @@ impl<'a> Trainer<'a> {
     pub fn run(&mut self, watcher: &mut dyn Watcher) -> Result<End, DistillError> {
         if self.progress.start.is_none() {
             let held_out = self.evaluate_timed()?;
+            if !held_out.loss.is_finite() {
+                return Err(DistillError::Start);
+            }
             self.progress.start = Some(held_out);
             self.judge(held_out, watcher)?;
         }
         loop {
             let finished = self.done() >= 1.0;
             if finished || watcher.is_cancelled() {
-                if finished && self.progress.step % self.settings.evaluate_every != 0 {
+                if finished && self.progress.evaluated != Some(self.progress.step) {
                     let held_out = self.evaluate_timed()?;
                     self.judge(held_out, watcher)?;
                 }
@@ -210,12 +241,14 @@ impl<'a> Trainer<'a> {
         let loss =
             HeadLoss { objective: &objective, vocab: self.vocab, weight: 1.0 / predictions.max(1) as f32 };
         let (mut sums, mut gradients) = (LossSums::default(), WeightGradients::default());
+        let seen = self.seen()?;
         for batch in &batches {
             let states = self.teacher.as_ref().map(|teacher| teacher.predict(batch)).transpose()?;
             let teacher =
                 self.teacher.as_ref().zip(states.as_ref()).map(|(teacher, states)| teacher.with_head(states));
-            sums.add(&self.student.accumulate(&self.weights, batch, teacher, &loss, &mut gradients)?);
+            sums.add(&self.student.accumulate(&seen, batch, teacher, &loss, &mut gradients)?);
         }
+        drop(seen);
         if self.settings.keep_zeros {
             self.masks.apply(&mut gradients);
         }
@@ -271,7 +304,8 @@ impl<'a> Trainer<'a> {
     /// A model that cannot be run.
     pub fn evaluate(&self) -> Result<HeldOut, DistillError> {
         let seq_len = self.data.held_out[0].len();
-        let student = Predictor::load(&self.weights, seq_len, &self.device)?;
+        let seen = self.seen()?;
+        let student = Predictor::load(seen.as_ref(), seq_len, &self.device)?;
         let objective = self.settings.objective;
         let loss = HeadLoss { objective: &objective, vocab: self.vocab, weight: 1.0 };
         let mut sums = LossSums::default();
@@ -304,6 +338,7 @@ impl<'a> Trainer<'a> {
         // A loss that is not a number is no better than any.
         let best = progress.best.is_none_or(|best| held_out.loss < best.held_out.loss);
         let worse = progress.start.is_some_and(|start| !(held_out.loss <= start.loss));
+        progress.evaluated = Some(progress.step);
         progress.worse_in_a_row = if worse { progress.worse_in_a_row + 1 } else { 0 };
         progress.since_best = if best { 0 } else { progress.since_best + 1 };
         let HeldOut { loss, divergence, cross_entropy } = held_out;

@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use slmc_distill::{
     AdamWSettings, Batch, Data, Decay, DistillError, End, HeadLoss, Length, Masks, Objective, Predictor,
-    Record, Schedule, State, Store, Student, TrainSettings, Trainer, Watcher, WeightGradients,
+    Record, Schedule, Setup, State, Store, Student, TrainSettings, Trainer, Watcher, WeightGradients,
 };
-use slmc_model::{BurnDevice, CheckpointSource, MemorySource, TensorId, WeightSource};
+use slmc_model::{
+    BurnDevice, CheckpointSource, Device, MemorySource, ModelError, Role, TensorId, WeightSource,
+};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -47,6 +49,11 @@ fn settings(steps: u64) -> TrainSettings {
         patience: None,
         keep_zeros: true,
     }
+}
+
+fn setup<'a>(data: Data<'a>, teacher: &'a CheckpointSource, device: BurnDevice) -> Setup<'a> {
+    let vocab = teacher.config().vocab_size;
+    Setup { data, teacher: Some(teacher), vocab, masks: Masks::default(), rounding: None, device }
 }
 
 #[test]
@@ -95,21 +102,13 @@ fn gradients_of_every_weight_are_those_of_pytorch() {
 fn twenty_steps_follow_pytorch() {
     let golden = golden();
     let (teacher, student) = models();
-    let (vocab, sequences) = (teacher.config().vocab_size, sequences(&golden));
+    let sequences = sequences(&golden);
     let mut state = Some(State::new(student, &settings(20)));
     for step in 0..20usize {
         // Batches in the golden run's order: a trainer shuffles, so each step gets its two sequences alone.
         let data = Data { train: &sequences[2 * step..2 * step + 2], held_out: &sequences[..1] };
-        let mut trainer = Trainer::new(
-            settings(20),
-            data,
-            Some(&teacher),
-            vocab,
-            Masks::default(),
-            state.take().unwrap(),
-            &BurnDevice::flex(),
-        )
-        .unwrap();
+        let setup = setup(data, &teacher, BurnDevice::flex());
+        let mut trainer = Trainer::new(settings(20), setup, state.take().unwrap()).unwrap();
         let Record::Step { loss, gradient_norm, applied, .. } = trainer.step().unwrap() else {
             unreachable!()
         };
@@ -156,7 +155,7 @@ fn a_resumed_run_is_an_undisturbed_one() {
     let golden = golden();
     let (teacher, mut student) = models();
     for (id, values) in student.values_mut() {
-        if slmc_model::Role::LINEAR.contains(&id.role) {
+        if Role::LINEAR.contains(&id.role) {
             values.iter_mut().enumerate().filter(|(i, _)| i % 3 == 0).for_each(|(_, value)| *value = 0.0);
         }
     }
@@ -177,16 +176,8 @@ fn a_resumed_run_is_an_undisturbed_one() {
                 .unwrap()
                 .unwrap_or_else(|| State::new(student.clone(), &settings));
             let data = Data { train: &sequences[..7], held_out: &sequences[7..9] };
-            let mut trainer = Trainer::new(
-                settings,
-                data,
-                Some(&teacher),
-                config.vocab_size,
-                masks.clone(),
-                state,
-                &BurnDevice::flex(),
-            )
-            .unwrap();
+            let setup = Setup { masks: masks.clone(), ..setup(data, &teacher, BurnDevice::flex()) };
+            let mut trainer = Trainer::new(settings, setup, state).unwrap();
             let mut keeper = Keeper { store: store.clone(), stop_after, steps: 0, records: Vec::new() };
             ends.push(trainer.run(&mut keeper).unwrap());
         }
@@ -213,7 +204,7 @@ fn a_resumed_run_is_an_undisturbed_one() {
         assert!(best.values(id).unwrap() == best_of_pieces.values(id).unwrap(), "{id}");
         let (before, after) = (student.values(id).unwrap(), whole.weights.values(id).unwrap());
         assert!(before != after, "{id} did not change");
-        if slmc_model::Role::LINEAR.contains(&id.role) {
+        if Role::LINEAR.contains(&id.role) {
             assert!(before.iter().zip(after).all(|(before, after)| *before != 0.0 || *after == 0.0), "{id}");
             zeros += after.iter().filter(|&&value| value == 0.0).count() as u64;
         }
@@ -226,10 +217,7 @@ fn a_resumed_run_is_an_undisturbed_one() {
 fn losses_that_are_not_finite_stop_the_run() {
     let golden = golden();
     let (teacher, mut student) = models();
-    student
-        .values_mut()
-        .filter(|(id, _)| id.role == slmc_model::Role::Down)
-        .for_each(|(_, values)| values.fill(3e38));
+    student.values_mut().filter(|(id, _)| id.role == Role::Down).for_each(|(_, values)| values.fill(3e38));
     let before = student.clone();
     let sequences = sequences(&golden);
     let settings = settings(10);
@@ -237,10 +225,7 @@ fn losses_that_are_not_finite_stop_the_run() {
     let store = Store::new(directory.path(), serde_json::json!({}), Value::Null).unwrap();
     let data = Data { train: &sequences[..7], held_out: &sequences[7..9] };
     let state = State::new(student, &settings);
-    let vocab = teacher.config().vocab_size;
-    let mut trainer =
-        Trainer::new(settings, data, Some(&teacher), vocab, Masks::default(), state, &BurnDevice::flex())
-            .unwrap();
+    let mut trainer = Trainer::new(settings, setup(data, &teacher, BurnDevice::flex()), state).unwrap();
     let mut steps = 0;
     while trainer.progress().skipped_in_a_row < 3 {
         let Record::Step { applied, .. } = trainer.step().unwrap() else { unreachable!() };
@@ -252,8 +237,86 @@ fn losses_that_are_not_finite_stop_the_run() {
         assert!(trainer.weights().values(id).unwrap() == before.values(id).unwrap(), "{id}");
     }
     let mut keeper = Keeper { store, stop_after: 100, steps: 0, records: Vec::new() };
-    assert!(matches!(
-        trainer.run(&mut keeper),
-        Err(DistillError::NonFinite { .. }) | Err(DistillError::Write(_))
-    ));
+    assert!(matches!(trainer.run(&mut keeper), Err(DistillError::Start)));
+}
+
+/// Devices without kernels of their own train alike: burn's operations carry the gradients there.
+#[test]
+fn other_devices_follow_the_cpu() {
+    let golden = golden();
+    let (teacher, student) = models();
+    let sequences = sequences(&golden);
+    let losses = |device: &BurnDevice| -> Vec<f64> {
+        let data = Data { train: &sequences[..6], held_out: &sequences[6..7] };
+        let state = State::new(student.clone(), &settings(3));
+        let mut trainer = Trainer::new(settings(3), setup(data, &teacher, device.clone()), state).unwrap();
+        let step = |_| match trainer.step().unwrap() {
+            Record::Step { loss, .. } => loss,
+            Record::HeldOut { .. } => unreachable!(),
+        };
+        (0..3).map(step).collect()
+    };
+    let expected = losses(&BurnDevice::flex());
+    assert!(expected[2] != expected[0]);
+    for device in [Device::NdArray, Device::Wgpu] {
+        match device.burn() {
+            Ok(burn) => {
+                for (found, expected) in losses(&burn).iter().zip(&expected) {
+                    assert!((found - expected).abs() < 1e-3, "{device}: {found} {expected}");
+                }
+            }
+            Err(error) => {
+                let required = std::env::var_os("SLMC_REQUIRE_WGPU").is_some_and(|value| value == "1");
+                assert!(!required || device != Device::Wgpu, "SLMC_REQUIRE_WGPU=1, but {error}");
+                eprintln!("*** SKIPPED {device}: {error} ***");
+            }
+        }
+    }
+}
+
+fn coarse(values: &[f32]) -> Vec<f32> {
+    values.iter().map(|value| (value * 64.0).round() / 64.0).collect()
+}
+
+fn coarse_up(id: TensorId, values: &[f32]) -> Result<Option<Vec<f32>>, ModelError> {
+    Ok((id.role == Role::Up).then(|| coarse(values)))
+}
+
+/// With rounding the loss is that of the rounded weights, and the weights themselves are what changes.
+#[test]
+fn rounded_weights_are_what_the_loss_sees() {
+    let golden = golden();
+    let (teacher, student) = models();
+    let sequences = sequences(&golden);
+    let mut rounded = student.clone();
+    for (_, values) in rounded.values_mut().filter(|(id, _)| id.role == Role::Up) {
+        let new = coarse(values);
+        values.copy_from_slice(&new);
+    }
+    let start = |weights: &MemorySource, rounds: bool| {
+        let data = Data { train: &sequences[..4], held_out: &sequences[4..5] };
+        let mut setup = setup(data, &teacher, BurnDevice::flex());
+        if rounds {
+            setup.rounding = Some(Box::new(coarse_up));
+        }
+        Trainer::new(settings(3), setup, State::new(weights.clone(), &settings(3))).unwrap()
+    };
+    let [seen, expected, plain] = [(&student, true), (&rounded, false), (&student, false)]
+        .map(|(weights, rounds)| start(weights, rounds).evaluate().unwrap().loss);
+    assert_eq!(seen, expected);
+    assert!((seen - plain).abs() > 1e-4, "{seen} {plain}");
+    // The gradient is that of the rounded weights; it moves the weights themselves.
+    let [mut seen, mut expected] = [start(&student, true), start(&rounded, false)];
+    let norms = [seen.step().unwrap(), expected.step().unwrap()].map(|record| match record {
+        Record::Step { gradient_norm, .. } => gradient_norm,
+        Record::HeldOut { .. } => unreachable!(),
+    });
+    assert_eq!(norms[0], norms[1]);
+    let id = TensorId::block(0, Role::Up);
+    let (before, after) = (student.values(id).unwrap(), seen.weights().values(id).unwrap());
+    assert!(before.iter().zip(after).any(|(before, after)| before != after));
+    assert!(
+        before.iter().zip(after).all(|(before, after)| (before - after).abs() < 3e-4),
+        "steps, not roundings"
+    );
 }

@@ -1,5 +1,6 @@
 //! A student trained on what its teacher predicts, from a checkpoint to a checkpoint.
 
+mod grid;
 mod run;
 mod student;
 mod text;
@@ -13,9 +14,12 @@ use slmc_calibration::TextSource;
 use slmc_checkpoint::{CheckpointWriter, ExistingTarget};
 use slmc_model::{Device, WeightSource};
 
+pub use grid::StoredGrid;
 pub use slmc_distill::{
     AdamWSettings, Decay, Divergence, End, HeldOut, Length, Objective, Progress, Schedule, TrainSettings,
 };
+
+pub use slmc_quant::Mix;
 
 use super::directory::may_replace;
 use crate::PipelineError;
@@ -50,6 +54,8 @@ pub struct DistillSettings {
     pub train: TrainSettings,
     /// Passes over the text, where the length is not said otherwise.
     pub epochs: Option<f64>,
+    /// The mix that the student will be stored in: training sees its weights rounded to that.
+    pub qat: Option<Mix>,
     /// Where models run.
     pub device: Device,
     /// The directory to write.
@@ -93,6 +99,9 @@ pub struct DistillOutcome {
     pub tokens_per_second: f64,
     /// Peak resident memory.
     pub peak_memory_bytes: Option<u64>,
+    /// The mix that training rounded weights to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub qat: Option<Mix>,
     /// Bytes of the weight files.
     pub bytes: u64,
 }
@@ -104,6 +113,7 @@ pub struct PreparedDistill {
     teacher_file: ModelFile,
     student: StudentSource,
     sequences: Sequences,
+    grid: Option<StoredGrid>,
     vocab: usize,
     existing: ExistingTarget,
 }
@@ -127,6 +137,9 @@ impl PreparedDistill {
                 (StudentSource::of_layers(&teacher_file, *layers)?, ModelFile::open(&settings.teacher)?)
             }
         };
+        let longest = student.config().max_position_embeddings.min(teacher.config().max_position_embeddings);
+        settings.seq_len = settings.seq_len.min(longest);
+        let grid = settings.qat.map(|mix| StoredGrid::new(student.config(), mix)).transpose()?;
         let vocab = text::shared_vocabulary(
             &student_file,
             student.config(),
@@ -143,9 +156,10 @@ impl PreparedDistill {
         if let Length::Steps(steps) = settings.train.length {
             settings.train.schedule.warmup_steps = settings.train.schedule.warmup_steps.min(steps / 5);
         }
+        sequences.check(settings.train.sequences_per_step(), settings.seq_len)?;
         // Says now what is wrong with the target; nothing of it stays.
-        drop(CheckpointWriter::create(&settings.output, student.layout()?, existing)?);
-        Ok(Self { settings, teacher, teacher_file, student, sequences, vocab, existing })
+        drop(CheckpointWriter::create(&settings.output, student.layout(grid.is_some())?, existing)?);
+        Ok(Self { grid, settings, teacher, teacher_file, student, sequences, vocab, existing })
     }
 
     /// What the weights that come out depend on: this version of slmc, every setting, the text, and both models. Not the number
@@ -157,6 +171,9 @@ impl PreparedDistill {
         let mut add =
             |values: &Value, name: &str| flatten(values, name, &mut |name, value| inputs.value(name, value));
         add(&train, "");
+        if let Some(mix) = self.settings.qat {
+            inputs.value("qat", mix);
+        }
         inputs.value("device", self.settings.device.name());
         inputs.content("the text", self.sequences.hash.as_bytes());
         if let StudentFrom::Layers(layers) = self.settings.student {

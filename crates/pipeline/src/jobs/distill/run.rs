@@ -4,8 +4,10 @@ use std::fs::{File, TryLockError};
 use std::path::Path;
 
 use serde_json::{Value, json};
-use slmc_checkpoint::CheckpointWriter;
-use slmc_distill::{Data, DistillError, End, Length, Masks, Record, State, Store, Trainer, Watcher};
+use slmc_checkpoint::{CheckpointWriter, Dtype};
+use slmc_distill::{
+    Data, DistillError, End, Length, Masks, Record, Rounding, Setup, State, Store, Trainer, Watcher,
+};
 use slmc_model::{MemorySource, ModelError, WeightSource};
 
 use super::{DistillOutcome, PreparedDistill, StudentFrom};
@@ -29,6 +31,16 @@ impl PreparedDistill {
     /// Reading, running or writing fails; training makes the student worse; the user stops it. What was kept by then stays in
     /// the work directory, and nothing is at the target.
     pub fn run(self, reporter: &dyn Reporter) -> Result<DistillOutcome, PipelineError> {
+        let directory = Work::path(&self.settings.output);
+        let outcome = self.train(&directory, reporter);
+        // A run that failed before it kept anything leaves nothing.
+        if outcome.is_err() && matches!(Store::begun(&directory), Ok(None)) {
+            let _ = std::fs::remove_dir_all(&directory);
+        }
+        outcome
+    }
+
+    fn train(self, directory: &Path, reporter: &dyn Reporter) -> Result<DistillOutcome, PipelineError> {
         let left_out = self.student.left_out();
         if !left_out.is_empty() {
             let (count, names) = (left_out.len(), summary(&left_out));
@@ -36,9 +48,8 @@ impl PreparedDistill {
                 "{count} tensors of the student are not part of the model and are left out: {names}"
             ));
         }
-        let directory = Work::path(&self.settings.output);
-        let store = self.open(&directory, reporter)?;
-        let _lock = lock(&directory)?;
+        let store = self.open(directory, reporter)?;
+        let _lock = lock(directory)?;
         let (train, device) = (self.settings.train, self.settings.device.burn().map_err(ModelError::from)?);
         let fresh = self.student.weights()?;
         let masks = if train.keep_zeros { Masks::of_pruned(&fresh)? } else { Masks::default() };
@@ -60,10 +71,19 @@ impl PreparedDistill {
             }
             None => State::new(fresh, &train),
         };
-        let data = Data { train: &self.sequences.train, held_out: &self.sequences.held_out };
         let kept_zeros = masks.zeros();
-        let teacher = Some(self.teacher.as_ref());
-        let mut trainer = Trainer::new(train, data, teacher, self.vocab, masks, state, &device)?;
+        let setup = Setup {
+            data: Data { train: &self.sequences.train, held_out: &self.sequences.held_out },
+            teacher: Some(self.teacher.as_ref()),
+            vocab: self.vocab,
+            masks,
+            rounding: self
+                .grid
+                .as_ref()
+                .map(|grid| -> Box<Rounding<'_>> { Box::new(|id, values| grid.round(id, values)) }),
+            device,
+        };
+        let mut trainer = Trainer::new(train, setup, state)?;
 
         let total = match train.length {
             Length::Steps(steps) => steps,
@@ -83,7 +103,10 @@ impl PreparedDistill {
         drop(trainer);
         match end {
             End::Interrupted => {
-                return Err(PipelineError::Interrupted { directory, steps: progress.step as usize });
+                return Err(PipelineError::Interrupted {
+                    directory: directory.to_owned(),
+                    steps: progress.step as usize,
+                });
             }
             End::WorseThanStart => {
                 store.remove()?;
@@ -120,6 +143,7 @@ impl PreparedDistill {
             best: best.held_out,
             best_step: best.step,
             kept_zeros,
+            qat: self.settings.qat,
             seconds: progress.seconds,
             tokens_per_second: progress.tokens as f64 / progress.seconds.max(f64::MIN_POSITIVE),
             peak_memory_bytes: peak_resident_bytes(),
@@ -158,13 +182,17 @@ impl PreparedDistill {
 
     /// Writes the student as an ordinary checkpoint; gives the bytes of its weight files.
     fn write(&self, weights: &MemorySource, metrics: &str) -> Result<u64, PipelineError> {
-        let plan = self.student.layout()?;
+        let exact = self.grid.is_some();
+        let plan = self.student.layout(exact)?;
         let bytes = plan.total_bytes();
         let mut writer = CheckpointWriter::create(&self.settings.output, plan, self.existing)?;
         for id in weights.config().tensors() {
-            writer.write_f32(&self.student.stored(id)?.0, weights.values(id)?)?;
+            writer.write_f32(&self.student.stored(id, exact)?.0, weights.values(id)?)?;
         }
         let mut config: Value = self.student.config_json.clone();
+        if exact && let Some(fields) = config.as_object_mut() {
+            slmc_checkpoint::config::set_dtype(fields, Dtype::F32);
+        }
         config[PROVENANCE] = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "recipe": { "distill": self.settings.train, "text_sha256": self.sequences.hash },

@@ -90,29 +90,29 @@ impl StudentSource {
         TensorId { layer: id.layer.map(|layer| self.layers[layer]), ..id }
     }
 
-    /// Name and element type of a tensor: the type it has in the checkpoint.
+    /// Name and element type of a tensor: F32 if `exact`, else the type it has in the checkpoint.
     ///
     /// # Errors
     /// There is no such tensor.
-    pub fn stored(&self, id: TensorId) -> Result<(String, Dtype), PipelineError> {
+    pub fn stored(&self, id: TensorId, exact: bool) -> Result<(String, Dtype), PipelineError> {
         let name = |id| self.config.arch.hf_name(id).ok_or(ModelError::NoSuchTensor { id });
         let original = name(self.original(id))?;
         let found = self.checkpoint.tensor(&original);
         let dtype = found.map(|tensor| tensor.dtype).ok_or(ModelError::NoSuchTensor { id })?;
-        Ok((name(id)?, dtype))
+        Ok((name(id)?, if exact { Dtype::F32 } else { dtype }))
     }
 
-    /// The weight files to be written.
+    /// The weight files to be written, in F32 if `exact`.
     ///
     /// # Errors
     /// None of a checkpoint that was opened.
-    pub fn layout(&self) -> Result<CheckpointPlan, PipelineError> {
+    pub fn layout(&self, exact: bool) -> Result<CheckpointPlan, PipelineError> {
         let specs: Vec<TensorSpec> = self
             .config
             .tensors()
             .into_iter()
             .map(|id| {
-                let (name, dtype) = self.stored(id)?;
+                let (name, dtype) = self.stored(id, exact)?;
                 Ok(TensorSpec { name, dtype, shape: self.config.shape(id.role) })
             })
             .collect::<Result<_, PipelineError>>()?;

@@ -1,6 +1,7 @@
 //! The text as sequences of tokens, and whether both models read it alike.
 
 use slmc_calibration::{BatchOptions, Calibration, MeasuredText, Packing, TextSource};
+use slmc_distill::DistillError;
 use slmc_model::ModelConfig;
 
 use super::DistillSettings;
@@ -63,6 +64,20 @@ impl Sequences {
             None => hold_out(&mut train),
         };
         Ok(Self { train, held_out, hash })
+    }
+}
+
+impl Sequences {
+    /// Whether there are enough for a step.
+    ///
+    /// # Errors
+    /// There are not.
+    pub fn check(&self, needed: usize, seq_len: usize) -> Result<(), DistillError> {
+        if self.train.len() >= needed && !self.held_out.is_empty() {
+            return Ok(());
+        }
+        let found = self.train.len() + self.held_out.len();
+        Err(DistillError::TooLittleText { found, needed: needed + 1, seq_len })
     }
 }
 
