@@ -32,6 +32,13 @@ const PROGRESS: &str = "slmc_progress";
 /// The field that says what run it is.
 const RUN: &str = "slmc_run";
 
+/// A tensor to be kept.
+struct Part<'a> {
+    name: String,
+    shape: Vec<usize>,
+    values: &'a [f32],
+}
+
 /// A work directory.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -68,8 +75,9 @@ impl Store {
         for (&id, Moments { first, second }) in moments {
             let name = hf_name(trainer.weights().config(), id)?;
             let shape = trainer.weights().config().shape(id.role);
-            parts.push((format!("{}{name}", MEANS[0]), shape.clone(), first));
-            parts.push((format!("{}{name}", MEANS[1]), shape, second));
+            for (mean, values) in MEANS.iter().zip([first, second]) {
+                parts.push(Part { name: format!("{mean}{name}"), shape: shape.clone(), values });
+            }
         }
         let mut config = self.config.clone();
         config[PROGRESS] = json!(progress);
@@ -170,23 +178,18 @@ impl Store {
         self.directory.join(format!("{kind}{step}"))
     }
 
-    fn write(
-        &self,
-        target: &Path,
-        parts: Vec<(String, Vec<usize>, &Vec<f32>)>,
-        config: &Value,
-    ) -> Result<(), DistillError> {
-        let spec = |(name, shape, _): &(String, Vec<usize>, &Vec<f32>)| TensorSpec {
-            name: name.clone(),
+    fn write(&self, target: &Path, parts: Vec<Part<'_>>, config: &Value) -> Result<(), DistillError> {
+        let spec = |part: &Part<'_>| TensorSpec {
+            name: part.name.clone(),
             dtype: Dtype::F32,
-            shape: shape.clone(),
+            shape: part.shape.clone(),
         };
         let plan =
             CheckpointPlan::new(parts.iter().map(spec).collect(), CheckpointPlan::DEFAULT_SHARD_BYTES)?;
         // A state of the same step is there where a run was killed between two of its files.
         let mut writer =
             CheckpointWriter::create_in(Some(&self.directory), target, plan, ExistingTarget::Replace)?;
-        for (name, _, values) in parts {
+        for Part { name, values, .. } in parts {
             writer.write_f32(&name, values)?;
         }
         writer.write_config(config)?;
@@ -231,10 +234,12 @@ fn steps(directory: &Path, kind: &str) -> Result<Vec<u64>, DistillError> {
 }
 
 /// Every weight with its name and shape.
-fn named(weights: &MemorySource) -> Result<Vec<(String, Vec<usize>, &Vec<f32>)>, ModelError> {
+fn named(weights: &MemorySource) -> Result<Vec<Part<'_>>, ModelError> {
     let config = weights.config();
-    let ids = config.tensors().into_iter();
-    ids.map(|id| Ok((hf_name(config, id)?, config.shape(id.role), weights.values(id)?))).collect()
+    let part = |id: TensorId| {
+        Ok(Part { name: hf_name(config, id)?, shape: config.shape(id.role), values: weights.values(id)? })
+    };
+    config.tensors().into_iter().map(part).collect()
 }
 
 fn hf_name(config: &ModelConfig, id: TensorId) -> Result<String, ModelError> {

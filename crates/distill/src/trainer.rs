@@ -141,7 +141,7 @@ impl<'a> Trainer<'a> {
         let config = self.weights.config().clone();
         let rounded = MemorySource::new(config, |id| {
             let values = self.weights.values(id)?;
-            Ok(rounding(id, values)?.unwrap_or_else(|| values.clone()))
+            Ok(rounding(id, values)?.unwrap_or_else(|| values.to_vec()))
         });
         rounded.map(Cow::Owned)
     }
@@ -337,7 +337,7 @@ impl<'a> Trainer<'a> {
         let progress = &mut self.progress;
         // A loss that is not a number is no better than any.
         let best = progress.best.is_none_or(|best| held_out.loss < best.held_out.loss);
-        let worse = progress.start.is_some_and(|start| !(held_out.loss <= start.loss));
+        let worse = progress.start.is_some_and(|start| held_out.loss.is_nan() || held_out.loss > start.loss);
         progress.evaluated = Some(progress.step);
         progress.worse_in_a_row = if worse { progress.worse_in_a_row + 1 } else { 0 };
         progress.since_best = if best { 0 } else { progress.since_best + 1 };

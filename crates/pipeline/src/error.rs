@@ -256,7 +256,7 @@ pub enum PipelineError {
     Work(#[from] crate::work::WorkError),
     /// Training cannot go on.
     #[error(transparent)]
-    Training(#[from] slmc_distill::DistillError),
+    Training(Box<slmc_distill::DistillError>),
     /// A distillation that cannot be done as asked.
     #[error("{reason}")]
     Distill {
@@ -280,4 +280,10 @@ pub enum PipelineError {
         /// Steps finished.
         steps: usize,
     },
+}
+
+impl From<slmc_distill::DistillError> for PipelineError {
+    fn from(error: slmc_distill::DistillError) -> Self {
+        Self::Training(Box::new(error))
+    }
 }

@@ -50,8 +50,8 @@ impl MemorySource {
     ///
     /// # Errors
     /// The model has no such tensor.
-    pub fn values(&self, id: TensorId) -> Result<&Vec<f32>, ModelError> {
-        self.tensors.get(&id).ok_or(ModelError::NoSuchTensor { id })
+    pub fn values(&self, id: TensorId) -> Result<&[f32], ModelError> {
+        self.tensors.get(&id).map(Vec::as_slice).ok_or(ModelError::NoSuchTensor { id })
     }
 
     /// Every tensor, to be changed.

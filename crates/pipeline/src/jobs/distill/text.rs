@@ -110,8 +110,8 @@ pub fn shared_vocabulary(
     let (reader, other) = (reader?, other?);
     let mut text = texts.first().map(TextSource::to_measure).transpose()?.unwrap_or_default().text;
     text.truncate(text.floor_char_boundary(COMPARED));
-    let documents = vec![0..text.len()];
-    let text = MeasuredText { text, documents };
+    let whole = 0..text.len();
+    let text = MeasuredText { text, documents: vec![whole] };
     let tokenized = reader.tokenize(&text)?;
     Ok(reader.compare(&other, &text, &tokenized)?.unwrap_or(config.vocab_size))
 }
