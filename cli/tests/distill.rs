@@ -163,7 +163,7 @@ fn what_cannot_be_done_is_said_and_leaves_nothing() {
         assert_eq!(listing(directory), before, "{arguments:?}");
     }
     let few = slmc(directory, ["distill", "--teacher", "model", "--layers", "2", "--text", "short.txt"]);
-    assert!(!few.status.success() && says(&stderr(&few), "needed"), "{}", stderr(&few));
+    assert!(!few.status.success() && says(&stderr(&few), "too short"), "{}", stderr(&few));
     let wrong = slmc(
         directory,
         ["distill", "--teacher", "model", "--layers", "2", "--text", "bundled:english", "--seq-len", "48"]
