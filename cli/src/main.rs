@@ -48,6 +48,7 @@ fn run(cli: &Cli) -> Result<ExitCode, Failure> {
         Command::Quantize(args) => commands::quantize::run(args, &resolver, &terminal, json),
         Command::Imatrix(args) => commands::imatrix::run(args, &resolver, &terminal, json),
         Command::Prune(args) => commands::prune::run(args, &resolver, &terminal, json),
+        Command::Distill(args) => commands::distill::run(args, &resolver, &terminal, json),
         Command::Eval(args) => return commands::eval::run(args, &resolver, &terminal, json),
         Command::Bench(args) => commands::bench::run(args, &resolver, &terminal, json),
         Command::BenchWorker(_) => commands::bench::worker(),

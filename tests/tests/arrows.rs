@@ -10,7 +10,7 @@ const HOUSE: [&[&str]; 10] = [
     &["slmc-tests", "xtask"],
     &["slmc"],
     &["slmc-pipeline"],
-    &["slmc-eval", "slmc-prune", "slmc-report"],
+    &["slmc-distill", "slmc-eval", "slmc-prune", "slmc-report"],
     &["slmc-quant"],
     &["slmc-calibration"],
     &["slmc-model"],

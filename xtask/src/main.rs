@@ -12,6 +12,7 @@ mod scored;
 mod structured;
 mod targets;
 mod tools;
+mod training;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -127,6 +128,22 @@ enum Work {
         #[arg(long, default_value = "0.25")]
         sparsity: String,
     },
+    /// Distillation steps: tokens a second and memory beside PyTorch in float32 and bfloat16
+    Training {
+        /// Checkpoint directory of the teacher
+        teacher: PathBuf,
+        /// Checkpoint directory of the student
+        student: PathBuf,
+        /// Text to train on
+        #[arg(long)]
+        text: PathBuf,
+        /// Python with torch and transformers
+        #[arg(long)]
+        python: PathBuf,
+        /// Steps; the first does not count
+        #[arg(long, default_value_t = 9)]
+        steps: usize,
+    },
     /// Types chosen by measured cost, beside the mixes of the same size
     Targets {
         /// Checkpoint directory
@@ -191,6 +208,16 @@ fn main() -> ExitCode {
         Work::Integers { compared, iterations } => integers::run(&tools, &compared.comparison(), iterations),
         Work::Pruning { compared, pattern } => pruning::run(&tools, &compared.comparison(), pattern),
         Work::Structured { compared, sparsity } => structured::run(&tools, &compared.comparison(), &sparsity),
+        Work::Training { teacher, student, text, python, steps } => training::run(
+            &tools,
+            &training::Training {
+                teacher: &teacher,
+                student: &student,
+                text: &text,
+                python: &python,
+                steps: steps.max(2),
+            },
+        ),
         Work::Targets { model, text, calibration, method, types } => {
             targets::run(&tools, &model, &text, &calibration, &method, &types)
         }

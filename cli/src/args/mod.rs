@@ -4,6 +4,7 @@ pub mod bench;
 pub mod calibration;
 pub mod compare;
 pub mod convert;
+pub mod distill;
 pub mod eval;
 pub mod gate;
 pub mod generate;
@@ -39,6 +40,7 @@ Examples:
   slmc convert MODEL --dtype f16                an unquantized GGUF file
   slmc imatrix MODEL --calibration t.txt        an importance matrix, for llama-quantize and slmc quantize
   slmc prune MODEL --sparsity 0.5               half of the weights zero, the others solved again
+  slmc distill --teacher MODEL --student MODEL-pruned --text t.txt   gives back what pruning took
   slmc eval out.gguf --base MODEL --text t.txt  perplexity, and KL divergence from the original
   slmc eval out.gguf --tasks bundled:smoke      accuracy on questions with right answers
   slmc gate out.gguf --base MODEL --max-kl 0.01 fails the job when more was lost
@@ -82,6 +84,7 @@ pub enum Command {
     Quantize(Box<quantize::Quantize>),
     Imatrix(imatrix::Imatrix),
     Prune(Box<prune::Prune>),
+    Distill(Box<distill::Distill>),
     Eval(eval::Eval),
     Gate(gate::Gate),
     Generate(generate::Generate),

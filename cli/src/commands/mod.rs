@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod compare;
 pub mod convert;
+pub mod distill;
 pub mod eval;
 pub mod gate;
 pub mod generate;

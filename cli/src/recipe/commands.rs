@@ -30,7 +30,8 @@ pub struct Known {
 }
 
 /// The commands that can be steps.
-pub const NAMES: [&str; 8] = ["prune", "quantize", "convert", "imatrix", "eval", "gate", "bench", "generate"];
+pub const NAMES: [&str; 9] =
+    ["prune", "distill", "quantize", "convert", "imatrix", "eval", "gate", "bench", "generate"];
 
 /// What a command is, with these options.
 pub fn known(command: &str, options: &Table) -> Option<Known> {
@@ -48,6 +49,13 @@ pub fn known(command: &str, options: &Table) -> Option<Known> {
             writes(Output::Model(".gguf"), true, true)
         }
         "prune" => writes(Output::Model(""), true, true),
+        // a student of some of the teacher's layers needs no other model
+        "distill" if options.contains_key("layers") => {
+            Known { model: Some("teacher"), ..writes(Output::Model(""), true, false) }
+        }
+        "distill" => {
+            Known { model: Some("student"), base: Some("teacher"), ..writes(Output::Model(""), true, false) }
+        }
         "quantize" if options.contains_key("group-size") => writes(Output::Model(""), true, true),
         "quantize" => writes(Output::Model(".gguf"), true, true),
         "convert" => writes(Output::Model(".gguf"), false, false),

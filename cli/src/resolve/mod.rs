@@ -2,6 +2,7 @@
 
 mod bench;
 mod convert;
+mod distill;
 mod eval;
 mod gate;
 mod generate;

@@ -16,12 +16,24 @@ enum View {
 }
 
 impl HostView {
-    /// The values of a tensor of f32.
+    /// The values of a tensor of f32; of one that carries gradients, without them.
     pub fn of<const D: usize>(tensor: &Tensor<D>) -> Self {
-        Self(match tensor.clone().try_into_primitive::<Flex>() {
-            Ok(primitive) if primitive.as_slice::<f32>().is_some() => View::Shared(primitive),
-            _ => View::Copied(into_vec(tensor.clone())),
-        })
+        let tensor = tensor.clone().inner();
+        match tensor.clone().try_into_primitive::<Flex>() {
+            Ok(primitive) => Self::of_primitive(primitive),
+            Err(_) => Self(View::Copied(into_vec(tensor))),
+        }
+    }
+
+    /// The values of a tensor of f32 on the cpu device.
+    pub(crate) fn of_primitive(primitive: FlexTensor) -> Self {
+        match primitive.as_slice::<f32>() {
+            Some(_) => Self(View::Shared(primitive)),
+            None => {
+                let data = primitive.into_data().convert::<f32>();
+                Self(View::Copied(data.try_into_vec().expect("converted to f32 just now")))
+            }
+        }
     }
 }
 
@@ -39,7 +51,7 @@ impl Deref for HostView {
 
 /// The values of a tensor, row-major; its own memory if nobody else holds it and the device is cpu.
 pub fn into_vec<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    let data = tensor.into_data().convert::<f32>();
+    let data = tensor.inner().into_data().convert::<f32>();
     data.try_into_vec().expect("converted to f32 just now")
 }
 
@@ -51,9 +63,32 @@ pub fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D], device: &Burn
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
-/// Whether the kernels of [`crate::ops`] work on this tensor's memory: cpu device, no gradients wanted.
+/// As [`tensor`], for a weight: on a device with gradients it wants its own.
+///
+/// # Panics
+/// If the shape does not hold as many values.
+pub fn parameter<const D: usize>(values: Vec<f32>, shape: [usize; D], device: &BurnDevice) -> Tensor<D> {
+    let tensor = tensor(values, shape, device);
+    if device.is_autodiff() { tensor.require_grad() } else { tensor }
+}
+
+/// A tensor on the cpu device as burn's backend knows it.
+///
+/// # Panics
+/// If the shape does not hold as many values.
+pub(crate) fn primitive(values: Vec<f32>, shape: &[usize]) -> FlexTensor {
+    FlexTensor::from_data(TensorData::new(values, shape.to_vec()))
+}
+
+/// Whether tensors are in main memory, where the kernels of [`crate::ops`] work on them.
 pub(crate) fn is_cpu(device: &BurnDevice) -> bool {
-    !device.is_autodiff() && *device == BurnDevice::flex()
+    // burn compares devices without asking whether gradients are wanted.
+    *device == BurnDevice::flex()
+}
+
+/// Whether a weight may lie as the kernels like it best, for no gradient of it is wanted.
+pub(crate) fn is_cpu_without_gradients(device: &BurnDevice) -> bool {
+    is_cpu(device) && !device.is_autodiff()
 }
 
 #[cfg(test)]

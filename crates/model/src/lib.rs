@@ -16,7 +16,7 @@ pub mod source;
 
 pub use arch::{ArchSpec, Role, TensorId};
 pub use burn;
-pub use burn::tensor::{Device as BurnDevice, Tensor};
+pub use burn::tensor::{Device as BurnDevice, Gradients, Tensor};
 pub use config::{ModelConfig, RopeScaling};
 pub use decoder::{
     Block, Context, Head, HeadRows, KvPrecision, LinearInput, LinearObserver, NoObserver, Session, embed,
@@ -25,4 +25,4 @@ pub use device::{Device, DeviceError};
 pub use error::ModelError;
 pub use host::HostView;
 pub use sampler::{Sampler, Sampling};
-pub use source::{CheckpointSource, GgufSource, StoredWeight, Weight, WeightSource};
+pub use source::{CheckpointSource, GgufSource, MemorySource, StoredWeight, Weight, WeightSource};

@@ -276,6 +276,15 @@ pub enum PipelineError {
     /// The work directory cannot be used.
     #[error(transparent)]
     Work(#[from] crate::work::WorkError),
+    /// Training cannot go on.
+    #[error(transparent)]
+    Training(Box<slmc_distill::DistillError>),
+    /// A distillation that cannot be done as asked.
+    #[error("{reason}")]
+    Distill {
+        /// Why, and what to do.
+        reason: String,
+    },
     /// The memory limit cannot be kept.
     #[error(transparent)]
     Memory(#[from] crate::memory::BudgetError),
@@ -305,5 +314,11 @@ impl PipelineError {
     /// A size that no pruned model can have.
     pub(crate) const fn cannot_prune(reason: String) -> Self {
         Self::CannotPrune { reason }
+    }
+}
+
+impl From<slmc_distill::DistillError> for PipelineError {
+    fn from(error: slmc_distill::DistillError) -> Self {
+        Self::Training(Box::new(error))
     }
 }

@@ -18,6 +18,9 @@ pub enum ExistingTarget {
     Replace,
 }
 
+/// What a training run measured, beside the weights that came of it.
+const METRICS_FILE: &str = "metrics.jsonl";
+
 /// The temporary directory's name, around something random.
 const PREFIX: &str = ".checkpoint-";
 const SUFFIX: &str = ".partial";
@@ -130,6 +133,7 @@ fn check(target: &Path, existing: ExistingTarget) -> Result<(), WriteError> {
         let ours = name.starts_with("model") && name.ends_with(".safetensors")
             || name == INDEX_FILE
             || name == "config.json"
+            || name == METRICS_FILE
             || SIDE_FILES.contains(&name.as_str());
         if !(is_file && ours) {
             return Err(WriteError::TargetHoldsOtherFiles { path: target.to_path_buf(), found: name });

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Device as BurnDevice, Tensor};
+use burn::tensor::{Device as BurnDevice, Gradients, Tensor};
 use slmc_gguf::activation::ActivationFormat;
 
 use super::context::{Context, KvPrecision};
@@ -59,7 +59,7 @@ impl Block {
         let config = source.config().clone();
         let norm = |role| -> Result<Tensor<1>, ModelError> {
             let values = source.load(TensorId::block(layer, role))?.values;
-            Ok(host::tensor(values, [config.hidden_size], device))
+            Ok(host::parameter(values, [config.hidden_size], device))
         };
         Ok(Self {
             layer,
@@ -249,15 +249,21 @@ impl Block {
         if let Some(linear) = self.linear_of(role) {
             return Ok(linear.weight.values());
         }
-        let vector = match role {
-            Role::InputNorm => Some(&self.input_norm),
-            Role::PostNorm => Some(&self.post_norm),
-            _ => Role::LINEAR
-                .into_iter()
-                .find(|linear| linear.bias() == Some(role))
-                .and_then(|linear| self.linear_of(linear)?.bias.as_ref()),
-        };
-        vector.map(|vector| HostView::of(vector).to_vec()).ok_or_else(|| self.not_here(role))
+        self.vector_of(role).map(|vector| HostView::of(vector).to_vec()).ok_or_else(|| self.not_here(role))
+    }
+
+    /// Takes a tensor's gradient out of those of a backward pass, in the checkpoint's layout: that of a block that was loaded
+    /// on a device with gradients. `None` where the pass did not reach the tensor.
+    ///
+    /// # Errors
+    /// The block has no such tensor.
+    pub fn gradient(&self, role: Role, gradients: &mut Gradients) -> Result<Option<Vec<f32>>, ModelError> {
+        if let Some(linear) = self.linear_of(role) {
+            let weight = linear.weight.tensor();
+            return Ok(weight.and_then(|weight| weight.grad_remove(gradients)).map(host::into_vec));
+        }
+        let vector = self.vector_of(role).ok_or_else(|| self.not_here(role))?;
+        Ok(vector.grad_remove(gradients).map(host::into_vec))
     }
 
     /// Puts other values in a tensor's place, in the checkpoint's layout. What products round their input to
@@ -273,7 +279,7 @@ impl Block {
             return Err(ModelError::Length { place, expected, found: values.len() });
         }
         let device = self.device.clone();
-        let vector = |values| host::tensor(values, [expected], &device);
+        let vector = |values| host::parameter(values, [expected], &device);
         match role {
             Role::InputNorm => self.input_norm = vector(values),
             Role::PostNorm => self.post_norm = vector(values),
@@ -303,6 +309,17 @@ impl Block {
 
     fn not_here(&self, role: Role) -> ModelError {
         ModelError::NoSuchTensor { id: TensorId::block(self.layer, role) }
+    }
+
+    fn vector_of(&self, role: Role) -> Option<&Tensor<1>> {
+        match role {
+            Role::InputNorm => Some(&self.input_norm),
+            Role::PostNorm => Some(&self.post_norm),
+            _ => {
+                let linear = Role::LINEAR.into_iter().find(|linear| linear.bias() == Some(role))?;
+                self.linear_of(linear)?.bias.as_ref()
+            }
+        }
     }
 
     fn linear_of(&self, role: Role) -> Option<&Linear> {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Device as BurnDevice, Tensor};
+use burn::tensor::{Device as BurnDevice, Gradients, Tensor};
 
 use super::linear::{open_matrix, round};
 use crate::arch::{Role, TensorId};
@@ -37,13 +37,18 @@ impl Head {
     pub fn load(source: &dyn WeightSource, device: &BurnDevice) -> Result<Self, ModelError> {
         let config = source.config();
         let values = source.load(TensorId::global(Role::FinalNorm))?.values;
-        let norm = host::tensor(values, [config.hidden_size], device);
+        let norm = host::parameter(values, [config.hidden_size], device);
         Ok(Self { norm, epsilon: config.rms_norm_eps, weight: config.head(), device: device.clone() })
     }
 
     /// The residual stream through the final norm: `[tokens, hidden_size]` both.
     pub fn normalize(&self, hidden: &Tensor<2>) -> Tensor<2> {
         ops::rms_norm(hidden, &self.norm, self.epsilon)
+    }
+
+    /// Takes the gradient of the norm's weights out of those of a backward pass; `None` where it did not reach them.
+    pub fn gradient(&self, gradients: &mut Gradients) -> Option<Vec<f32>> {
+        self.norm.grad_remove(gradients).map(host::into_vec)
     }
 
     /// Loads the weights for the logits of tokens `rows`, from the head or the tied embedding.

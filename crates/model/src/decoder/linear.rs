@@ -80,7 +80,7 @@ fn load_bias(
     let Some(bias) = role.bias().filter(|&bias| source.config().has(bias)) else { return Ok(None) };
     let values = source.load(TensorId::block(layer, bias))?.values;
     let shape = [values.len()];
-    Ok(Some(host::tensor(values, shape, device)))
+    Ok(Some(host::parameter(values, shape, device)))
 }
 
 /// A matrix where it is stored, if the source and the device allow that; else in f32 on the device.
@@ -90,7 +90,7 @@ pub(super) fn open_matrix(
     shape: [usize; 2],
     device: &BurnDevice,
 ) -> Result<(Matrix, ActivationFormat), ModelError> {
-    if host::is_cpu(device)
+    if host::is_cpu_without_gradients(device)
         && let Some(stored) = source.stored(id)?
     {
         return Ok((Matrix::stored(stored.rows, shape)?, stored.activation));

@@ -2,7 +2,8 @@
 
 use burn::tensor::{Bool, Device as BurnDevice, Tensor, activation};
 
-use super::{KeyValueCache, attention_kernel};
+use super::gradient::{record, variable};
+use super::{KeyValueCache, attention_backward, attention_kernel};
 use crate::host::{self, HostView};
 
 /// The dimensions of an attention.
@@ -39,8 +40,15 @@ impl AttentionShape {
 pub fn attention(q: &Tensor<2>, k: &Tensor<2>, v: &Tensor<2>, shape: AttentionShape) -> Tensor<2> {
     let device = q.device();
     if host::is_cpu(&device) {
-        let y = attention_kernel::attention(&HostView::of(q), &HostView::of(k), &HostView::of(v), shape);
-        return host::tensor(y, q.dims(), &device);
+        let (dims, inputs) = (q.dims(), [q, k, v]);
+        let [q, k, v] = inputs.map(HostView::of);
+        let y = attention_kernel::attention(&q, &k, &v, shape);
+        if !device.is_autodiff() {
+            return host::tensor(y, dims, &device);
+        }
+        return record(inputs.map(variable), y, dims, move |dy, _| {
+            attention_backward::attention_backward([&q, &k, &v], dy, shape).map(Some)
+        });
     }
     attend(q, k, v, shape)
 }

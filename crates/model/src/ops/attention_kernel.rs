@@ -13,7 +13,7 @@ use super::{Shared, lanes, uninitialized};
 
 /// Queries of one task. Smaller blocks compute fewer scores that the mask throws away, larger ones multiply
 /// faster.
-const QUERIES: usize = 64;
+pub(super) const QUERIES: usize = 64;
 
 /// Multiplications that a task must have to be worth handing to another thread.
 const LEAST_WORK: usize = 64 << 10;
@@ -120,14 +120,20 @@ impl Queries {
             unsafe {
                 let strides = [(1, keys.len()), (width, 1), (all_keys, 1)];
                 let operands = (self.from.add(start * width), keys_turned.as_ptr().add(keys.start));
-                multiply([rows.len(), keys.len(), head_dim], scores.as_mut_ptr(), operands, strides);
+                multiply([rows.len(), keys.len(), head_dim], scores.as_mut_ptr(), false, operands, strides);
             }
             arch.dispatch(Softmax { scores, queries, keys: keys.clone(), shape: self.shape });
             // SAFETY: as above.
             unsafe {
                 let strides = [(1, width), (keys.len(), 1), (head_dim, 1)];
                 let operands = (scores.as_ptr(), values.as_ptr().add(keys.start * head_dim));
-                multiply([rows.len(), head_dim, keys.len()], self.to.add(start * width), operands, strides);
+                multiply(
+                    [rows.len(), head_dim, keys.len()],
+                    self.to.add(start * width),
+                    false,
+                    operands,
+                    strides,
+                );
             }
         }
     }
@@ -170,7 +176,7 @@ impl WithSimd for OneToken<'_> {
 }
 
 /// `[rows, columns]` to `[columns, rows]`, in tiles that stay in the first-level cache.
-fn turn(matrix: &[f32], columns: usize) -> Vec<f32> {
+pub(super) fn turn(matrix: &[f32], columns: usize) -> Vec<f32> {
     const TILE: usize = 16;
     let rows = matrix.len() / columns;
     let mut turned = vec![0.0; matrix.len()];
@@ -186,14 +192,15 @@ fn turn(matrix: &[f32], columns: usize) -> Vec<f32> {
     turned
 }
 
-/// c = a b for `[m, n, k]`; of c: (column stride, row stride), of a: (row stride, column stride), of b: (row
+/// c = a b, or c += a b, for `[m, n, k]`; of c: (column stride, row stride), of a: (row stride, column stride), of b: (row
 /// stride, column stride).
 ///
 /// # Safety
 /// The pointers are valid for matrices of these dimensions and strides, c for writing.
-unsafe fn multiply(
+pub(super) unsafe fn multiply(
     [m, n, k]: [usize; 3],
     c: *mut f32,
+    accumulate: bool,
     (a, b): (*const f32, *const f32),
     [(c_column, c_row), (a_row, a_column), (b_row, b_column)]: [(usize, usize); 3],
 ) {
@@ -206,7 +213,7 @@ unsafe fn multiply(
             c,
             c_column as isize,
             c_row as isize,
-            false,
+            accumulate,
             a,
             a_column as isize,
             a_row as isize,
@@ -225,11 +232,11 @@ unsafe fn multiply(
 
 /// Scores to weights, row by row: `scores` is `[queries, keys]`, both given as positions. Keys that a query does not see
 /// get weight 0.
-struct Softmax<'a> {
-    scores: &'a mut [f32],
-    queries: Range<usize>,
-    keys: Range<usize>,
-    shape: AttentionShape,
+pub(super) struct Softmax<'a> {
+    pub scores: &'a mut [f32],
+    pub queries: Range<usize>,
+    pub keys: Range<usize>,
+    pub shape: AttentionShape,
 }
 
 /// A type of its own, as the body of a closure need not be compiled for the vector instructions found.

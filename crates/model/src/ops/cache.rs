@@ -31,7 +31,7 @@ pub(super) struct CachedHead {
 impl KeyValueCache {
     /// A cache without tokens.
     pub fn new(key_value_heads: usize, head_dim: usize, device: &BurnDevice) -> Self {
-        let storage = if host::is_cpu(device) {
+        let storage = if host::is_cpu_without_gradients(device) {
             Storage::Heads(vec![CachedHead::default(); key_value_heads])
         } else {
             Storage::Tensors(None)

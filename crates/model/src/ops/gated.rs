@@ -2,8 +2,10 @@
 
 use burn::tensor::{Tensor, activation};
 use pulp::{Arch, NullaryFnOnce};
+use rayon::prelude::*;
 
 use super::exponential::exp;
+use super::gradient::{record, variable};
 use super::linear::{add_bias, for_each_tile, linear, multiply_panel};
 use super::{Matrix, Shared, uninitialized};
 use crate::host::{self, HostView};
@@ -15,7 +17,11 @@ type Layer<'a> = (&'a Matrix, Option<&'a Tensor<1>>);
 /// want it rounded differently); gives `[tokens, intermediate]`.
 pub fn gated(x_gate: &Tensor<2>, x_up: &Tensor<2>, gate: Layer<'_>, up: Layer<'_>) -> Tensor<2> {
     if gate.0.tensor().is_some() {
-        return activation::silu(linear(x_gate, gate.0, gate.1)) * linear(x_up, up.0, up.1);
+        let (gate, up) = (linear(x_gate, gate.0, gate.1), linear(x_up, up.0, up.1));
+        return match host::is_cpu(&gate.device()) {
+            true => silu_times(&gate, &up),
+            false => activation::silu(gate) * up,
+        };
     }
     let (tokens, [d_out, d_in]) = (x_gate.dims()[0], gate.0.shape());
     assert_eq!(gate.0.shape(), up.0.shape(), "gate and up");
@@ -58,6 +64,52 @@ pub fn gated(x_gate: &Tensor<2>, x_up: &Tensor<2>, gate: Layer<'_>, up: Layer<'_
         }
     });
     host::tensor(y, [tokens, d_out], &x_gate.device())
+}
+
+/// silu(gate) · up on the cpu device, with its backward step: all are `[tokens, width]`.
+fn silu_times(gate: &Tensor<2>, up: &Tensor<2>) -> Tensor<2> {
+    let (shape, inputs) = (gate.dims(), [variable(gate), variable(up)]);
+    let (gate, up, arch) = (HostView::of(gate), HostView::of(up), Arch::new());
+    // SAFETY: every value is written.
+    let mut y = unsafe { uninitialized(gate.len()) };
+    let chunks = y.par_chunks_mut(CHUNK).zip(gate.par_chunks(CHUNK)).zip(up.par_chunks(CHUNK));
+    chunks.for_each(|((y, gate), up)| arch.dispatch(SiluTimes { gate, up, y }));
+    record(inputs, y, shape, move |dy, _| {
+        // SAFETY: every value of both is written.
+        let [mut d_gate, mut d_up] = [(); 2].map(|()| unsafe { uninitialized(dy.len()) });
+        let inputs = gate.par_chunks(CHUNK).zip(up.par_chunks(CHUNK)).zip(dy.par_chunks(CHUNK));
+        let chunks = d_gate.par_chunks_mut(CHUNK).zip(d_up.par_chunks_mut(CHUNK)).zip(inputs);
+        chunks.for_each(|((d_gate, d_up), ((gate, up), dy))| {
+            arch.dispatch(SiluTimesBackward { gate, up, dy, d_gate, d_up });
+        });
+        [Some(d_gate), Some(d_up)]
+    })
+}
+
+/// Values of one task.
+const CHUNK: usize = 16 << 10;
+
+/// With s = 1/(1 + e^−gate): d_up = dy gate s, d_gate = dy up s (1 + gate (1 − s)).
+struct SiluTimesBackward<'a> {
+    gate: &'a [f32],
+    up: &'a [f32],
+    dy: &'a [f32],
+    d_gate: &'a mut [f32],
+    d_up: &'a mut [f32],
+}
+
+impl NullaryFnOnce for SiluTimesBackward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let inputs = self.gate.iter().zip(self.up).zip(self.dy);
+        for ((d_gate, d_up), ((&gate, &up), &dy)) in self.d_gate.iter_mut().zip(self.d_up).zip(inputs) {
+            let sigmoid = 1.0 / (1.0 + exp(-gate));
+            *d_up = dy * gate * sigmoid;
+            *d_gate = dy * up * sigmoid * (1.0 + gate * (1.0 - sigmoid));
+        }
+    }
 }
 
 /// y = silu(gate) · up for one token's share of a panel.

@@ -33,6 +33,21 @@ pub(super) fn sum_of_squares(row: &[f32]) -> f64 {
     lanes.iter().map(|&lane| f64::from(lane)).sum::<f64>() + tail
 }
 
+/// Σ aᵢ bᵢ: f32 in each lane, f64 across lanes.
+#[inline(always)]
+pub(super) fn sum_of_products(a: &[f32], b: &[f32]) -> f64 {
+    let mut lanes = [0.0f32; LANES];
+    let (a, b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let (a_rest, b_rest) = (a.remainder(), b.remainder());
+    for (a, b) in a.zip(b) {
+        for ((lane, &a), &b) in lanes.iter_mut().zip(a).zip(b) {
+            *lane += a * b;
+        }
+    }
+    let tail: f64 = a_rest.iter().zip(b_rest).map(|(&a, &b)| f64::from(a * b)).sum();
+    lanes.iter().map(|&lane| f64::from(lane)).sum::<f64>() + tail
+}
+
 /// Sum: f32 in each lane, f64 across lanes.
 #[inline(always)]
 pub(super) fn sum(row: &[f32]) -> f64 {

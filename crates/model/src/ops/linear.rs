@@ -4,7 +4,9 @@ use burn::tensor::Tensor;
 use gemm::Parallelism;
 use rayon::prelude::*;
 
+use super::gradient::{column_sums, record, variable};
 use super::matrix::{Panel, PanelValues};
+use super::product::{Operand, product};
 use super::stored::multiply_stored;
 use super::{Matrix, Shared, uninitialized};
 use crate::host::{self, HostView};
@@ -21,6 +23,7 @@ const LEAST_WORK: usize = 128 << 10;
 /// x Wᵀ + b: `x` is `[tokens, d_in]`, `weight` `[d_out, d_in]`, `bias` `[d_out]`; gives `[tokens, d_out]`.
 pub fn linear(x: &Tensor<2>, weight: &Matrix, bias: Option<&Tensor<1>>) -> Tensor<2> {
     match weight.tensor() {
+        Some(w) if host::is_cpu(&x.device()) => tracked(x, w, bias),
         Some(w) => {
             let product = x.clone().matmul(w.clone().transpose());
             match bias {
@@ -35,6 +38,34 @@ pub fn linear(x: &Tensor<2>, weight: &Matrix, bias: Option<&Tensor<1>>) -> Tenso
             let bias = bias.map(HostView::of);
             multiply(&HostView::of(x), weight, bias.as_deref(), &mut y, false);
             host::tensor(y, [tokens, d_out], &x.device())
+        }
+    }
+}
+
+/// The product on the cpu device with its backward step: dx = dy W, dW = dyᵀ x, db = Σ dy.
+fn tracked(x: &Tensor<2>, weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> Tensor<2> {
+    let ([tokens, d_in], [d_out, _]) = (x.dims(), weight.dims());
+    let inputs = (variable(x), variable(weight), bias.map(variable));
+    let (x, weight, bias) = (HostView::of(x), HostView::of(weight), bias.map(HostView::of));
+    let mut y = product(Operand::new(&x, [tokens, d_in]), Operand::new(&weight, [d_out, d_in]).transposed());
+    if let Some(bias) = bias {
+        y.par_chunks_exact_mut(d_out.max(1)).with_min_len(16).for_each(|row| {
+            row.iter_mut().zip(&*bias).for_each(|(y, b)| *y += b);
+        });
+    }
+    let backward = move |dy: &[f32], [wants_x, wants_weight]: [bool; 2]| {
+        let dy = Operand::new(dy, [tokens, d_out]);
+        let dx = wants_x.then(|| product(dy, Operand::new(&weight, [d_out, d_in])));
+        let dw = wants_weight.then(|| product(dy.transposed(), Operand::new(&x, [tokens, d_in])));
+        [dx, dw]
+    };
+    match inputs {
+        (x, weight, None) => record([x, weight], y, [tokens, d_out], backward),
+        (x, weight, Some(bias)) => {
+            record([x, weight, bias], y, [tokens, d_out], move |dy, [wants_x, wants_weight, wants_bias]| {
+                let [dx, dw] = backward(dy, [wants_x, wants_weight]);
+                [dx, dw, wants_bias.then(|| column_sums(dy, d_out))]
+            })
         }
     }
 }

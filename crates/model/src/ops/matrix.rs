@@ -13,7 +13,7 @@ use crate::host;
 /// Rows of a panel: the height of gemm's f32 micro-kernel with AVX-512, and three times that with AVX2.
 pub(super) const PANEL: usize = 48;
 
-/// A matrix `[d_out, d_in]`.
+/// A matrix `[d_out, d_in]`. On a device with gradients it is a tensor that wants its own.
 ///
 /// On the cpu device its rows are kept in panels of 48, each `[d_in, 48]`: then a product reads the weight as
 /// its inner loop wants it, whatever the number of tokens, and nothing is packed anew for every product. Or they stay in
@@ -54,10 +54,10 @@ impl Matrix {
     /// If `values` is not `[d_out, d_in]`.
     pub fn new(values: Vec<f32>, shape: [usize; 2], device: &BurnDevice) -> Self {
         assert_eq!(values.len(), shape[0] * shape[1], "values of a matrix {shape:?}");
-        let storage = if host::is_cpu(device) {
+        let storage = if host::is_cpu_without_gradients(device) {
             Storage::Panels(Arc::new(into_panels(&values, shape)))
         } else {
-            Storage::Tensor(host::tensor(values, shape, device))
+            Storage::Tensor(host::parameter(values, shape, device))
         };
         Self { shape, storage }
     }
@@ -95,8 +95,8 @@ impl Matrix {
         }
     }
 
-    /// The matrix as a tensor `[d_out, d_in]`, where it is kept as one: off the cpu device.
-    pub(super) fn tensor(&self) -> Option<&Tensor<2>> {
+    /// The matrix as a tensor `[d_out, d_in]`, where it is kept as one: off the cpu device, and where gradients are wanted.
+    pub(crate) fn tensor(&self) -> Option<&Tensor<2>> {
         match &self.storage {
             Storage::Panels(_) | Storage::Stored(_) => None,
             Storage::Tensor(tensor) => Some(tensor),

@@ -4,25 +4,32 @@
 //!
 //! Kernels divide their work by shape, never by the number of threads, and no sum runs across tasks: results
 //! are the same bits with any thread pool.
+//!
+//! Where the device wants gradients, kernels record their backward steps ([`gradient`]); burn's own operations have theirs.
 
 mod attention;
+mod attention_backward;
 mod attention_kernel;
 mod cache;
 mod exponential;
 mod gated;
+mod gradient;
 mod lanes;
 mod linear;
 mod matrix;
 mod memory;
+mod product;
 mod rms_norm;
 mod rope;
 mod stored;
 
 pub use attention::{AttentionShape, attention, attention_continued};
 pub use cache::KeyValueCache;
+pub use exponential::exp;
 pub use gated::gated;
 pub use linear::{linear, linear_onto};
 pub use matrix::Matrix;
+pub use product::{Operand, product, product_into};
 pub use rms_norm::rms_norm;
 pub use rope::{RopeTables, rope};
 pub use stored::{StoredRows, multiply_decoded};

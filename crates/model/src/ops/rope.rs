@@ -5,6 +5,7 @@ use std::ops::Range;
 use burn::tensor::{Device as BurnDevice, Tensor};
 use rayon::prelude::*;
 
+use super::gradient::{record, variable};
 use crate::config::ModelConfig;
 use crate::host::{self, HostView};
 use crate::rope::rope_table;
@@ -45,17 +46,42 @@ pub fn rope(x: Tensor<2>, positions: Range<usize>, tables: &RopeTables) -> Tenso
         let high = second * cos + first * sin;
         return Tensor::cat(vec![low, high], 3).reshape([tokens, width]);
     }
-    let mut values = host::into_vec(x);
     let (cos, sin) = (HostView::of(&tables.cos), HostView::of(&tables.sin));
+    let turn = move |mut values: Vec<f32>, backwards: bool| {
+        let places = Places { width, half, first: positions.start, seq };
+        rotate(&mut values, places, (&cos, &sin), backwards);
+        values
+    };
+    if !device.is_autodiff() {
+        return host::tensor(turn(host::into_vec(x), false), [tokens, width], &device);
+    }
+    let input = variable(&x);
+    let y = turn(host::into_vec(x), false);
+    record([input], y, [tokens, width], move |dy, _| [Some(turn(dy.to_vec(), true))])
+}
+
+/// How tokens lie in `[tokens, width]`: sequences of `seq`, whose first is at position `first`.
+#[derive(Clone, Copy)]
+struct Places {
+    width: usize,
+    half: usize,
+    first: usize,
+    seq: usize,
+}
+
+/// The rotation in place, or its inverse, which is its transpose.
+fn rotate(values: &mut [f32], places: Places, (cos, sin): (&[f32], &[f32]), backwards: bool) {
+    let Places { width, half, first, seq } = places;
+    let direction = if backwards { -1.0 } else { 1.0 };
     values.par_chunks_exact_mut(width).with_min_len(16).enumerate().for_each(|(token, row)| {
-        let angles = (positions.start + token % seq) * half;
+        let angles = (first + token % seq) * half;
         let (cos, sin) = (&cos[angles..][..half], &sin[angles..][..half]);
         for head in row.chunks_exact_mut(2 * half) {
             let (first, second) = head.split_at_mut(half);
             for (((a, b), &c), &s) in first.iter_mut().zip(second).zip(cos).zip(sin) {
+                let s = direction * s;
                 (*a, *b) = (*a * c - *b * s, *b * c + *a * s);
             }
         }
     });
-    host::tensor(values, [tokens, width], &device)
 }

@@ -2,12 +2,14 @@
 
 mod checkpoint;
 mod gguf;
+mod memory;
 
 use std::ops::Range;
 use std::sync::Arc;
 
 pub use checkpoint::CheckpointSource;
 pub use gguf::GgufSource;
+pub use memory::MemorySource;
 use slmc_gguf::activation::ActivationFormat;
 
 use crate::arch::TensorId;

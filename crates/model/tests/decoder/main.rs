@@ -6,5 +6,7 @@ mod forward;
 mod gguf_source;
 mod golden_logits;
 #[cfg(feature = "ndarray")]
+mod gradients;
+#[cfg(feature = "ndarray")]
 mod kernels;
 mod session;

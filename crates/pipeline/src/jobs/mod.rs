@@ -2,6 +2,7 @@
 
 pub mod bench;
 mod directory;
+pub mod distill;
 mod durable;
 pub mod evaluate;
 pub mod gate;

@@ -1,0 +1,117 @@
+//! `slmc distill`
+
+use std::path::PathBuf;
+
+use clap::Args;
+use slmc_pipeline::jobs::quantize::TextSource;
+
+/// Train a student to predict what its teacher predicts
+///
+/// Gives back what pruning took, or makes a smaller model of some of the teacher's layers. The student with the lowest loss on
+/// held-out text is written as a checkpoint of the same element types, whole or not at all; zeros of a pruned student stay zero. What
+/// was measured on the way stands beside the weights in metrics.jsonl.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Losses (--loss), of the teacher's p and the student's q at the temperature, times its square:
+  forward-kl      KL(p, q), the default (arXiv 1503.02531)
+  reverse-kl      KL(q, p)
+  js[:BETA]       generalized Jensen-Shannon (arXiv 2306.13649) [BETA: 0.5]
+  skew-kl[:SKEW]  KL(p, SKEW p + (1 - SKEW) q) (arXiv 2402.03898) [SKEW: 0.1]
+  logit-mse       mean squared difference of the logits, without a temperature
+
+Examples:
+  slmc distill --teacher MODEL --student MODEL-pruned --text train.txt --output healed
+  slmc distill --teacher MODEL --layers 8 --text train.txt --max-minutes 15 --output small
+  slmc distill --teacher MODEL --student MODEL-pruned --text train.txt --loss js:0.1 --alpha 0 --steps 500 --output healed
+  slmc distill --teacher MODEL --student MODEL --text train.txt --qat q2_k --learning-rate 1e-4 --output for-q2_k
+  slmc distill run.toml               the same options as keys: teacher = \"MODEL\", text = [\"train.txt\"], learning-rate = 1e-4 …
+  slmc distill run.toml --resume      after a kill or Ctrl-C: the same weights in the end")]
+pub struct Distill {
+    /// TOML file with any of the options below as keys, paths relative to it; flags win
+    #[arg(value_name = "RUN.toml")]
+    pub run: Option<PathBuf>,
+    /// Model to learn from: a checkpoint directory or GGUF file [default: `model` of slmc.toml]
+    #[arg(long, value_name = "MODEL")]
+    pub teacher: Option<PathBuf>,
+    /// Checkpoint directory of the model that learns
+    #[arg(long, value_name = "MODEL", conflicts_with = "layers")]
+    pub student: Option<PathBuf>,
+    /// Instead of a student: so many evenly spaced layers of the teacher
+    #[arg(long, value_name = "N")]
+    pub layers: Option<u32>,
+    /// Text to train on: a text or JSON-lines file, `bundled` or parts of it (repeatable)
+    #[arg(long, value_name = "FILE")]
+    pub text: Vec<TextSource>,
+    /// Text to judge by, up to 32 sequences of it [default: every sixteenth sequence of --text, up to 32, which are not trained on]
+    #[arg(long, value_name = "FILE")]
+    pub held_out: Option<TextSource>,
+    /// Directory to write [default: STUDENT-distilled in the working directory]
+    #[arg(long, short, value_name = "PATH")]
+    pub output: Option<PathBuf>,
+    /// Continue a run that was killed or interrupted: same command, same inputs, the same weights in the end
+    #[arg(long)]
+    pub resume: bool,
+
+    /// How the teacher is followed: forward-kl, reverse-kl, js[:BETA], skew-kl[:SKEW] or logit-mse [default: forward-kl]
+    #[arg(long, value_name = "LOSS", help_heading = "Objective")]
+    pub loss: Option<String>,
+    /// What logits are divided by before the softmax [default: 2]
+    #[arg(long, value_name = "T", help_heading = "Objective")]
+    pub temperature: Option<f32>,
+    /// Weight of the text's own next token (cross-entropy) beside the teacher: 0 to 1, at 1 without the teacher [default: 0.1]
+    #[arg(long, value_name = "A", help_heading = "Objective")]
+    pub alpha: Option<f32>,
+    /// Train for a GGUF mix such as q2_k: the loss is that of the weights rounded to it, and the student is written in F32, for
+    /// `slmc quantize --method rtn --type MIX` to store exactly what was trained
+    #[arg(long, value_name = "MIX", help_heading = "Objective")]
+    pub qat: Option<String>,
+
+    /// Steps [default: as many as --epochs gives]
+    #[arg(long, value_name = "N", conflicts_with_all = ["epochs", "max_minutes"], help_heading = "Training")]
+    pub steps: Option<u64>,
+    /// Passes over the text [default: 1]
+    #[arg(long, value_name = "N", conflicts_with = "max_minutes", help_heading = "Training")]
+    pub epochs: Option<f64>,
+    /// Minutes of training and evaluation instead, the learning rate falling with them
+    #[arg(long, value_name = "M", help_heading = "Training")]
+    pub max_minutes: Option<f64>,
+    /// Highest learning rate [default: 2e-4]; a student of few layers bears more
+    #[arg(long, value_name = "LR", help_heading = "Training")]
+    pub learning_rate: Option<f64>,
+    /// What follows the warm-up: cosine, linear or constant [default: cosine]
+    #[arg(long, value_name = "SCHEDULE", help_heading = "Training")]
+    pub schedule: Option<String>,
+    /// Steps in which the learning rate rises, a fifth of --steps at most [default: 20]
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    pub warmup_steps: Option<u64>,
+    /// Sequences that run through the models at a time [default: 8]
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    pub batch_size: Option<u32>,
+    /// Batches in a step [default: 1]
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    pub accumulation: Option<u32>,
+    /// Tokens of a sequence [default: 256]
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    pub seq_len: Option<u32>,
+    /// Longest gradient; longer ones are shortened to it [default: 1]
+    #[arg(long, value_name = "NORM", help_heading = "Training")]
+    pub clip_norm: Option<f32>,
+    /// AdamW's weight decay, on matrices alone [default: 0]
+    #[arg(long, value_name = "W", help_heading = "Training")]
+    pub weight_decay: Option<f32>,
+    /// Decides the order of sequences [default: 0]
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    pub seed: Option<u64>,
+    /// Steps between two evaluations on held-out text, after which the state is kept [default: 50]
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    pub evaluate_every: Option<u64>,
+    /// Stop after so many evaluations in a row without a better one [default: never]
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    pub patience: Option<u32>,
+    /// Let the zeros of a pruned student change; kept zero where a matrix is at least a fifth zeros otherwise
+    #[arg(long, help_heading = "Training")]
+    pub train_zeros: bool,
+    /// Where models run: cpu, ndarray or wgpu [default: cpu]
+    #[arg(long, value_name = "DEVICE", help_heading = "Training")]
+    pub device: Option<String>,
+}

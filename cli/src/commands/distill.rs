@@ -1,0 +1,52 @@
+//! `slmc distill`
+
+use slmc_pipeline::jobs::distill::{DistillOutcome, PreparedDistill};
+
+use super::{failure, print_json};
+use crate::args::distill::Distill;
+use crate::failure::Failure;
+use crate::resolve::Resolver;
+use crate::terminal::format::{bytes, parameters, seconds};
+use crate::terminal::progress::Terminal;
+use crate::terminal::table::table;
+
+pub fn run(args: &Distill, resolver: &Resolver, terminal: &Terminal, json: bool) -> Result<(), Failure> {
+    let prepared = PreparedDistill::new(resolver.distill(args)?).map_err(failure)?;
+    let outcome = prepared.run(terminal).map_err(failure)?;
+    if json {
+        return print_json(&outcome);
+    }
+    print_outcome(&outcome);
+    Ok(())
+}
+
+fn print_outcome(outcome: &DistillOutcome) {
+    let (start, best) = (&outcome.start, &outcome.best);
+    let row = |name: &str, before: f64, after: f64| {
+        let change = 100.0 * (after / before - 1.0);
+        let change = if change.is_finite() { format!("{change:+.2} %") } else { String::new() };
+        [name.to_owned(), format!("{before:.5}"), format!("{after:.5}"), change]
+    };
+    let mut rows = vec![row("loss, held-out text", start.loss, best.loss)];
+    if outcome.objective.needs_teacher() {
+        rows.push(row(&outcome.objective.divergence.to_string(), start.divergence, best.divergence));
+    }
+    rows.push(row("perplexity", start.cross_entropy.exp(), best.cross_entropy.exp()));
+    println!("{}", table(["", "before", "after", "change"], rows));
+    if outcome.kept_zeros > 0 {
+        println!("{} zeros kept", parameters(outcome.kept_zeros));
+    }
+    if outcome.skipped_steps > 0 {
+        println!("{} steps skipped, their losses or gradients not finite", outcome.skipped_steps);
+    }
+    if let Some(mix) = outcome.qat {
+        let output = outcome.output.display();
+        println!("slmc quantize {output} --method rtn --type {mix}  stores what was trained");
+    }
+    let memory = outcome.peak_memory_bytes.map_or_else(String::new, |n| format!(", {} at most", bytes(n)));
+    println!(
+        "{} steps, {} tokens, {:.0} tokens/s; best after step {}",
+        outcome.steps, outcome.tokens, outcome.tokens_per_second, outcome.best_step
+    );
+    println!("{}  {}{memory}", outcome.output.display(), seconds(outcome.seconds));
+}

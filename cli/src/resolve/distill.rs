@@ -1,0 +1,236 @@
+//! `slmc distill`: flags, then the run's own file, then defaults.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use slmc_pipeline::jobs::distill::{
+    AdamWSettings, Decay, DistillSettings, Divergence, Length, Objective, Schedule, StudentFrom,
+    TrainSettings,
+};
+use slmc_pipeline::jobs::quantize::TextSource;
+
+use super::Resolver;
+use super::output::default_output;
+use super::parse::{parse, parse_or};
+use crate::args::distill::Distill;
+use crate::failure::Failure;
+
+const LEARNING_RATE: f64 = 2e-4;
+const WARMUP_STEPS: u64 = 20;
+const BATCH_SIZE: u32 = 8;
+const SEQ_LEN: u32 = 256;
+const EVALUATE_EVERY: u64 = 50;
+
+/// The options as keys of a file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Run {
+    teacher: Option<PathBuf>,
+    student: Option<PathBuf>,
+    layers: Option<u32>,
+    #[serde(default)]
+    text: Vec<String>,
+    held_out: Option<String>,
+    output: Option<PathBuf>,
+    loss: Option<String>,
+    temperature: Option<f32>,
+    alpha: Option<f32>,
+    qat: Option<String>,
+    steps: Option<u64>,
+    epochs: Option<f64>,
+    max_minutes: Option<f64>,
+    learning_rate: Option<f64>,
+    schedule: Option<String>,
+    warmup_steps: Option<u64>,
+    batch_size: Option<u32>,
+    accumulation: Option<u32>,
+    seq_len: Option<u32>,
+    clip_norm: Option<f32>,
+    weight_decay: Option<f32>,
+    seed: Option<u64>,
+    evaluate_every: Option<u64>,
+    patience: Option<u32>,
+    #[serde(default)]
+    train_zeros: bool,
+    device: Option<String>,
+}
+
+impl Run {
+    /// Reads a file; its paths are relative to it.
+    fn load(path: &Path) -> Result<Self, Failure> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| Failure::failed(format!("{}: {source}", path.display())))?;
+        let mut run: Self = toml::from_str(&text).map_err(|error| {
+            Failure::usage(format!("{}: {}", path.display(), error.to_string().trim_end()))
+        })?;
+        let directory = path.parent().unwrap_or(Path::new(""));
+        for path in [&mut run.teacher, &mut run.student, &mut run.output].into_iter().flatten() {
+            *path = directory.join(&*path);
+        }
+        for name in run.text.iter_mut().chain(&mut run.held_out) {
+            let source: TextSource = parse("text", name)?;
+            *name = source.relative_to(directory).to_string();
+        }
+        Ok(run)
+    }
+}
+
+impl Resolver {
+    pub fn distill(&self, args: &Distill) -> Result<DistillSettings, Failure> {
+        let run = args.run.as_deref().map(Run::load).transpose()?.unwrap_or_default();
+        let teacher = self.model(args.teacher.as_deref().or(run.teacher.as_deref()))?;
+        let typed = args.student.is_some() || args.layers.is_some();
+        let (student, layers) = if typed { (&args.student, args.layers) } else { (&run.student, run.layers) };
+        let student = match (student, layers) {
+            (Some(path), None) => StudentFrom::Checkpoint(path.clone()),
+            (None, Some(layers)) => StudentFrom::Layers(layers as usize),
+            (Some(_), Some(_)) => {
+                return Err(Failure::usage("student and layers are two ways to say the same; leave one out"));
+            }
+            (None, None) => {
+                return Err(Failure::usage("no student given").help(
+                    "Name a checkpoint that shall learn with --student (a pruned model, for example), or make one of the teacher's \
+                     layers with --layers N.",
+                ));
+            }
+        };
+        let mut texts = args.text.clone();
+        if texts.is_empty() {
+            texts = run.text.iter().map(|name| parse("text", name)).collect::<Result<_, _>>()?;
+        }
+        if texts.is_empty() {
+            return Err(Failure::usage("no text given to train on")
+                .help("Name a text or JSON-lines file with --text; `--text bundled` is small, and good for trying out."));
+        }
+        let held_out = match (&args.held_out, &run.held_out) {
+            (Some(text), _) => Some(text.clone()),
+            (None, Some(name)) => Some(parse("held-out", name)?),
+            (None, None) => None,
+        };
+        let objective = Objective {
+            divergence: parse_or("--loss", args.loss.as_ref().or(run.loss.as_ref()), Divergence::ForwardKl)?,
+            temperature: args.temperature.or(run.temperature).unwrap_or(Objective::default().temperature),
+            alpha: args.alpha.or(run.alpha).unwrap_or(Objective::default().alpha),
+        };
+        let schedule = Schedule {
+            peak: args.learning_rate.or(run.learning_rate).unwrap_or(LEARNING_RATE),
+            warmup_steps: args.warmup_steps.or(run.warmup_steps).unwrap_or(WARMUP_STEPS),
+            decay: parse_or(
+                "--schedule",
+                args.schedule.as_ref().or(run.schedule.as_ref()),
+                Decay::default(),
+            )?,
+        };
+        let (steps, epochs, minutes) = match (args.steps, args.epochs, args.max_minutes) {
+            (None, None, None) => (run.steps, run.epochs, run.max_minutes),
+            typed => typed,
+        };
+        let (length, epochs) = match (steps, epochs, minutes) {
+            (Some(0), None, None) => return Err(Failure::usage("--steps 0: expected 1 or more")),
+            (Some(steps), None, None) => (Length::Steps(steps), None),
+            (None, None, Some(minutes)) => {
+                (Length::Seconds(60.0 * above_zero("--max-minutes", minutes)?), None)
+            }
+            (None, epochs, None) => (Length::Steps(0), Some(above_zero("--epochs", epochs.unwrap_or(1.0))?)),
+            _ => {
+                return Err(Failure::usage(
+                    "steps, epochs and max-minutes say the same in three ways; leave two out",
+                ));
+            }
+        };
+        let train = TrainSettings {
+            objective,
+            optimizer: AdamWSettings {
+                weight_decay: args.weight_decay.or(run.weight_decay).unwrap_or_default(),
+                ..AdamWSettings::default()
+            },
+            schedule,
+            length,
+            batch_size: args.batch_size.or(run.batch_size).unwrap_or(BATCH_SIZE) as usize,
+            accumulation: args.accumulation.or(run.accumulation).unwrap_or(1) as usize,
+            clip_norm: args.clip_norm.or(run.clip_norm).unwrap_or(1.0),
+            seed: args.seed.or(run.seed).unwrap_or_default(),
+            evaluate_every: args.evaluate_every.or(run.evaluate_every).unwrap_or(EVALUATE_EVERY),
+            patience: args.patience.or(run.patience),
+            keep_zeros: !(args.train_zeros || run.train_zeros),
+        };
+        check(&train)?;
+        let named = match &student {
+            StudentFrom::Checkpoint(path) => (path.clone(), "distilled".to_owned()),
+            StudentFrom::Layers(layers) => (teacher.clone(), format!("{layers}-layers-distilled")),
+        };
+        let output = args.output.clone().or(run.output).unwrap_or_else(|| default_output(&named.0, &named.1));
+        let seq_len = args.seq_len.or(run.seq_len).unwrap_or(SEQ_LEN) as usize;
+        if seq_len < 2 {
+            return Err(Failure::usage(
+                "--seq-len: at least 2 tokens, for the second to be predicted from the first",
+            ));
+        }
+        let qat = args.qat.as_ref().or(run.qat.as_ref()).map(|mix| parse("--qat", mix)).transpose()?;
+        let device = self.device(args.device.as_deref().or(run.device.as_deref()))?;
+        Ok(DistillSettings {
+            teacher,
+            student,
+            texts,
+            held_out,
+            seq_len,
+            train,
+            epochs,
+            qat,
+            device,
+            output,
+            resume: args.resume,
+        })
+    }
+}
+
+/// What no run can use.
+fn check(train: &TrainSettings) -> Result<(), Failure> {
+    let Objective { temperature, alpha, .. } = train.objective;
+    let finite_above = |option: &str, value: f64| above_zero(option, value).map(|_| ());
+    finite_above("--temperature", temperature.into())?;
+    finite_above("--learning-rate", train.schedule.peak)?;
+    finite_above("--clip-norm", train.clip_norm.into())?;
+    if !(0.0..=1.0).contains(&alpha) {
+        return Err(Failure::usage(format!("--alpha {alpha}: expected a number from 0 to 1")));
+    }
+    let decay = train.optimizer.weight_decay;
+    if !(0.0..=1.0).contains(&decay) {
+        return Err(Failure::usage(format!("--weight-decay {decay}: expected a number from 0 to 1")));
+    }
+    for (option, value) in [
+        ("--batch-size", train.batch_size as u64),
+        ("--accumulation", train.accumulation as u64),
+        ("--evaluate-every", train.evaluate_every),
+    ] {
+        if value == 0 {
+            return Err(Failure::usage(format!("{option} 0: expected 1 or more")));
+        }
+    }
+    Ok(())
+}
+
+fn above_zero(option: &str, value: f64) -> Result<f64, Failure> {
+    match value.is_finite() && value > 0.0 {
+        true => Ok(value),
+        false => Err(Failure::usage(format!("{option} {value}: expected a number above 0"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_key_is_an_error_and_paths_are_relative_to_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("run.toml");
+        std::fs::write(&path, "teacher = 'm'\ntext = ['t.txt', 'bundled']\nlearning-rate = 1e-4\n").unwrap();
+        let run = Run::load(&path).unwrap();
+        assert_eq!(run.teacher, Some(directory.path().join("m")));
+        assert_eq!(run.text, [directory.path().join("t.txt").display().to_string(), "bundled".into()]);
+        assert_eq!(run.learning_rate, Some(1e-4));
+        std::fs::write(&path, "learning_rate = 1e-4\n").unwrap();
+        assert!(Run::load(&path).unwrap_err().to_string().contains("learning_rate"));
+    }
+}

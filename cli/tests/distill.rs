@@ -1,0 +1,175 @@
+//! `slmc distill`: a student from the teacher's layers or a pruned one, an ordinary checkpoint in the end, the same bytes after a
+//! kill, and clear words where it cannot be done.
+
+mod common;
+
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use common::{copy_tiny, listing, says, slmc, stderr, stdout};
+use serde_json::Value;
+
+const SHORT: [&str; 8] =
+    ["--seq-len", "48", "--batch-size", "4", "--evaluate-every", "4", "--learning-rate", "1e-3"];
+
+fn distill(directory: &Path, more: &[&str]) -> Output {
+    let first = ["distill", "--teacher", "model", "--text", "bundled:english"];
+    slmc(directory, [&first[..], &SHORT, more].concat())
+}
+
+fn json(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", stderr(output));
+    serde_json::from_str(&stdout(output)).unwrap()
+}
+
+fn weights(directory: &Path) -> Vec<u8> {
+    std::fs::read(directory.join("model.safetensors")).unwrap()
+}
+
+#[test]
+fn some_of_the_teachers_layers_learn() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    copy_tiny(&directory.join("model"));
+    std::fs::write(
+        directory.join("run.toml"),
+        "teacher = 'model'\nlayers = 2\ntext = ['bundled:english']\nsteps = 8\noutput = 'small'\nseq-len = 48\nbatch-size = 4\n\
+         evaluate-every = 4\nlearning-rate = 1e-3\n",
+    )
+    .unwrap();
+    let outcome = json(&slmc(directory, ["distill", "run.toml", "--json"]));
+    assert_eq!((outcome["steps"].as_u64(), outcome["end"].as_str()), (Some(8), Some("finished")));
+    let loss = |at: &str| outcome[at]["loss"].as_f64().unwrap();
+    assert!(loss("best") < 0.97 * loss("start"), "{outcome}");
+    // an ordinary checkpoint in the student's element type, with everything beside the weights
+    let mut expected = listing(&directory.join("model"));
+    expected.push("metrics.jsonl".into());
+    expected.sort();
+    assert_eq!(listing(&directory.join("small")), expected);
+    assert!(!directory.join("small.work").exists());
+    let inspected = slmc(directory, ["inspect", "small"]);
+    assert!(inspected.status.success() && says(&stdout(&inspected), "F16"), "{}", stdout(&inspected));
+    let metrics = std::fs::read_to_string(directory.join("small/metrics.jsonl")).unwrap();
+    let steps = metrics.lines().filter(|line| line.contains("\"kind\":\"step\"")).count();
+    assert_eq!((steps, metrics.lines().count()), (8, 8 + 3));
+    // flags win over the file, which is the same run otherwise
+    let again = json(&distill(
+        directory,
+        &["--layers", "2", "--steps", "8", "--output", "again", "--json", "--threads", "1"],
+    ));
+    assert_eq!(again["best"], outcome["best"]);
+    assert!(
+        weights(&directory.join("again")) == weights(&directory.join("small")),
+        "other bytes with one thread"
+    );
+    let converted = slmc(directory, ["convert", "small", "--dtype", "f16"]);
+    assert!(converted.status.success(), "{}", stderr(&converted));
+}
+
+#[test]
+fn a_killed_run_ends_in_the_same_bytes() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    copy_tiny(&directory.join("model"));
+    let pruned = slmc(
+        directory,
+        ["prune", "model", "--method", "magnitude", "--sparsity", "0.5", "--output", "pruned", "--no-eval"],
+    );
+    assert!(pruned.status.success(), "{}", stderr(&pruned));
+    let run = ["--student", "pruned", "--steps", "16"];
+    let whole = json(&distill(directory, &[&run[..], &["--output", "whole", "--json"]].concat()));
+    assert!(
+        whole["kept_zeros"].as_u64().unwrap() >= 1_048_576 && whole["best_step"].as_u64() > Some(0),
+        "{whole}"
+    );
+
+    let work = directory.join("killed.work");
+    let start = |more: &[&str]| {
+        let first =
+            ["distill", "--teacher", "model", "--text", "bundled:english", "--output", "killed", "--quiet"];
+        Command::new(env!("CARGO_BIN_EXE_slmc"))
+            .args([&first[..], &SHORT, &run, more].concat())
+            .current_dir(directory)
+            .spawn()
+            .unwrap()
+    };
+    let states = || {
+        let names = if work.exists() { listing(&work) } else { Vec::new() };
+        names.into_iter().filter(|name| name.starts_with("state-")).collect::<Vec<_>>()
+    };
+    for (kill, more) in [&[][..], &["--resume"]].into_iter().enumerate() {
+        let before = states();
+        let mut process = start(more);
+        let started = Instant::now();
+        while states() == before && process.try_wait().unwrap().is_none() {
+            assert!(started.elapsed() < Duration::from_secs(300), "no state after kill {kill}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        process.kill().unwrap();
+        process.wait().unwrap();
+        assert!(!directory.join("killed").exists(), "the run was to be killed before its end");
+    }
+    let refused = distill(directory, &[&run[..], &["--output", "killed"]].concat());
+    assert!(!refused.status.success() && says(&stderr(&refused), "unfinished run"), "{}", stderr(&refused));
+    let other =
+        distill(directory, &["--student", "pruned", "--steps", "17", "--output", "killed", "--resume"]);
+    assert!(says(&stderr(&other), "steps was 16 and is 17"), "{}", stderr(&other));
+    let resumed =
+        json(&distill(directory, &[&run[..], &["--output", "killed", "--resume", "--json"]].concat()));
+    assert_eq!(resumed["best"], whole["best"]);
+    assert!(weights(&directory.join("killed")) == weights(&directory.join("whole")));
+    assert!(!work.exists());
+}
+
+#[test]
+fn what_cannot_be_done_is_said_and_leaves_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    copy_tiny(&directory.join("model"));
+    // another tokenizer: two tokens have changed places
+    copy_tiny(&directory.join("other"));
+    let path = directory.join("other/tokenizer.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let swapped = text
+        .replace("\"Ġthe\":", "\"\u{1}\":")
+        .replace("\"Ġand\":", "\"Ġthe\":")
+        .replace("\"\u{1}\":", "\"Ġand\":");
+    assert_ne!(swapped, text);
+    std::fs::write(&path, swapped).unwrap();
+    std::fs::write(directory.join("short.txt"), "Only a few words.").unwrap();
+    std::fs::write(directory.join("bad.toml"), "learning_rate = 1").unwrap();
+    let before = listing(directory);
+    for (arguments, code, expected) in [
+        (&["--student", "other", "--steps", "2"][..], 1, "tokenizer"),
+        (&["--layers", "5"], 1, "choose 1 to 4"),
+        (&["--layers", "0"], 1, "choose 1 to 4"),
+        (&["--steps", "2"], 2, "no student given"),
+        (&["--student", "missing"], 1, "no such file or directory"),
+        (&["--layers", "2", "--loss", "mse"], 2, "unknown loss"),
+        (&["--layers", "2", "--alpha", "1.5"], 2, "from 0 to 1"),
+        (&["--layers", "2", "--temperature", "0"], 2, "above 0"),
+        (&["--layers", "2", "--steps", "0"], 2, "--steps 0"),
+        (&["--layers", "2", "--qat", "q9"], 2, "unknown type"),
+        (&["--layers", "2", "--accumulation", "100000"], 1, "at least 400001 are needed"),
+        (&["--student", "model", "--output", "model"], 1, "is the checkpoint itself"),
+        (&["bad.toml"], 2, "learning_rate"),
+        (&["--layers", "2", "--output", "missing/out"], 1, "missing"),
+    ] {
+        let output = distill(directory, arguments);
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {message}");
+        assert!(says(&message, expected), "{arguments:?}: {message}");
+        assert_eq!(listing(directory), before, "{arguments:?}");
+    }
+    let few = slmc(directory, ["distill", "--teacher", "model", "--layers", "2", "--text", "short.txt"]);
+    assert!(!few.status.success() && says(&stderr(&few), "too short"), "{}", stderr(&few));
+    let wrong = slmc(
+        directory,
+        ["distill", "--teacher", "model", "--layers", "2", "--text", "bundled:english", "--seq-len", "48"]
+            .into_iter()
+            .chain(["--steps", "60", "--evaluate-every", "4", "--learning-rate", "1"]),
+    );
+    assert!(!wrong.status.success() && says(&stderr(&wrong), "learning-rate"), "{}", stderr(&wrong));
+    assert_eq!(listing(directory), before, "a run that made the student worse leaves nothing");
+}

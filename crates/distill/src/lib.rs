@@ -1,0 +1,34 @@
+//! Distillation: a student learns what its teacher predicts.
+//!
+//! [`Objective`] says what is learned, [`HeadLoss`] computes it with its gradients from both models' final states, [`Student`] goes
+//! back through the decoder of slmc-model, [`AdamW`] changes the weights, and [`Trainer`] does all of it until it is done.
+//! [`Store`] keeps a run's state so that it can go on after a kill.
+
+mod adamw;
+mod batch;
+mod error;
+mod head;
+mod masks;
+mod objective;
+mod predictor;
+mod progress;
+mod rows;
+mod schedule;
+mod settings;
+mod store;
+mod student;
+mod trainer;
+
+pub use adamw::{AdamW, AdamWSettings, Moments};
+pub use batch::{Batch, Order};
+pub use error::DistillError;
+pub use head::{HeadInput, HeadLoss, LossSums};
+pub use masks::Masks;
+pub use objective::{Divergence, Objective};
+pub use predictor::{FinalStates, Predictor};
+pub use progress::{Best, End, HeldOut, Progress, Record};
+pub use schedule::{Decay, Schedule};
+pub use settings::{Length, TrainSettings};
+pub use store::Store;
+pub use student::{Student, WeightGradients};
+pub use trainer::{Data, Rounding, Setup, State, Trainer, Watcher};

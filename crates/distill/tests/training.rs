@@ -1,0 +1,322 @@
+//! A training run against PyTorch's (see `golden/make_training.py`), and a run that goes on where another stopped.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use slmc_distill::{
+    AdamWSettings, Batch, Data, Decay, DistillError, End, HeadLoss, Length, Masks, Objective, Predictor,
+    Record, Schedule, Setup, State, Store, Student, TrainSettings, Trainer, Watcher, WeightGradients,
+};
+use slmc_model::{
+    BurnDevice, CheckpointSource, Device, MemorySource, ModelError, Role, TensorId, WeightSource,
+};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn golden() -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/training.json");
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn sequences(golden: &Value) -> Vec<Vec<u32>> {
+    serde_json::from_value(golden["sequences"].clone()).unwrap()
+}
+
+/// The bundled model, and its first and last block as a student.
+fn models() -> (CheckpointSource, MemorySource) {
+    let teacher = CheckpointSource::open(&root().join("models/tiny")).unwrap();
+    let mut config = teacher.config().clone();
+    config.num_hidden_layers = 2;
+    config.sliding_window.truncate(2);
+    let from = |id: TensorId| TensorId { layer: id.layer.map(|layer| [0, 3][layer]), ..id };
+    let student = MemorySource::new(config, |id| Ok(teacher.load(from(id))?.values)).unwrap();
+    (teacher, student)
+}
+
+fn settings(steps: u64) -> TrainSettings {
+    TrainSettings {
+        objective: Objective::default(),
+        optimizer: AdamWSettings { weight_decay: 0.1, ..AdamWSettings::default() },
+        schedule: Schedule { peak: 1e-3, warmup_steps: 3, decay: Decay::Cosine },
+        length: Length::Steps(steps),
+        batch_size: 2,
+        accumulation: 1,
+        clip_norm: 1.0,
+        seed: 0,
+        evaluate_every: 4,
+        patience: None,
+        keep_zeros: true,
+    }
+}
+
+fn setup<'a>(data: Data<'a>, teacher: &'a CheckpointSource, device: BurnDevice) -> Setup<'a> {
+    let vocab = teacher.config().vocab_size;
+    Setup { data, teacher: Some(teacher), vocab, masks: Masks::default(), rounding: None, device }
+}
+
+#[test]
+fn gradients_of_every_weight_are_those_of_pytorch() {
+    let (golden, device) = (golden(), BurnDevice::flex());
+    let (teacher, student) = models();
+    let sequences = sequences(&golden);
+    let batch = Batch::new(&[&sequences[0], &sequences[1]]);
+    let predictor = Predictor::load(&teacher, batch.seq_len, &device).unwrap();
+    let states = predictor.predict(&batch).unwrap();
+    let objective = Objective::default();
+    let vocab = teacher.config().vocab_size;
+    let loss = HeadLoss { objective: &objective, vocab, weight: 1.0 / batch.predictions() as f32 };
+    let mut gradients = WeightGradients::default();
+    let runner = Student::new(&student, batch.seq_len, &device);
+    let sums = runner
+        .accumulate(&student, &batch, Some(predictor.with_head(&states)), &loss, &mut gradients)
+        .unwrap();
+    let expected = golden["losses"][0].as_f64().unwrap();
+    assert!((sums.loss(&objective) - expected).abs() < 1e-4, "{} {expected}", sums.loss(&objective));
+
+    let mut compared = 0;
+    for (name, expected) in golden["gradients"].as_object().unwrap() {
+        let id = student
+            .config()
+            .tensors()
+            .into_iter()
+            .find(|&id| student.config().arch.hf_name(id).as_deref() == Some(name));
+        let gradient = gradients.get(id.unwrap()).unwrap();
+        let norm = gradient.iter().map(|&g| f64::from(g) * f64::from(g)).sum::<f64>().sqrt();
+        let expected_norm = expected["norm"].as_f64().unwrap();
+        assert!((norm / expected_norm - 1.0).abs() < 1e-4, "{name}: {norm} {expected_norm}");
+        // Relative to the tensor's largest sampled value or its root mean square.
+        let values: Vec<f64> = serde_json::from_value(expected["values"].clone()).unwrap();
+        let scale = values.iter().fold(norm / (gradient.len() as f64).sqrt(), |a, b| a.max(b.abs()));
+        for (i, value) in values.iter().enumerate() {
+            let found = f64::from(gradient[i * (gradient.len() - 1) / 15]);
+            assert!((found - value).abs() < 1e-4 * scale, "{name}, value {i}: {found} {value}");
+        }
+        compared += 1;
+    }
+    assert_eq!(compared, student.config().tensors().len());
+}
+
+#[test]
+fn twenty_steps_follow_pytorch() {
+    let golden = golden();
+    let (teacher, student) = models();
+    let sequences = sequences(&golden);
+    let mut state = Some(State::new(student, &settings(20)));
+    for step in 0..20usize {
+        // Batches in the golden run's order: a trainer shuffles, so each step gets its two sequences alone.
+        let data = Data { train: &sequences[2 * step..2 * step + 2], held_out: &sequences[..1] };
+        let setup = setup(data, &teacher, BurnDevice::flex());
+        let mut trainer = Trainer::new(settings(20), setup, state.take().unwrap()).unwrap();
+        let Record::Step { loss, gradient_norm, applied, .. } = trainer.step().unwrap() else {
+            unreachable!()
+        };
+        let expected = golden["losses"][step].as_f64().unwrap();
+        assert!((loss - expected).abs() < 1e-3 && applied, "step {step}: {loss} {expected}");
+        let norm = golden["norms"][step].as_f64().unwrap();
+        assert!((gradient_norm / norm - 1.0).abs() < 1e-2, "step {step}: norm {gradient_norm} {norm}");
+        state = Some(trainer.into_state());
+    }
+}
+
+/// Keeps a run and stops it after some steps.
+struct Keeper {
+    store: Store,
+    stop_after: usize,
+    steps: usize,
+    records: Vec<Record>,
+}
+
+impl Watcher for Keeper {
+    fn record(&mut self, record: &Record) -> Result<(), DistillError> {
+        self.steps += usize::from(matches!(record, Record::Step { .. }));
+        self.records.push(*record);
+        self.store.record(record)
+    }
+
+    fn best(&mut self, trainer: &Trainer<'_>) -> Result<(), DistillError> {
+        self.store.save_best(trainer)
+    }
+
+    fn save(&mut self, trainer: &Trainer<'_>) -> Result<(), DistillError> {
+        self.store.save(trainer)
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.steps >= self.stop_after
+    }
+}
+
+/// A pruned student trained in pieces, each of which may be killed after its last state: the weights in the end, the best ones and
+/// the metrics' steps are those of a run in one piece; and its zeros are zeros still.
+#[test]
+fn a_resumed_run_is_an_undisturbed_one() {
+    let golden = golden();
+    let (teacher, mut student) = models();
+    for (id, values) in student.values_mut() {
+        if Role::LINEAR.contains(&id.role) {
+            values.iter_mut().enumerate().filter(|(i, _)| i % 3 == 0).for_each(|(_, value)| *value = 0.0);
+        }
+    }
+    let masks = Masks::of_pruned(&student).unwrap();
+    assert_eq!(masks.tensors(), 14);
+    let (settings, config) = (settings(10), student.config().clone());
+    let config_json: Value =
+        serde_json::from_str(&std::fs::read_to_string(root().join("models/tiny/config.json")).unwrap())
+            .unwrap();
+    let sequences = sequences(&golden);
+    let run = |pieces: &[usize]| {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::new(directory.path(), config_json.clone(), Value::from("this run")).unwrap();
+        let mut ends = Vec::new();
+        for &stop_after in pieces {
+            let state = store
+                .load(&config, &settings)
+                .unwrap()
+                .unwrap_or_else(|| State::new(student.clone(), &settings));
+            let data = Data { train: &sequences[..7], held_out: &sequences[7..9] };
+            let setup = Setup { masks: masks.clone(), ..setup(data, &teacher, BurnDevice::flex()) };
+            let mut trainer = Trainer::new(settings, setup, state).unwrap();
+            let mut keeper = Keeper { store: store.clone(), stop_after, steps: 0, records: Vec::new() };
+            ends.push(trainer.run(&mut keeper).unwrap());
+        }
+        assert_eq!(Store::begun(directory.path()).unwrap(), Some((10, Value::from("this run"))));
+        let state = store.load(&config, &settings).unwrap().unwrap();
+        let best = store.load_best(&config, &state.progress).unwrap();
+        let metrics: Vec<Value> =
+            store.metrics().unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let losses: Vec<(u64, f64)> =
+            metrics.iter().map(|m| (m["step"].as_u64().unwrap(), m["loss"].as_f64().unwrap())).collect();
+        (ends, state, best, losses)
+    };
+    let (ends, whole, best, losses) = run(&[100]);
+    assert_eq!(ends, [End::Finished]);
+    assert_eq!(losses.len(), 10 + 4, "ten steps, evaluations at 0, 4, 8 and 10");
+    let (ends, pieces, best_of_pieces, losses_of_pieces) = run(&[1, 2, 4, 100]);
+    assert_eq!(ends, [End::Interrupted, End::Interrupted, End::Interrupted, End::Finished]);
+    assert_eq!(losses, losses_of_pieces);
+    let progress = whole.progress;
+    assert_eq!((progress.best, progress.updates, progress.sequences), (pieces.progress.best, 10, 20));
+    let mut zeros = 0;
+    for id in config.tensors() {
+        assert!(whole.weights.values(id).unwrap() == pieces.weights.values(id).unwrap(), "{id}");
+        assert!(best.values(id).unwrap() == best_of_pieces.values(id).unwrap(), "{id}");
+        let (before, after) = (student.values(id).unwrap(), whole.weights.values(id).unwrap());
+        assert!(before != after, "{id} did not change");
+        if Role::LINEAR.contains(&id.role) {
+            assert!(before.iter().zip(after).all(|(before, after)| *before != 0.0 || *after == 0.0), "{id}");
+            zeros += after.iter().filter(|&&value| value == 0.0).count() as u64;
+        }
+    }
+    assert!(zeros >= masks.zeros() && masks.zeros() > 100_000);
+}
+
+/// Weights that overflow have no finite loss: every step is skipped, and the run says so.
+#[test]
+fn losses_that_are_not_finite_stop_the_run() {
+    let golden = golden();
+    let (teacher, mut student) = models();
+    student.values_mut().filter(|(id, _)| id.role == Role::Down).for_each(|(_, values)| values.fill(3e38));
+    let before = student.clone();
+    let sequences = sequences(&golden);
+    let settings = settings(10);
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::new(directory.path(), serde_json::json!({}), Value::Null).unwrap();
+    let data = Data { train: &sequences[..7], held_out: &sequences[7..9] };
+    let state = State::new(student, &settings);
+    let mut trainer = Trainer::new(settings, setup(data, &teacher, BurnDevice::flex()), state).unwrap();
+    let mut steps = 0;
+    while trainer.progress().skipped_in_a_row < 3 {
+        let Record::Step { applied, .. } = trainer.step().unwrap() else { unreachable!() };
+        assert!(!applied);
+        steps += 1;
+    }
+    assert_eq!((steps, trainer.progress().skipped), (3, 3));
+    for id in before.config().tensors() {
+        assert!(trainer.weights().values(id).unwrap() == before.values(id).unwrap(), "{id}");
+    }
+    let mut keeper = Keeper { store, stop_after: 100, steps: 0, records: Vec::new() };
+    assert!(matches!(trainer.run(&mut keeper), Err(DistillError::Start)));
+}
+
+/// Devices without kernels of their own train alike: burn's operations carry the gradients there.
+#[test]
+fn other_devices_follow_the_cpu() {
+    let golden = golden();
+    let (teacher, student) = models();
+    let sequences = sequences(&golden);
+    let losses = |device: &BurnDevice| -> Vec<f64> {
+        let data = Data { train: &sequences[..6], held_out: &sequences[6..7] };
+        let state = State::new(student.clone(), &settings(3));
+        let mut trainer = Trainer::new(settings(3), setup(data, &teacher, device.clone()), state).unwrap();
+        let step = |_| match trainer.step().unwrap() {
+            Record::Step { loss, .. } => loss,
+            Record::HeldOut { .. } => unreachable!(),
+        };
+        (0..3).map(step).collect()
+    };
+    let expected = losses(&BurnDevice::flex());
+    assert!(expected[2] != expected[0]);
+    for device in [Device::NdArray, Device::Wgpu] {
+        match device.burn() {
+            Ok(burn) => {
+                for (found, expected) in losses(&burn).iter().zip(&expected) {
+                    assert!((found - expected).abs() < 1e-3, "{device}: {found} {expected}");
+                }
+            }
+            Err(error) => {
+                let required = std::env::var_os("SLMC_REQUIRE_WGPU").is_some_and(|value| value == "1");
+                assert!(!required || device != Device::Wgpu, "SLMC_REQUIRE_WGPU=1, but {error}");
+                eprintln!("*** SKIPPED {device}: {error} ***");
+            }
+        }
+    }
+}
+
+fn coarse(values: &[f32]) -> Vec<f32> {
+    values.iter().map(|value| (value * 64.0).round() / 64.0).collect()
+}
+
+fn coarse_up(id: TensorId, values: &[f32]) -> Result<Option<Vec<f32>>, ModelError> {
+    Ok((id.role == Role::Up).then(|| coarse(values)))
+}
+
+/// With rounding the loss is that of the rounded weights, and the weights themselves are what changes.
+#[test]
+fn rounded_weights_are_what_the_loss_sees() {
+    let golden = golden();
+    let (teacher, student) = models();
+    let sequences = sequences(&golden);
+    let mut rounded = student.clone();
+    for (_, values) in rounded.values_mut().filter(|(id, _)| id.role == Role::Up) {
+        let new = coarse(values);
+        values.copy_from_slice(&new);
+    }
+    let start = |weights: &MemorySource, rounds: bool| {
+        let data = Data { train: &sequences[..4], held_out: &sequences[4..5] };
+        let mut setup = setup(data, &teacher, BurnDevice::flex());
+        if rounds {
+            setup.rounding = Some(Box::new(coarse_up));
+        }
+        Trainer::new(settings(3), setup, State::new(weights.clone(), &settings(3))).unwrap()
+    };
+    let [seen, expected, plain] = [(&student, true), (&rounded, false), (&student, false)]
+        .map(|(weights, rounds)| start(weights, rounds).evaluate().unwrap().loss);
+    assert_eq!(seen, expected);
+    assert!((seen - plain).abs() > 1e-4, "{seen} {plain}");
+    // The gradient is that of the rounded weights; it moves the weights themselves.
+    let [mut seen, mut expected] = [start(&student, true), start(&rounded, false)];
+    let norms = [seen.step().unwrap(), expected.step().unwrap()].map(|record| match record {
+        Record::Step { gradient_norm, .. } => gradient_norm,
+        Record::HeldOut { .. } => unreachable!(),
+    });
+    assert_eq!(norms[0], norms[1]);
+    let id = TensorId::block(0, Role::Up);
+    let (before, after) = (student.values(id).unwrap(), seen.weights().values(id).unwrap());
+    assert!(before.iter().zip(after).any(|(before, after)| before != after));
+    assert!(
+        before.iter().zip(after).all(|(before, after)| (before - after).abs() < 3e-4),
+        "steps, not roundings"
+    );
+}

@@ -1,0 +1,213 @@
+//! A student trained on what its teacher predicts, from a checkpoint to a checkpoint.
+
+mod grid;
+mod run;
+mod student;
+mod text;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use slmc_calibration::TextSource;
+use slmc_checkpoint::{CheckpointWriter, ExistingTarget};
+use slmc_model::{Device, WeightSource};
+
+pub use grid::StoredGrid;
+pub use slmc_distill::{
+    AdamWSettings, Decay, Divergence, End, HeldOut, Length, Objective, Progress, Schedule, TrainSettings,
+};
+
+pub use slmc_quant::Mix;
+
+use super::directory::may_replace;
+use crate::PipelineError;
+use crate::model_file::ModelFile;
+use crate::work::Fingerprint;
+use student::StudentSource;
+use text::Sequences;
+
+/// Where the student comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StudentFrom {
+    /// A checkpoint.
+    Checkpoint(PathBuf),
+    /// So many of the teacher's layers, evenly spaced, the first and the last among them, and everything else.
+    Layers(usize),
+}
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub struct DistillSettings {
+    /// The model to learn from.
+    pub teacher: PathBuf,
+    /// The model that learns.
+    pub student: StudentFrom,
+    /// Text to train on.
+    pub texts: Vec<TextSource>,
+    /// Text to judge by; `None` to hold out a part of the other.
+    pub held_out: Option<TextSource>,
+    /// Tokens of a sequence.
+    pub seq_len: usize,
+    /// How to train; without a length once over the text.
+    pub train: TrainSettings,
+    /// Passes over the text, where the length is not said otherwise.
+    pub epochs: Option<f64>,
+    /// The mix that the student will be stored in: training sees its weights rounded to that.
+    pub qat: Option<Mix>,
+    /// Where models run.
+    pub device: Device,
+    /// The directory to write.
+    pub output: PathBuf,
+    /// Whether to go on with what an earlier run of the same settings left.
+    pub resume: bool,
+}
+
+/// What came out.
+#[derive(Debug, Serialize)]
+pub struct DistillOutcome {
+    /// The directory written.
+    pub output: PathBuf,
+    /// The model learned from.
+    pub teacher: PathBuf,
+    /// Where the student came from.
+    pub student: String,
+    /// Its parameters.
+    pub parameters: usize,
+    /// What was trained towards.
+    pub objective: Objective,
+    /// Why training ended.
+    pub end: End,
+    /// Steps done.
+    pub steps: u64,
+    /// Steps that were skipped, for something was not finite.
+    pub skipped_steps: u64,
+    /// Tokens trained on.
+    pub tokens: u64,
+    /// Held-out text, as the student came.
+    pub start: HeldOut,
+    /// Held-out text, of the student that was written.
+    pub best: HeldOut,
+    /// The step after which it was.
+    pub best_step: u64,
+    /// Zeros of a pruned student that were kept.
+    pub kept_zeros: u64,
+    /// Seconds of training and evaluation, those of resumed runs included.
+    pub seconds: f64,
+    /// Tokens trained on in a second, evaluations included.
+    pub tokens_per_second: f64,
+    /// Peak resident memory.
+    pub peak_memory_bytes: Option<u64>,
+    /// The mix that training rounded weights to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub qat: Option<Mix>,
+    /// Bytes of the weight files.
+    pub bytes: u64,
+}
+
+/// Everything that is known before training begins.
+pub struct PreparedDistill {
+    settings: DistillSettings,
+    teacher: Box<dyn WeightSource>,
+    teacher_file: ModelFile,
+    student: StudentSource,
+    sequences: Sequences,
+    grid: Option<StoredGrid>,
+    vocab: usize,
+    existing: ExistingTarget,
+}
+
+impl PreparedDistill {
+    /// Opens the models, compares their vocabularies, tokenizes the text.
+    ///
+    /// # Errors
+    /// Anything that would make the job fail and can be known now.
+    pub fn new(mut settings: DistillSettings) -> Result<Self, PipelineError> {
+        let teacher_file = ModelFile::open(&settings.teacher)?;
+        let teacher = teacher_file.source()?;
+        let existing = may_replace(&settings.output, &settings.teacher)?;
+        let (student, student_file) = match &settings.student {
+            StudentFrom::Checkpoint(path) => {
+                may_replace(&settings.output, path)?;
+                let file = ModelFile::open(path)?;
+                (StudentSource::whole(&file)?, file)
+            }
+            StudentFrom::Layers(layers) => {
+                (StudentSource::of_layers(&teacher_file, *layers)?, ModelFile::open(&settings.teacher)?)
+            }
+        };
+        let longest = student.config().max_position_embeddings.min(teacher.config().max_position_embeddings);
+        settings.seq_len = settings.seq_len.min(longest);
+        let grid = settings.qat.map(|mix| StoredGrid::new(student.config(), mix)).transpose()?;
+        let vocab = text::shared_vocabulary(
+            &student_file,
+            student.config(),
+            &teacher_file,
+            teacher.config(),
+            &settings.texts,
+        )?;
+        let sequences = Sequences::new(&student_file, student.config(), &settings)?;
+        if let Some(epochs) = settings.epochs {
+            let per_step = settings.train.sequences_per_step() as f64;
+            let steps = (epochs * sequences.train.len() as f64 / per_step).round().max(1.0);
+            settings.train.length = Length::Steps(steps as u64);
+        }
+        if let Length::Steps(steps) = settings.train.length {
+            settings.train.schedule.warmup_steps = settings.train.schedule.warmup_steps.min(steps / 5);
+        }
+        sequences.check(settings.train.sequences_per_step(), settings.seq_len)?;
+        // Says now what is wrong with the target; nothing of it stays.
+        drop(CheckpointWriter::create(&settings.output, student.layout(grid.is_some())?, existing)?);
+        Ok(Self { grid, settings, teacher, teacher_file, student, sequences, vocab, existing })
+    }
+
+    /// What the weights that come out depend on: this version of slmc, every setting, the text, and both models. Not the number
+    /// of threads, which changes nothing.
+    fn fingerprint(&self) -> Result<Fingerprint, PipelineError> {
+        let mut inputs = Fingerprint::default();
+        inputs.value("slmc's version", env!("CARGO_PKG_VERSION"));
+        let train = json!(self.settings.train);
+        let mut add =
+            |values: &Value, name: &str| flatten(values, name, &mut |name, value| inputs.value(name, value));
+        add(&train, "");
+        if let Some(mix) = self.settings.qat {
+            inputs.value("qat", mix);
+        }
+        inputs.value("device", self.settings.device.name());
+        inputs.content("the text", self.sequences.hash.as_bytes());
+        if let StudentFrom::Layers(layers) = self.settings.student {
+            inputs.value("layers", layers);
+        }
+        let mut checkpoints = vec![Arc::clone(&self.student.checkpoint)];
+        match &self.teacher_file {
+            ModelFile::Checkpoint(teacher) => checkpoints.push(Arc::clone(teacher)),
+            ModelFile::Gguf(file) => {
+                let path = file.path();
+                let metadata = std::fs::metadata(path).map_err(crate::work::WorkError::io(path))?;
+                inputs.value(path.display().to_string(), format!("{} bytes", metadata.len()));
+            }
+        }
+        for checkpoint in checkpoints {
+            inputs.content(
+                format!("{}/config.json", checkpoint.dir().display()),
+                checkpoint.config_json().to_string().as_bytes(),
+            );
+            for path in checkpoint.weight_files() {
+                inputs.weight_file(path).map_err(crate::work::WorkError::io(path))?;
+            }
+        }
+        Ok(inputs)
+    }
+}
+
+/// Every number and word of nested settings, under its last names.
+fn flatten(value: &Value, name: &str, add: &mut impl FnMut(String, String)) {
+    match value {
+        Value::Object(fields) => fields.iter().for_each(|(key, value)| {
+            let key = key.replace('_', " ");
+            flatten(value, &if name.is_empty() { key.clone() } else { format!("{name} {key}") }, add);
+        }),
+        value => add(name.to_owned(), value.to_string()),
+    }
+}
