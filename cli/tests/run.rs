@@ -49,6 +49,23 @@ fn the_bundled_recipe_prunes_quantizes_measures_and_passes() {
 }
 
 #[test]
+fn the_bundled_recipe_with_distillation_heals_what_was_cut_out() {
+    let root = tiny().join("../..");
+    let work = tempfile::tempdir().unwrap();
+    let work = work.path().join("work");
+    let arguments = ["run", "recipes/heal.toml", "--json", "--work", work.to_str().unwrap()];
+    let output = slmc(&root, arguments);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let (results, _) = steps(&output);
+    assert_eq!(results[0]["solved"], true);
+    assert_eq!(results[1]["steps"], 40);
+    let kl = results[3]["kl_divergence"]["mean"].as_f64().unwrap();
+    assert!(kl > 0.0 && kl < 0.05, "{kl}");
+    assert_eq!(results[4]["verdict"], "passed");
+    assert_eq!(listing(&work), ["distill", "journal.json", "lock", "prune", "quantize.gguf"]);
+}
+
+#[test]
 fn finished_steps_are_kept_and_changed_ones_done_again_with_all_behind() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();

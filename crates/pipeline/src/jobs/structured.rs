@@ -1,10 +1,11 @@
 //! A checkpoint in, a smaller checkpoint of the same architecture out, and what was lost.
 
+mod outcome;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use serde::Serialize;
 use serde_json::{Value, json};
 use slmc_calibration::TokenBatches;
 use slmc_checkpoint::config::set_dimensions;
@@ -12,11 +13,12 @@ use slmc_checkpoint::{Checkpoint, CheckpointPlan, ExistingTarget};
 use slmc_model::{CheckpointSource, ModelError, WeightSource};
 use slmc_quant::plan::IntFacts;
 
+pub use outcome::{Layer, StructuredOutcome};
 pub use slmc_prune::structured::{Kind, StructuredImportance, Widths};
 
 use super::directory::{PROVENANCE, may_replace};
 use super::durable::{self, Durable};
-use super::evaluate::{EvaluateOutcome, EvaluateSettings, Measure, evaluate_written};
+use super::evaluate::{EvaluateSettings, Measure, evaluate_written};
 use super::quantize::{BatchOptions, ByteSize, Device, Effort, TextSource, refuse_quantized, summary};
 use super::worst::WorstSettings;
 use crate::PipelineError;
@@ -73,62 +75,6 @@ pub struct StructuredSettings {
     pub max_memory: Option<ByteSize>,
     /// Whether to go on with what an earlier run of the same settings left.
     pub resume: bool,
-}
-
-/// What came out.
-#[derive(Debug, Serialize)]
-pub struct StructuredOutcome {
-    /// The directory written.
-    pub output: PathBuf,
-    /// The checkpoint that it was made from.
-    pub source: PathBuf,
-    /// How channels and heads were chosen.
-    pub importance: StructuredImportance,
-    /// Whether what stays was solved for.
-    pub solved: bool,
-    /// How many of each kind there were.
-    pub before: Widths,
-    /// What stays.
-    pub shape: Shape,
-    /// Bytes of the original's weight files.
-    pub bytes_before: u64,
-    /// Bytes of the weight files.
-    pub bytes: u64,
-    /// Parameters of the original.
-    pub parameters_before: u64,
-    /// Parameters, counted in the file.
-    pub parameters: u64,
-    /// Share of the blocks' parameters that went.
-    pub sparsity: f64,
-    /// What was measured to spread the budget.
-    pub damages: Vec<Damage>,
-    /// The divergence that these measurements predicted, in nats per token.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub predicted_divergence: Option<f64>,
-    /// Every block of the original.
-    pub layers: Vec<Layer>,
-    /// Wall time of calibrating and writing.
-    pub seconds: f64,
-    /// Peak resident memory of calibrating and writing.
-    pub peak_memory_bytes: Option<u64>,
-    /// SHA-256 of the calibration tokens.
-    pub calibration_sha256: String,
-    /// Every tensor of the result.
-    pub tensors: Vec<TensorReport>,
-    /// The loss, where it was measured.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub evaluation: Option<EvaluateOutcome>,
-}
-
-/// One block of the original.
-#[derive(Debug, Serialize)]
-pub struct Layer {
-    /// Its number there.
-    pub layer: usize,
-    /// How much it changes the residual stream: 1 − E\[cos\] of it in front and behind.
-    pub influence: f64,
-    /// Whether it stays.
-    pub kept: bool,
 }
 
 /// Everything that is known before the model is run.
