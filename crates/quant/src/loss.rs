@@ -1,6 +1,7 @@
 //! What rounding loses: in the weights, and in the outputs of the linear map they stand for.
 
 use rayon::prelude::*;
+use slmc_gguf::blocks::GramBlocks;
 
 use crate::QuantError;
 use crate::error::{check_length, count_rows};
@@ -14,6 +15,8 @@ const TASK_ROWS: usize = 128;
 pub enum InputStatistics<'a> {
     /// E\[xⱼ²\], `[d_in]`: inputs taken as uncorrelated. Cheapest: no matrix product.
     SecondMoments(&'a [f32]),
+    /// E\[x xᵀ\] of runs of neighbours, those of different runs taken as uncorrelated.
+    Products(&'a GramBlocks),
     /// H = E\[x xᵀ\], `[d_in, d_in]`, symmetric.
     Covariance(&'a [f32]),
     /// Inputs themselves, `[tokens, d_in]`: cheaper than [`InputStatistics::Covariance`] where tokens < d_in.
@@ -24,6 +27,12 @@ impl InputStatistics<'_> {
     fn check(&self, columns: usize) -> Result<(), QuantError> {
         match *self {
             Self::SecondMoments(moments) => check_length("second moments", moments, columns),
+            Self::Products(gram) if gram.columns() == columns => Ok(()),
+            Self::Products(gram) => Err(QuantError::Length {
+                what: "products of inputs",
+                expected: columns,
+                found: gram.columns(),
+            }),
             Self::Covariance(h) => check_length("covariance", h, columns.saturating_mul(columns)),
             Self::Samples([]) => {
                 Err(QuantError::Length { what: "input samples", expected: columns, found: 0 })
@@ -45,6 +54,20 @@ impl InputStatistics<'_> {
                         .sum::<f64>()
                 })
                 .sum(),
+            Self::Products(gram) => {
+                let len = gram.run_len();
+                let runs = rows
+                    .chunks_exact(columns)
+                    .flat_map(|row| row.chunks_exact(len).zip(gram.values().chunks_exact(len * len)));
+                runs.map(|(d, g)| {
+                    let through = |row: &[f32]| -> f32 { row.iter().zip(d).map(|(g, d)| g * d).sum() };
+                    g.chunks_exact(len)
+                        .zip(d)
+                        .map(|(row, &d)| f64::from(d) * f64::from(through(row)))
+                        .sum::<f64>()
+                })
+                .sum()
+            }
             Self::Covariance(h) => {
                 scratch.resize(count * columns, 0.0);
                 multiply_transposed(rows, h, columns, scratch);

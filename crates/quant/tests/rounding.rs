@@ -3,6 +3,7 @@
 mod random;
 
 use random::Random;
+use slmc_gguf::blocks::GramBlocks;
 use slmc_gguf::{TensorType, blocks};
 use slmc_quant::loss::{InputStatistics, output_energy, output_error, relative_error, relative_output_error};
 use slmc_quant::{QuantError, rtn};
@@ -89,6 +90,12 @@ fn losses_are_those_of_plain_loops_at_any_thread_count() {
         output_error(&weights, &rounded, columns, InputStatistics::SecondMoments(&moments)).unwrap(),
         diagonal,
     );
+
+    // one run of all columns knows all of them, runs of one column the diagonal
+    let whole = GramBlocks::new(columns, covariance.clone()).unwrap();
+    let single = GramBlocks::new(1, moments.to_vec()).unwrap();
+    close(output_error(&weights, &rounded, columns, InputStatistics::Products(&whole)).unwrap(), error);
+    close(output_error(&weights, &rounded, columns, InputStatistics::Products(&single)).unwrap(), diagonal);
 
     for statistics in
         [samples, InputStatistics::Covariance(&covariance), InputStatistics::SecondMoments(&moments)]

@@ -202,7 +202,9 @@ impl Buffers {
             let (first, scales) = (rows.start, reader.column_scales(tensor));
             let rows = Rows { first, columns, weights, targets: weights, rounded: stored, scales };
             let mut meter = OutputErrorMeter::new(tensor.rows());
-            meter.add(ty, rows, InputStatistics::SecondMoments(importance))?;
+            let known =
+                inputs.gram.map_or(InputStatistics::SecondMoments(importance), InputStatistics::Products);
+            meter.add(ty, rows, known)?;
             Ok(meter)
         });
         let squares = squares(&self.values, &self.scratch);

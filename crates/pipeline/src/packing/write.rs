@@ -82,7 +82,8 @@ fn write_tensor(
         dequantize_rows(grid, &bytes, columns, &mut rounded).map_err(failed)?;
         let (weights, scales) = (weights.as_slice(), reader.column_scales(tensor));
         let rows = Rows { first, columns, weights, targets: weights, rounded: &rounded, scales };
-        let inputs = InputStatistics::SecondMoments(importance.unwrap_or(&alike));
+        let diagonal = InputStatistics::SecondMoments(importance.unwrap_or(&alike));
+        let inputs = gram.map_or(diagonal, InputStatistics::Products);
         errors.add(grid, rows, inputs).map_err(failed)?;
     }
     let outputs = errors.finish().outputs.filter(|_| importance.is_some());
