@@ -46,7 +46,8 @@ pub struct Prune {
     /// How weights are chosen: magnitude, wanda or sparsegpt [default: sparsegpt]
     #[arg(long, value_name = "METHOD")]
     pub method: Option<String>,
-    /// Share of each linear layer's weights that become zero, met exactly: 0.5 or 50%
+    /// Share of each linear layer's weights that become zero, met exactly: 0.5 or 50%; with --structured the
+    /// share of the layers' parameters that goes
     #[arg(long, value_name = "SHARE", required_unless_present_any = ["pattern", "structured", "vocab"])]
     pub sparsity: Option<String>,
     /// Keep N of every M neighbours in a row: 2:4, 4:8

@@ -20,6 +20,24 @@ pub enum ModelFile {
 }
 
 impl ModelFile {
+    /// Opens a checkpoint to be compressed.
+    ///
+    /// # Errors
+    /// As [`ModelFile::open`]; a GGUF file, or a checkpoint whose weights are packed integers: both are outputs already.
+    pub fn open_original(path: &Path) -> Result<(Self, Arc<Checkpoint>), PipelineError> {
+        let refuse =
+            |reason: &str| PipelineError::NoModel { path: path.to_owned(), reason: reason.to_owned() };
+        let model = Self::open(path)?;
+        let Self::Checkpoint(checkpoint) = &model else {
+            return Err(refuse(
+                "a GGUF file is already an output; give the checkpoint directory it was made from",
+            ));
+        };
+        refuse_quantized(checkpoint)?;
+        let checkpoint = Arc::clone(checkpoint);
+        Ok((model, checkpoint))
+    }
+
     /// Opens what stands at `path`.
     ///
     /// # Errors
@@ -206,4 +224,15 @@ impl ModelFile {
         };
         name.map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned())
     }
+}
+
+/// An error where the checkpoint's weights are packed integers already.
+pub(crate) fn refuse_quantized(checkpoint: &Checkpoint) -> Result<(), PipelineError> {
+    if checkpoint.config().quantization.is_none() {
+        return Ok(());
+    }
+    Err(PipelineError::NoModel {
+        path: checkpoint.dir().to_path_buf(),
+        reason: "its weights are quantized already; give the checkpoint they were made from".into(),
+    })
 }

@@ -1,6 +1,6 @@
 //! Measuring a model, alone or beside its original.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -152,18 +152,22 @@ pub fn evaluate(
     })
 }
 
-/// As [`evaluate`], for a model that was just written: stopped before anything was measured, it is still there, so that is said
-/// and no error.
+/// Measures a model that was just written beside what it was made from, or by itself; nothing where no `measure` is asked for. Stopped
+/// before anything was measured, the model is still there, so that is said and no error.
 ///
 /// # Errors
-/// As there.
+/// Those of [`evaluate`].
 pub(super) fn evaluate_written(
-    settings: &EvaluateSettings,
+    model: &Path,
+    base: Option<&Path>,
+    measure: Option<Measure>,
     reporter: &dyn Reporter,
 ) -> Result<Option<EvaluateOutcome>, PipelineError> {
-    match evaluate(settings, reporter) {
+    let Some(measure) = measure else { return Ok(None) };
+    let (base, worst) = (base.map(Path::to_owned), WorstSettings::default());
+    match evaluate(&EvaluateSettings { model: model.to_owned(), base, measure, worst }, reporter) {
         Err(PipelineError::NothingMeasured) => {
-            let model = settings.model.display();
+            let model = model.display();
             reporter.warn(&format!("interrupted: `{model}` is written, but what it lost was not measured"));
             Ok(None)
         }

@@ -20,12 +20,10 @@ pub use slmc_quant::int::GroupSize;
 
 use super::directory::{PROVENANCE, may_replace};
 use super::durable::{self, Durable};
-use super::evaluate::{EvaluateSettings, Measure, evaluate_written};
+use super::evaluate::{Measure, evaluate_written};
 use super::quantize::{
-    BatchOptions, ByteSize, Device, Effort, Method, QuantizeOutcome, TextSource, Types, refuse_quantized,
-    summary,
+    BatchOptions, ByteSize, Device, Effort, Method, QuantizeOutcome, TextSource, Types, summary,
 };
-use super::worst::WorstSettings;
 use crate::PipelineError;
 use crate::awq::{self, Calibrated};
 use crate::batches::{calibration_batches, warn_of_missing};
@@ -99,16 +97,7 @@ impl PreparedPack {
     /// # Errors
     /// Anything that would make the job fail and can be known now.
     pub fn new(settings: PackSettings) -> Result<Self, PipelineError> {
-        let model = ModelFile::open(&settings.model)?;
-        let ModelFile::Checkpoint(checkpoint) = &model else {
-            return Err(PipelineError::NoModel {
-                path: settings.model,
-                reason: "a GGUF file is already an output; give the checkpoint directory it was made from"
-                    .into(),
-            });
-        };
-        let checkpoint = Arc::clone(checkpoint);
-        refuse_quantized(&checkpoint)?;
+        let (model, checkpoint) = ModelFile::open_original(&settings.model)?;
         let existing = may_replace(&settings.output, &settings.model)?;
         let source = model.source()?;
         let PackTensors { tensors, facts, left_out } = pack_tensors(&checkpoint, source.config())?;
@@ -179,18 +168,8 @@ impl PreparedPack {
         let planned = self.plan.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.zeros));
         zeros::count(self.source.as_ref(), &self.settings.output, planned.zip(&mut tensors))?;
         let Self { settings, plan, source_bytes, batches, .. } = self;
-        let evaluation = match settings.measure {
-            Some(measure) => evaluate_written(
-                &EvaluateSettings {
-                    model: settings.output.clone(),
-                    base: Some(settings.model.clone()),
-                    measure,
-                    worst: WorstSettings::default(),
-                },
-                reporter,
-            )?,
-            None => None,
-        };
+        let evaluation =
+            evaluate_written(&settings.output, Some(&settings.model), settings.measure, reporter)?;
         Ok(QuantizeOutcome {
             output: settings.output,
             source: settings.model,

@@ -18,11 +18,8 @@ pub use slmc_prune::{LayerSparsity, Method, PrunePlan, Scope, Sparsity, owl};
 
 use super::directory::{PROVENANCE, may_replace};
 use super::durable::{self, Durable};
-use super::evaluate::{EvaluateOutcome, EvaluateSettings, Measure, evaluate_written};
-use super::quantize::{
-    BatchOptions, ByteSize, Device, Effort, Mix, Prepared, TextSource, refuse_quantized, summary,
-};
-use super::worst::WorstSettings;
+use super::evaluate::{EvaluateOutcome, Measure, evaluate_written};
+use super::quantize::{BatchOptions, ByteSize, Device, Effort, Mix, Prepared, TextSource, summary};
 use crate::PipelineError;
 use crate::batches::{calibration_batches, warn_of_missing};
 use crate::export::{ExportTensor, RowReader, TensorReport};
@@ -135,16 +132,7 @@ impl PreparedPrune {
     /// # Errors
     /// Anything that would make the job fail and can be known now.
     pub fn new(settings: PruneSettings) -> Result<Self, PipelineError> {
-        let model = ModelFile::open(&settings.model)?;
-        let ModelFile::Checkpoint(checkpoint) = &model else {
-            return Err(PipelineError::NoModel {
-                path: settings.model,
-                reason: "a GGUF file is already an output; give the checkpoint directory it was made from"
-                    .into(),
-            });
-        };
-        let checkpoint = Arc::clone(checkpoint);
-        refuse_quantized(&checkpoint)?;
+        let (model, checkpoint) = ModelFile::open_original(&settings.model)?;
         let existing = may_replace(&gguf::checkpoint(&settings), &settings.model)?;
         let source = model.source()?;
         let PackTensors { tensors, facts, left_out } = pack_tensors(&checkpoint, source.config())?;
@@ -224,18 +212,8 @@ impl PreparedPrune {
         let Self { settings, plan, batches, .. } = self;
         let planned = tensors.iter().zip(&plan.tensors).filter(|(_, planned)| planned.pruned.is_some());
         let pruned_weights = planned.map(|(tensor, _)| tensor.zeros).sum();
-        let evaluation = match settings.measure {
-            Some(measure) => evaluate_written(
-                &EvaluateSettings {
-                    model: settings.output.clone(),
-                    base: Some(settings.model.clone()),
-                    measure,
-                    worst: WorstSettings::default(),
-                },
-                reporter,
-            )?,
-            None => None,
-        };
+        let evaluation =
+            evaluate_written(&settings.output, Some(&settings.model), settings.measure, reporter)?;
         Ok(PruneOutcome {
             output: settings.output,
             source: settings.model,

@@ -29,9 +29,8 @@ pub use slmc_quant::{Effort, Method, Mix, Rounding};
 
 use super::directory::PROVENANCE;
 use super::durable::{self, Durable};
-use super::evaluate::{EvaluateSettings, Measure, evaluate_written};
+use super::evaluate::{Measure, evaluate_written};
 pub use super::outcome::{QuantizeOutcome, Types};
-use super::worst::WorstSettings;
 use crate::PipelineError;
 use crate::allocation::starting_mix;
 use crate::awq::{self, Calibrated};
@@ -156,16 +155,7 @@ impl Prepared {
     /// # Errors
     /// Anything that would make the job fail and can be known now.
     pub fn new(mut settings: QuantizeSettings) -> Result<Self, PipelineError> {
-        let model = ModelFile::open(&settings.model)?;
-        let ModelFile::Checkpoint(checkpoint) = &model else {
-            return Err(PipelineError::NoModel {
-                path: settings.model,
-                reason: "a GGUF file is already an output; give the checkpoint directory it was made from"
-                    .into(),
-            });
-        };
-        let checkpoint = Arc::clone(checkpoint);
-        refuse_quantized(&checkpoint)?;
+        let (model, checkpoint) = ModelFile::open_original(&settings.model)?;
         let source = model.source()?;
         let config = source.config().clone();
         let vocabulary = model.vocabulary(config.vocab_size, settings.pre.as_deref())?;
@@ -288,18 +278,12 @@ impl Prepared {
         let peak_memory_bytes = peak_resident_bytes();
         let planned = self.plan.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.zeros));
         zeros::count(self.source.as_ref(), &self.settings.output, planned.zip(&mut tensors))?;
-        let evaluation = match self.settings.measure.clone() {
-            Some(measure) => evaluate_written(
-                &EvaluateSettings {
-                    model: self.settings.output.clone(),
-                    base: Some(self.settings.model.clone()),
-                    measure,
-                    worst: WorstSettings::default(),
-                },
-                reporter,
-            )?,
-            None => None,
-        };
+        let evaluation = evaluate_written(
+            &self.settings.output,
+            Some(&self.settings.model),
+            self.settings.measure.clone(),
+            reporter,
+        )?;
         Ok(QuantizeOutcome {
             output: self.settings.output,
             source: self.settings.model,
@@ -394,17 +378,6 @@ fn lay_out(settings: &QuantizeSettings, metadata: Metadata, plan: &Plan) -> Resu
     let planned = plan.tensors.iter().map(|t| (t.name.clone(), t.shape.clone(), t.ty));
     Layout::new(metadata, planned)
         .map_err(|source| PipelineError::Layout { path: settings.output.clone(), source })
-}
-
-/// An error where the checkpoint is an output of this job already.
-pub(super) fn refuse_quantized(checkpoint: &Checkpoint) -> Result<(), PipelineError> {
-    if checkpoint.config().quantization.is_none() {
-        return Ok(());
-    }
-    Err(PipelineError::NoModel {
-        path: checkpoint.dir().to_path_buf(),
-        reason: "its weights are quantized already; give the checkpoint they were made from".into(),
-    })
 }
 
 pub(super) fn summary(names: &[String]) -> String {

@@ -18,9 +18,8 @@ pub use slmc_prune::structured::{Kind, StructuredImportance, Widths};
 
 use super::directory::{PROVENANCE, may_replace};
 use super::durable::{self, Durable};
-use super::evaluate::{EvaluateSettings, Measure, evaluate_written};
-use super::quantize::{BatchOptions, ByteSize, Device, Effort, TextSource, refuse_quantized, summary};
-use super::worst::WorstSettings;
+use super::evaluate::{Measure, evaluate_written};
+use super::quantize::{BatchOptions, ByteSize, Device, Effort, TextSource, summary};
 use crate::PipelineError;
 use crate::allocation::split;
 use crate::batches::{calibration_batches, warn_of_missing};
@@ -108,16 +107,7 @@ impl PreparedStructured {
     /// Anything that would make the job fail and can be known now.
     pub fn new(settings: StructuredSettings) -> Result<Self, PipelineError> {
         let started = Instant::now();
-        let model = ModelFile::open(&settings.model)?;
-        let ModelFile::Checkpoint(checkpoint) = &model else {
-            return Err(PipelineError::NoModel {
-                path: settings.model,
-                reason: "a GGUF file is already an output; give the checkpoint directory it was made from"
-                    .into(),
-            });
-        };
-        let checkpoint = Arc::clone(checkpoint);
-        refuse_quantized(&checkpoint)?;
+        let (model, checkpoint) = ModelFile::open_original(&settings.model)?;
         let existing = may_replace(&settings.output, &settings.model)?;
         let source = model.source()?;
         let PackTensors { tensors, facts, left_out } = pack_tensors(&checkpoint, source.config())?;
@@ -312,18 +302,8 @@ impl PlannedStructured {
         }
         let (seconds, peak_memory_bytes) = (prepared.started.elapsed().as_secs_f64(), peak_resident_bytes());
         let (bytes, layers) = (self.output_bytes(), self.layers());
-        let evaluation = match settings.measure.clone() {
-            Some(measure) => evaluate_written(
-                &EvaluateSettings {
-                    model: settings.output.clone(),
-                    base: Some(settings.model.clone()),
-                    measure,
-                    worst: WorstSettings::default(),
-                },
-                reporter,
-            )?,
-            None => None,
-        };
+        let evaluation =
+            evaluate_written(&settings.output, Some(&settings.model), settings.measure.clone(), reporter)?;
         let mut bytes_before = 0;
         for path in prepared.checkpoint.weight_files() {
             bytes_before += std::fs::metadata(path).map_or(0, |metadata| metadata.len());

@@ -13,9 +13,8 @@ use slmc_checkpoint::{Checkpoint, CheckpointPlan, CheckpointWriter, ExistingTarg
 use slmc_model::{CheckpointSource, ModelConfig, Role, TensorId, WeightSource};
 
 use super::directory::{PROVENANCE, may_replace};
-use super::evaluate::{EvaluateOutcome, EvaluateSettings, Measure, evaluate_written};
-use super::quantize::{TextSource, refuse_quantized};
-use super::worst::WorstSettings;
+use super::evaluate::{EvaluateOutcome, Measure, evaluate_written};
+use super::quantize::TextSource;
 use crate::PipelineError;
 use crate::model_file::ModelFile;
 use crate::packing::pack_tensors;
@@ -91,16 +90,7 @@ impl PreparedVocabulary {
     /// The checkpoint, its tokenizer or the corpus cannot be read; a tokenizer of another kind; nothing would go.
     pub fn new(settings: VocabularySettings) -> Result<Self, PipelineError> {
         let started = Instant::now();
-        let model = ModelFile::open(&settings.model)?;
-        let ModelFile::Checkpoint(checkpoint) = &model else {
-            return Err(PipelineError::NoModel {
-                path: settings.model,
-                reason: "a GGUF file is already an output; give the checkpoint directory it was made from"
-                    .into(),
-            });
-        };
-        let checkpoint = Arc::clone(checkpoint);
-        refuse_quantized(&checkpoint)?;
+        let (model, checkpoint) = ModelFile::open_original(&settings.model)?;
         let existing = may_replace(&settings.output, &settings.model)?;
         let config = model.source()?.config().clone();
         let (tokenizer, template) =
@@ -170,16 +160,8 @@ impl PreparedVocabulary {
         self.write(reporter)?;
         let written = CheckpointSource::open(&self.settings.output)?;
         let (seconds, [parameters_before, _]) = (self.started.elapsed().as_secs_f64(), self.parameters());
-        let measure = |model: &PathBuf| match self.settings.measure.clone() {
-            None => Ok(None),
-            Some(measure) => {
-                let worst = WorstSettings::default();
-                evaluate_written(
-                    &EvaluateSettings { model: model.clone(), base: None, measure, worst },
-                    reporter,
-                )
-            }
-        };
+        let measure =
+            |model: &PathBuf| evaluate_written(model, None, self.settings.measure.clone(), reporter);
         let (evaluation_before, evaluation) =
             (measure(&self.settings.model)?, measure(&self.settings.output)?);
         let length = |path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());

@@ -7,8 +7,7 @@ use slmc_checkpoint::{Checkpoint, CheckpointPlan, Config, Dtype, TensorSpec};
 use slmc_model::{CheckpointSource, MemorySource, ModelConfig, ModelError, TensorId, WeightSource};
 
 use crate::PipelineError;
-use crate::jobs::quantize::refuse_quantized;
-use crate::model_file::ModelFile;
+use crate::model_file::{ModelFile, refuse_quantized};
 
 /// A model to be trained, its weights still in the checkpoint it is made from.
 pub struct StudentSource {
