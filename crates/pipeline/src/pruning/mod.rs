@@ -8,6 +8,7 @@
 mod pruner;
 mod scores;
 mod shares;
+pub(crate) mod stored;
 mod verify;
 mod wanda;
 mod writer;

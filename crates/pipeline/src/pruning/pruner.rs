@@ -9,10 +9,9 @@ use slmc_prune::{Mask, PruneError, PrunePlan, Scope, Sparsity, importance};
 use slmc_quant::gptq::FeedbackFactor;
 use slmc_quant::loss::InputStatistics;
 use slmc_quant::plan::StoredType;
-use slmc_quant::rtn::{dequantize_rows, quantize_rows};
 use slmc_quant::{Effort, QuantError};
 
-use super::{PrunedWriter, Scores, moments};
+use super::{PrunedWriter, Scores, moments, stored};
 use crate::PipelineError;
 use crate::export::{ErrorMeter, Errors, ExportTensor, RowReader, Rows, TensorReport};
 use crate::gptq::RoundTensors;
@@ -171,16 +170,13 @@ impl Pruner<'_> {
     /// Writes values of a tensor from flat index `first` on, and keeps them; the values as stored.
     fn encode(&self, at: usize, first: usize, values: &[f32]) -> Result<Vec<f32>, PipelineError> {
         let planned = &self.plan.tensors[at];
-        let (ty, columns) = (StoredType::as_it_is(planned.dtype), self.tensors[at].columns());
-        let mut bytes = vec![0; values.len() * planned.dtype.bytes()];
-        quantize_rows(ty, values, columns, None, &mut bytes).map_err(rounding(planned))?;
+        let (dtype, columns) = (planned.dtype, self.tensors[at].columns());
+        let bytes = stored::encode(dtype, values, columns).map_err(rounding(planned))?;
         self.writer.write(&planned.hf_name, first, &bytes)?;
         if let (Some(work), Some(_)) = (self.work, planned.pruned) {
             work.put(&planned.hf_name, &bytes)?;
         }
-        let mut stored = vec![0.0; values.len()];
-        dequantize_rows(ty, &bytes, columns, &mut stored).map_err(rounding(planned))?;
-        Ok(stored)
+        stored::decode(dtype, &bytes, columns).map_err(rounding(planned))
     }
 }
 
@@ -240,10 +236,7 @@ impl RoundTensors for Pruner<'_> {
         }
         let bytes = finished.bytes(&planned.hf_name)?;
         self.writer.write(&planned.hf_name, 0, &bytes)?;
-        values.resize(planned.weights() as usize, 0.0);
-        let ty = StoredType::as_it_is(planned.dtype);
-        dequantize_rows(ty, &bytes, tensor.columns(), &mut values).map_err(rounding(planned))?;
-        Ok(values)
+        stored::decode(planned.dtype, &bytes, tensor.columns()).map_err(rounding(planned))
     }
 
     fn restore_head(&self, _: &Finished<'_>) -> Result<(), PipelineError> {

@@ -10,7 +10,6 @@ use slmc_prune::structured::solve::{columns_of, rows_of};
 use slmc_quant::gptq::FeedbackFactor;
 use slmc_quant::loss::InputStatistics;
 use slmc_quant::plan::StoredType;
-use slmc_quant::rtn::{dequantize_rows, quantize_rows};
 use slmc_quant::{Effort, QuantError};
 
 use super::plan::PlannedCut;
@@ -19,7 +18,7 @@ use crate::PipelineError;
 use crate::export::{ErrorMeter, Errors, ExportTensor, RowReader, Rows, TensorReport};
 use crate::gptq::RoundTensors;
 use crate::progress::{Reporter, Unit};
-use crate::pruning::PrunedWriter;
+use crate::pruning::{PrunedWriter, stored};
 use crate::work::{Finished, Work};
 
 /// Weights that are read and written together.
@@ -260,9 +259,7 @@ impl RoundTensors for Surgeon<'_> {
         let bytes = finished.bytes(&cut.from)?;
         self.writer.write(&cut.name, 0, &bytes)?;
         let width = cut.shape[1];
-        let mut staying = vec![0.0; cut.weights() as usize];
-        let ty = StoredType::as_it_is(cut.dtype);
-        dequantize_rows(ty, &bytes, width, &mut staying).map_err(rounding(cut))?;
+        let staying = stored::decode(cut.dtype, &bytes, width).map_err(rounding(cut))?;
         // back into the old shape, with zeros where something is cut out
         let columns = cut.shape_before[1];
         let mut values = vec![0.0; cut.shape_before[0] * columns];
@@ -305,17 +302,12 @@ fn columns_name(cut: &PlannedCut) -> String {
 }
 
 fn encoded(cut: &PlannedCut, values: &[f32], columns: usize) -> Result<Vec<u8>, PipelineError> {
-    let mut bytes = vec![0; values.len() * cut.dtype.bytes()];
-    quantize_rows(StoredType::as_it_is(cut.dtype), values, columns, None, &mut bytes)
-        .map_err(rounding(cut))?;
-    Ok(bytes)
+    stored::encode(cut.dtype, values, columns).map_err(rounding(cut))
 }
 
 fn as_stored(cut: &PlannedCut, values: &[f32], columns: usize) -> Result<Vec<f32>, PipelineError> {
     let bytes = encoded(cut, values, columns)?;
-    let mut stored = vec![0.0; values.len()];
-    dequantize_rows(StoredType::as_it_is(cut.dtype), &bytes, columns, &mut stored).map_err(rounding(cut))?;
-    Ok(stored)
+    stored::decode(cut.dtype, &bytes, columns).map_err(rounding(cut))
 }
 
 fn report(cut: &PlannedCut, errors: Errors) -> TensorReport {
