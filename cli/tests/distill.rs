@@ -123,6 +123,39 @@ fn a_killed_run_ends_in_the_same_bytes() {
 }
 
 #[test]
+fn a_gguf_student_is_trained_on_the_grid_that_it_is_stored_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    copy_tiny(&directory.join("model"));
+    let quantize =
+        ["quantize", "model", "--method", "rtn", "--type", "q2_k", "--output", "q2.gguf", "--no-eval"];
+    let quantized = slmc(directory, quantize);
+    assert!(quantized.status.success(), "{}", stderr(&quantized));
+    let train = |student: &str, steps: &str, output: &str| {
+        let models = ["distill", "--teacher", "model", "--student", student, "--output", output, "--json"];
+        let run =
+            ["--text", "bundled:english", "--seq-len", "48", "--steps", steps, "--learning-rate", "2e-4"];
+        json(&slmc(directory, [&models[..], &run].concat()))
+    };
+    let first = train("q2.gguf", "20", "better.gguf");
+    let loss = |outcome: &Value, at: &str| outcome[at]["loss"].as_f64().unwrap();
+    let divergence = |at: &str| first[at]["divergence"].as_f64().unwrap();
+    assert!(divergence("best") < 0.92 * divergence("start"), "{first}");
+    assert_eq!(first["kept_zeros"], 0);
+    let [before, after] = ["q2.gguf", "better.gguf"].map(|name| std::fs::read(directory.join(name)).unwrap());
+    assert_eq!(before.len(), after.len());
+    assert_eq!(first["bytes"].as_u64(), Some(after.len() as u64));
+    // types, names and metadata are the file's own
+    let inspect = |name: &str| json(&slmc(directory, ["inspect", name, "--json"]))["tensors"].clone();
+    assert_eq!(inspect("q2.gguf"), inspect("better.gguf"));
+    // what was written is what was judged
+    let second = train("better.gguf", "4", "again.gguf");
+    assert_eq!(loss(&second, "start"), loss(&first, "best"));
+    let refused = distill(directory, &["--student", "q2.gguf", "--qat", "q2_k", "--steps", "2"]);
+    assert!(!refused.status.success() && says(&stderr(&refused), "leave --qat out"), "{}", stderr(&refused));
+}
+
+#[test]
 fn what_cannot_be_done_is_said_and_leaves_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();

@@ -23,6 +23,7 @@ Examples:
   slmc distill --teacher MODEL --student MODEL-pruned --text train.txt --output healed
   slmc distill --teacher MODEL --layers 8 --text train.txt --max-minutes 15 --output small
   slmc distill --teacher MODEL --student MODEL-pruned --text train.txt --loss js:0.1 --alpha 0 --steps 500 --output healed
+  slmc distill --teacher MODEL --student model-q2_k.gguf --text train.txt --max-minutes 15 --output better-q2_k.gguf
   slmc distill --teacher MODEL --student MODEL --text train.txt --qat q2_k --learning-rate 1e-4 --output for-q2_k
   slmc distill run.toml               the same options as keys: teacher = \"MODEL\", text = [\"train.txt\"], learning-rate = 1e-4 …
   slmc distill run.toml --resume      after a kill or Ctrl-C: the same weights in the end")]
@@ -33,7 +34,8 @@ pub struct Distill {
     /// Model to learn from: a checkpoint directory or GGUF file [default: `model` of slmc.toml]
     #[arg(long, value_name = "MODEL")]
     pub teacher: Option<PathBuf>,
-    /// Checkpoint directory of the model that learns
+    /// The model that learns: a checkpoint directory, or a quantized GGUF file, which is trained on the grid that it is stored on and
+    /// written as a GGUF file again
     #[arg(long, value_name = "MODEL", conflicts_with = "layers")]
     pub student: Option<PathBuf>,
     /// Instead of a student: so many evenly spaced layers of the teacher
@@ -45,7 +47,7 @@ pub struct Distill {
     /// Text to judge by, up to 32 sequences of it [default: every sixteenth sequence of --text, up to 32, which are not trained on]
     #[arg(long, value_name = "FILE")]
     pub held_out: Option<TextSource>,
-    /// Directory to write [default: STUDENT-distilled in the working directory]
+    /// Directory, or GGUF file, to write [default: STUDENT-distilled in the working directory]
     #[arg(long, short, value_name = "PATH")]
     pub output: Option<PathBuf>,
     /// Continue a run that was killed or interrupted: same command, same inputs, the same weights in the end

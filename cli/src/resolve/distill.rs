@@ -159,7 +159,12 @@ impl Resolver {
             StudentFrom::Checkpoint(path) => (path.clone(), "distilled".to_owned()),
             StudentFrom::Layers(layers) => (teacher.clone(), format!("{layers}-layers-distilled")),
         };
-        let output = args.output.clone().or(run.output).unwrap_or_else(|| default_output(&named.0, &named.1));
+        let output = args.output.clone().or(run.output).unwrap_or_else(|| match named.0.extension() {
+            Some(ending) if ending == "gguf" => {
+                default_output(&named.0.with_extension(""), &format!("{}.gguf", named.1))
+            }
+            _ => default_output(&named.0, &named.1),
+        });
         let seq_len = args.seq_len.or(run.seq_len).unwrap_or(SEQ_LEN) as usize;
         if seq_len < 2 {
             return Err(Failure::usage(

@@ -2,7 +2,9 @@
 
 use proptest::prelude::*;
 use slmc_gguf::TensorType;
-use slmc_gguf::blocks::{BlockError, BlockFormat, FormatVisitor, Step, decode, encode, visit_format};
+use slmc_gguf::blocks::{
+    BlockError, BlockFormat, FormatVisitor, Step, decode, encode, recode, settle, visit_format,
+};
 
 const COLUMNS: usize = 256;
 
@@ -73,6 +75,37 @@ proptest! {
         // one they came from; with a scale a block it does.
         let slack = if ty.block_len() > 32 { 1.6 } else { 1.05 };
         prop_assert!(second <= first * slack + 1e-30, "{ty}: {first} then {second}");
+    }
+
+    #[test]
+    fn values_that_blocks_hold_are_recoded_to_themselves(ty in any_type(), row in any_row()) {
+        let mut bytes = encoded(ty, &row, None);
+        let held = decoded(ty, &bytes, COLUMNS);
+        recode(ty, &held, COLUMNS, &mut bytes).unwrap();
+        prop_assert_eq!(held, decoded(ty, &bytes, COLUMNS));
+    }
+
+    #[test]
+    fn recoding_is_as_near_as_the_stored_codes(ty in any_type(), stored in weight_row(), row in weight_row()) {
+        let mut bytes = encoded(ty, &stored, None);
+        let before = squared_distance(&row, &decoded(ty, &bytes, COLUMNS));
+        recode(ty, &row, COLUMNS, &mut bytes).unwrap();
+        let after = squared_distance(&row, &decoded(ty, &bytes, COLUMNS));
+        prop_assert!(after <= before * 1.000_001, "{ty}: {before}, then {after}");
+    }
+
+    #[test]
+    fn settled_values_have_the_stored_codes(ty in any_type(), stored in weight_row(), row in weight_row()) {
+        let mut bytes = encoded(ty, &stored, None);
+        let held = decoded(ty, &bytes, COLUMNS);
+        let mut settled = row.clone();
+        settle(ty, &mut settled, COLUMNS, &bytes).unwrap();
+        for ((x, settled), held) in row.iter().zip(&settled).zip(&held) {
+            let between = x.min(*held)..=x.max(*held);
+            prop_assert!(between.contains(settled), "{ty}: {x} went to {settled}, past {held}");
+        }
+        recode(ty, &settled, COLUMNS, &mut bytes).unwrap();
+        prop_assert_eq!(held, decoded(ty, &bytes, COLUMNS));
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod q5_1;
 mod q5_k;
 mod q6_k;
 mod q8_0;
+mod recode;
 
 pub use dot::dot;
 pub(crate) use format::round_ties_even;
@@ -45,9 +46,12 @@ pub use q5_k::Q5K;
 pub use q6_k::Q6K;
 pub use q8_0::Q8_0;
 
+use std::marker::PhantomData;
+
 use pulp::Arch;
 
 use crate::TensorType;
+use recode::{Recode, Settle};
 
 /// Why values could not be encoded or bytes not be decoded.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -218,14 +222,7 @@ pub fn refine(
     gram: &GramBlocks,
     bytes: &mut [u8],
 ) -> Result<(), BlockError> {
-    let block = ty.block_len();
-    if columns == 0 || !columns.is_multiple_of(block) || !rows.len().is_multiple_of(columns) {
-        return Err(BlockError::Shape { ty, values: rows.len(), columns, block });
-    }
-    check_bytes(ty, rows.len(), bytes.len())?;
-    if let Some(index) = format::first_non_finite(rows) {
-        return Err(BlockError::NonFinite { index, value: rows[index] });
-    }
+    check_rows(ty, rows, columns, bytes.len())?;
     struct Refine<'a> {
         rows: &'a [f32],
         columns: usize,
@@ -257,6 +254,61 @@ pub fn refine(
         }
     }
     visit_format(ty, Refine { rows, columns, gram, bytes }).unwrap_or(Ok(()))
+}
+
+/// Gives blocks of type `ty` that were stored before the codes nearest to whole rows of `columns` values; their scales stay.
+/// Values that the blocks hold already change nothing that they hold. Serial, and every block by itself.
+///
+/// # Errors
+/// As [`encode`].
+pub fn recode(ty: TensorType, rows: &[f32], columns: usize, bytes: &mut [u8]) -> Result<(), BlockError> {
+    check_rows(ty, rows, columns, bytes.len())?;
+    struct Again<'a>(&'a [f32], &'a mut [u8]);
+    impl FormatVisitor for Again<'_> {
+        type Output = ();
+        fn visit<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize>(self) {
+            let (values, bytes) = (self.0.as_chunks::<N>().0, self.1.as_chunks_mut::<BYTES>().0);
+            Arch::new().dispatch(Recode { values, bytes, format: PhantomData::<F> });
+        }
+    }
+    if visit_format(ty, Again(rows, bytes)).is_none() {
+        plain::encode(ty, rows, bytes);
+    }
+    Ok(())
+}
+
+/// Moves values no farther than they must to be rounded, under the scales of blocks of type `ty`, to what these hold: a weight to
+/// where its code is the nearest one, within 0.45 of the distance to the next level. Types without blocks give the values they hold.
+///
+/// # Errors
+/// As [`encode`].
+pub fn settle(ty: TensorType, rows: &mut [f32], columns: usize, bytes: &[u8]) -> Result<(), BlockError> {
+    check_rows(ty, rows, columns, bytes.len())?;
+    struct Move<'a>(&'a mut [f32], &'a [u8]);
+    impl FormatVisitor for Move<'_> {
+        type Output = ();
+        fn visit<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize>(self) {
+            let (values, bytes) = (self.0.as_chunks_mut::<N>().0, self.1.as_chunks::<BYTES>().0);
+            Arch::new().dispatch(Settle { values, bytes, format: PhantomData::<F> });
+        }
+    }
+    if visit_format(ty, Move(&mut *rows, bytes)).is_none() {
+        plain::decode(ty, bytes, rows);
+    }
+    Ok(())
+}
+
+/// Whether `rows` are whole rows of `columns` finite values, for which blocks take `bytes`.
+fn check_rows(ty: TensorType, rows: &[f32], columns: usize, bytes: usize) -> Result<(), BlockError> {
+    let block = ty.block_len();
+    if columns == 0 || !columns.is_multiple_of(block) || !rows.len().is_multiple_of(columns) {
+        return Err(BlockError::Shape { ty, values: rows.len(), columns, block });
+    }
+    check_bytes(ty, rows.len(), bytes)?;
+    match format::first_non_finite(rows) {
+        Some(index) => Err(BlockError::NonFinite { index, value: rows[index] }),
+        None => Ok(()),
+    }
 }
 
 fn check_importance(importance: &[f32], columns: usize) -> Result<(), BlockError> {

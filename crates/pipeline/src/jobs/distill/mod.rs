@@ -2,6 +2,7 @@
 
 mod grid;
 mod run;
+mod stored;
 mod student;
 mod text;
 
@@ -25,7 +26,7 @@ use super::directory::may_replace;
 use crate::PipelineError;
 use crate::model_file::ModelFile;
 use crate::work::Fingerprint;
-use student::StudentSource;
+use student::{Student, StudentSource};
 use text::Sequences;
 
 /// Where the student comes from.
@@ -111,7 +112,7 @@ pub struct PreparedDistill {
     settings: DistillSettings,
     teacher: Box<dyn WeightSource>,
     teacher_file: ModelFile,
-    student: StudentSource,
+    student: Student,
     sequences: Sequences,
     grid: Option<StoredGrid>,
     vocab: usize,
@@ -131,12 +132,18 @@ impl PreparedDistill {
             StudentFrom::Checkpoint(path) => {
                 may_replace(&settings.output, path)?;
                 let file = ModelFile::open(path)?;
-                (StudentSource::whole(&file)?, file)
+                (Student::open(&file)?, file)
             }
             StudentFrom::Layers(layers) => {
-                (StudentSource::of_layers(&teacher_file, *layers)?, ModelFile::open(&settings.teacher)?)
+                let student = StudentSource::of_layers(&teacher_file, *layers)?;
+                (Student::Checkpoint(student), ModelFile::open(&settings.teacher)?)
             }
         };
+        if settings.qat.is_some() && matches!(student, Student::Stored(_)) {
+            return Err(PipelineError::Distill {
+                reason: "a GGUF student is trained on the grid that it is stored on; leave --qat out".into(),
+            });
+        }
         let longest = student.config().max_position_embeddings.min(teacher.config().max_position_embeddings);
         settings.seq_len = settings.seq_len.min(longest);
         let grid = settings.qat.map(|mix| StoredGrid::new(student.config(), mix)).transpose()?;
@@ -158,7 +165,12 @@ impl PreparedDistill {
         }
         sequences.check(settings.train.sequences_per_step(), settings.seq_len)?;
         // Says now what is wrong with the target; nothing of it stays.
-        drop(CheckpointWriter::create(&settings.output, student.layout(grid.is_some())?, existing)?);
+        match &student {
+            Student::Checkpoint(student) => {
+                drop(CheckpointWriter::create(&settings.output, student.layout(grid.is_some())?, existing)?);
+            }
+            Student::Stored(student) => drop(student.writer(&settings.output)?),
+        }
         Ok(Self { grid, settings, teacher, teacher_file, student, sequences, vocab, existing })
     }
 
@@ -179,7 +191,14 @@ impl PreparedDistill {
         if let StudentFrom::Layers(layers) = self.settings.student {
             inputs.value("layers", layers);
         }
-        let mut checkpoints = vec![Arc::clone(&self.student.checkpoint)];
+        let mut checkpoints = Vec::new();
+        match &self.student {
+            Student::Checkpoint(student) => checkpoints.push(Arc::clone(&student.checkpoint)),
+            Student::Stored(student) => {
+                let path = student.file().path();
+                inputs.weight_file(path).map_err(crate::work::WorkError::io(path))?;
+            }
+        }
         match &self.teacher_file {
             ModelFile::Checkpoint(teacher) => checkpoints.push(Arc::clone(teacher)),
             ModelFile::Gguf(file) => {

@@ -5,11 +5,10 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use slmc_checkpoint::{CheckpointWriter, Dtype};
-use slmc_distill::{
-    Data, DistillError, End, Length, Masks, Record, Rounding, Setup, State, Store, Trainer, Watcher,
-};
+use slmc_distill::{Data, DistillError, End, Length, Masks, Record, Setup, State, Store, Trainer, Watcher};
 use slmc_model::{MemorySource, ModelError, WeightSource};
 
+use super::student::Student;
 use super::{DistillOutcome, PreparedDistill, StudentFrom};
 use crate::PipelineError;
 use crate::jobs::directory::PROVENANCE;
@@ -51,8 +50,10 @@ impl PreparedDistill {
         let store = self.open(directory, reporter)?;
         let _lock = lock(directory)?;
         let (train, device) = (self.settings.train, self.settings.device.burn().map_err(ModelError::from)?);
-        let fresh = self.student.weights()?;
-        let masks = if train.keep_zeros { Masks::of_pruned(&fresh)? } else { Masks::default() };
+        let fresh = self.student.weights(self.teacher.as_ref())?;
+        // A grid of few levels has zeros of its own.
+        let pruned = train.keep_zeros && matches!(self.student, Student::Checkpoint(_));
+        let masks = if pruned { Masks::of_pruned(&fresh)? } else { Masks::default() };
         if masks.tensors() > 0 {
             reporter.warn(&format!(
                 "{} zeros of {} pruned matrices stay zero (--train-zeros lets them grow)",
@@ -77,10 +78,11 @@ impl PreparedDistill {
             teacher: Some(self.teacher.as_ref()),
             vocab: self.vocab,
             masks,
-            rounding: self
-                .grid
-                .as_ref()
-                .map(|grid| -> Box<Rounding<'_>> { Box::new(|id, values| grid.round(id, values)) }),
+            rounding: match (&self.student, &self.grid) {
+                (Student::Stored(student), _) => Some(Box::new(|id, values| student.round(id, values))),
+                (_, Some(grid)) => Some(Box::new(|id, values| grid.round(id, values))),
+                _ => None,
+            },
             device,
         };
         let mut trainer = Trainer::new(train, setup, state)?;
@@ -177,19 +179,23 @@ impl PreparedDistill {
             }
             None => {}
         }
-        Ok(Store::new(directory, self.student.config_json.clone(), json!(inputs))?)
+        Ok(Store::new(directory, self.student.config_json(), json!(inputs))?)
     }
 
     /// Writes the student as an ordinary checkpoint; gives the bytes of its weight files.
     fn write(&self, weights: &MemorySource, metrics: &str) -> Result<u64, PipelineError> {
+        let student = match &self.student {
+            Student::Checkpoint(student) => student,
+            Student::Stored(student) => return student.write(weights, &self.settings.output),
+        };
         let exact = self.grid.is_some();
-        let plan = self.student.layout(exact)?;
+        let plan = student.layout(exact)?;
         let bytes = plan.total_bytes();
         let mut writer = CheckpointWriter::create(&self.settings.output, plan, self.existing)?;
         for id in weights.config().tensors() {
-            writer.write_f32(&self.student.stored(id, exact)?.0, weights.values(id)?)?;
+            writer.write_f32(&student.stored(id, exact)?.0, weights.values(id)?)?;
         }
-        let mut config: Value = self.student.config_json.clone();
+        let mut config: Value = student.config_json.clone();
         if exact && let Some(fields) = config.as_object_mut() {
             slmc_checkpoint::config::set_dtype(fields, Dtype::F32);
         }
@@ -198,7 +204,7 @@ impl PreparedDistill {
             "recipe": { "distill": self.settings.train, "text_sha256": self.sequences.hash },
         });
         writer.write_config(&config)?;
-        writer.copy_side_files(&self.student.checkpoint)?;
+        writer.copy_side_files(&student.checkpoint)?;
         writer.write_file(METRICS, metrics.as_bytes())?;
         writer.finish()?;
         Ok(bytes)

@@ -6,8 +6,65 @@ use serde_json::Value;
 use slmc_checkpoint::{Checkpoint, CheckpointPlan, Config, Dtype, TensorSpec};
 use slmc_model::{CheckpointSource, MemorySource, ModelConfig, ModelError, TensorId, WeightSource};
 
+use super::stored::StoredStudent;
 use crate::PipelineError;
 use crate::model_file::{ModelFile, refuse_quantized};
+
+/// A model to be trained.
+pub enum Student {
+    /// Made from a checkpoint, and written as one.
+    Checkpoint(StudentSource),
+    /// A GGUF file, and written as one.
+    Stored(StoredStudent),
+}
+
+impl Student {
+    /// All of a model.
+    ///
+    /// # Errors
+    /// A checkpoint of packed integers; an architecture that is not supported.
+    pub fn open(file: &ModelFile) -> Result<Self, PipelineError> {
+        Ok(match file {
+            ModelFile::Checkpoint(_) => Self::Checkpoint(StudentSource::whole(file)?),
+            ModelFile::Gguf(file) => Self::Stored(StoredStudent::new(file)?),
+        })
+    }
+
+    /// Its dimensions.
+    pub fn config(&self) -> &ModelConfig {
+        match self {
+            Self::Checkpoint(student) => student.config(),
+            Self::Stored(student) => student.config(),
+        }
+    }
+
+    /// A `config.json` of its dimensions.
+    pub fn config_json(&self) -> Value {
+        match self {
+            Self::Checkpoint(student) => student.config_json.clone(),
+            Self::Stored(student) => student.config_json(),
+        }
+    }
+
+    /// Its weights as training begins, in f32.
+    ///
+    /// # Errors
+    /// Whatever the files report.
+    pub fn weights(&self, teacher: &dyn WeightSource) -> Result<MemorySource, PipelineError> {
+        match self {
+            Self::Checkpoint(student) => student.weights(),
+            Self::Stored(student) => student.weights(teacher),
+        }
+    }
+
+    /// Tensors that are not part of the model and will not be written.
+    pub fn left_out(&self) -> Vec<String> {
+        match self {
+            Self::Checkpoint(student) => student.left_out(),
+            Self::Stored(_) => Vec::new(),
+        }
+    }
+}
 
 /// A model to be trained, its weights still in the checkpoint it is made from.
 pub struct StudentSource {

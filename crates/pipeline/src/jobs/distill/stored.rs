@@ -1,0 +1,182 @@
+//! A student that is a GGUF file: trained on the grid that it is stored on, and stored again.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+use serde_json::{Value, json};
+use slmc_gguf::TensorType;
+use slmc_gguf::blocks::{decode, recode, settle};
+use slmc_gguf::container::{GgufFile, Layout, TensorInfo, Writer};
+use slmc_model::arch::{permute_rows, unpermute_rows};
+use slmc_model::{GgufSource, MemorySource, ModelConfig, ModelError, TensorId, WeightSource};
+
+use crate::PipelineError;
+
+/// A GGUF file whose weights are trained as they will be stored: every value on the grid of its block.
+pub struct StoredStudent {
+    source: GgufSource,
+}
+
+impl StoredStudent {
+    /// A file's weights.
+    ///
+    /// # Errors
+    /// An architecture that is not supported; tensors that do not fit it.
+    pub fn new(file: &Arc<GgufFile>) -> Result<Self, PipelineError> {
+        Ok(Self { source: GgufSource::new(Arc::clone(file))? })
+    }
+
+    /// The file.
+    pub fn file(&self) -> &Arc<GgufFile> {
+        self.source.file()
+    }
+
+    /// Its dimensions.
+    pub fn config(&self) -> &ModelConfig {
+        self.source.config()
+    }
+
+    /// Its weights as training begins: each where it is rounded to what the file holds, and as near to the weights of `teacher` as
+    /// that leaves it. A weight near the middle between two codes needs little to take the other one: of what was rounded away, the
+    /// teacher's weights tell which those are. Tensors of another shape, or that are nearer to zero than to the teacher's, begin at
+    /// what the file holds.
+    ///
+    /// # Errors
+    /// Whatever the files report.
+    pub fn weights(&self, teacher: &dyn WeightSource) -> Result<MemorySource, PipelineError> {
+        let stored = MemorySource::copy_of(&self.source)?;
+        let same = self.config().tensors() == teacher.config().tensors();
+        Ok(MemorySource::new(self.config().clone(), |id| {
+            let (held, info) = (stored.values(id)?, self.tensor(id)?);
+            let shape = self.config().shape(id.role);
+            if !same || shape.len() == 1 || teacher.config().shape(id.role) != shape {
+                return Ok(held.to_vec());
+            }
+            let mut values = teacher.load(id)?.values;
+            teacher.release(id);
+            if !is_rounded(held, &values) {
+                return Ok(held.to_vec());
+            }
+            self.in_file_order(id, &mut values, permute_rows);
+            values
+                .par_chunks_exact_mut(info.columns())
+                .zip(self.file().data(info).par_chunks_exact(info.row_bytes()))
+                .try_for_each(|(row, bytes)| settle(info.ty, row, info.columns(), bytes))
+                .map_err(|error| ModelError::Change { id, reason: Box::new(error) })?;
+            self.in_file_order(id, &mut values, unpermute_rows);
+            Ok(values)
+        })?)
+    }
+
+    /// Lets `turn` bring rows into the file's order or back, where that is another one.
+    fn in_file_order(&self, id: TensorId, values: &mut Vec<f32>, turn: Turn) {
+        if let Some(heads) = self.config().permuted_heads(id.role) {
+            let mut turned = vec![0.0; values.len()];
+            let rows = self.config().shape(id.role)[0];
+            turn(values, &mut turned, heads, values.len() / rows);
+            *values = turned;
+        }
+    }
+
+    fn tensor(&self, id: TensorId) -> Result<&TensorInfo, ModelError> {
+        let name = self.config().arch.gguf_name(id).ok_or(ModelError::NoSuchTensor { id })?;
+        self.file().tensor(&name).ok_or(ModelError::NoSuchTensor { id })
+    }
+
+    /// What a tensor reads as once it is stored again; `None` where nothing changes.
+    ///
+    /// # Errors
+    /// Weights that are not finite.
+    pub fn round(&self, id: TensorId, values: &[f32]) -> Result<Option<Vec<f32>>, ModelError> {
+        let info = self.tensor(id)?;
+        if info.ty == TensorType::F32 {
+            return Ok(None);
+        }
+        let bytes = self.encode(id, values)?;
+        let mut rounded = vec![0.0; values.len()];
+        bytes
+            .par_chunks_exact(info.row_bytes())
+            .zip(rounded.par_chunks_exact_mut(info.columns()))
+            .try_for_each(|(bytes, out)| decode(info.ty, bytes, out))
+            .map_err(|error| ModelError::Change { id, reason: Box::new(error) })?;
+        self.in_file_order(id, &mut rounded, unpermute_rows);
+        Ok(Some(rounded))
+    }
+
+    /// A tensor's bytes in the file, for values in the checkpoint's order.
+    fn encode(&self, id: TensorId, values: &[f32]) -> Result<Vec<u8>, ModelError> {
+        let info = self.tensor(id)?;
+        let mut values = values.to_vec();
+        self.in_file_order(id, &mut values, permute_rows);
+        let mut bytes = self.file().data(info).to_vec();
+        bytes
+            .par_chunks_exact_mut(info.row_bytes())
+            .zip(values.par_chunks_exact(info.columns()))
+            .try_for_each(|(bytes, row)| recode(info.ty, row, info.columns(), bytes))
+            .map_err(|error| ModelError::Change { id, reason: Box::new(error) })?;
+        Ok(bytes)
+    }
+
+    /// Writes the file again with these weights; what is no part of the model, and all metadata, as it was.
+    ///
+    /// # Errors
+    /// Writing fails.
+    pub fn write(&self, weights: &MemorySource, output: &Path) -> Result<u64, PipelineError> {
+        let (file, writer) = (self.file(), self.writer(output)?);
+        let trained: Vec<(TensorId, &str)> = self
+            .config()
+            .tensors()
+            .into_iter()
+            .map(|id| Ok((id, self.tensor(id)?.name.as_str())))
+            .collect::<Result<_, ModelError>>()?;
+        for info in file.tensors() {
+            match trained.iter().find(|(_, name)| *name == info.name) {
+                Some(&(id, _)) => writer.write(&info.name, 0, &self.encode(id, weights.values(id)?)?)?,
+                None => writer.write(&info.name, 0, file.data(info))?,
+            }
+        }
+        let bytes = writer.layout().total_bytes();
+        writer.finish()?;
+        Ok(bytes)
+    }
+
+    /// The file to be written.
+    ///
+    /// # Errors
+    /// It cannot be.
+    pub fn writer(&self, output: &Path) -> Result<Writer, PipelineError> {
+        let file = self.file();
+        let tensors = file.tensors().iter().map(|info| (info.name.clone(), info.shape.clone(), info.ty));
+        let layout = Layout::new(file.metadata().clone(), tensors)
+            .map_err(|error| PipelineError::Output { path: output.to_owned(), reason: error.to_string() })?;
+        Ok(Writer::create(output, layout)?)
+    }
+
+    /// The dimensions in the words of a `config.json`, for the states of a run.
+    pub fn config_json(&self) -> Value {
+        let config = self.config();
+        json!({
+            "model_type": config.arch.model_type,
+            "architectures": [config.arch.hf_class],
+            "vocab_size": config.vocab_size,
+            "hidden_size": config.hidden_size,
+            "intermediate_size": config.intermediate_size,
+            "num_hidden_layers": config.num_hidden_layers,
+            "num_attention_heads": config.num_attention_heads,
+            "num_key_value_heads": config.num_key_value_heads,
+            "head_dim": config.head_dim,
+            "max_position_embeddings": config.max_position_embeddings,
+        })
+    }
+}
+
+/// [`permute_rows`] or what undoes it.
+type Turn = fn(&[f32], &mut [f32], usize, usize);
+
+/// Whether `held` is nearer to `values` than zeros are.
+fn is_rounded(held: &[f32], values: &[f32]) -> bool {
+    let square = |x: f32| f64::from(x) * f64::from(x);
+    let error: f64 = held.iter().zip(values).map(|(held, value)| square(held - value)).sum();
+    error < values.iter().copied().map(square).sum()
+}
