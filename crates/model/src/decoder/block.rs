@@ -362,7 +362,8 @@ impl Block {
     ) -> Result<Tensor<2>, ModelError> {
         show(observer, LinearInput::Attention, &normed)?;
         let [query, key, value] = self.attention_operands(normed, 0..seq, context)?;
-        let heads = ops::attention(&query, &key, &value, self.attention_shape(seq));
+        let (shape, documents) = (self.attention_shape(seq), context.documents.as_ref());
+        let heads = ops::attention(&query, &key, &value, shape, documents);
         show(observer, LinearInput::Output, &heads)?;
         Ok(heads)
     }
