@@ -39,12 +39,15 @@ pub struct Distill {
     /// Instead of a student: so many evenly spaced layers of the teacher
     #[arg(long, value_name = "N")]
     pub layers: Option<u32>,
-    /// Text to train on: a text or JSON-lines file, `bundled` or parts of it (repeatable)
+    /// Text to train on: a text or JSON-lines file (records with a `text`, or chat `messages`), `bundled` or parts of it (repeatable)
     #[arg(long, value_name = "FILE")]
     pub text: Vec<TextSource>,
     /// Text to judge by, up to 32 sequences of it [default: every sixteenth sequence of --text, up to 32, which are not trained on]
     #[arg(long, value_name = "FILE")]
     pub held_out: Option<TextSource>,
+    /// Learn all of a chat, and not the assistant's answers alone
+    #[arg(long)]
+    pub all_tokens: bool,
     /// Directory to write [default: STUDENT-distilled in the working directory]
     #[arg(long, short, value_name = "PATH")]
     pub output: Option<PathBuf>,

@@ -31,6 +31,8 @@ struct Run {
     #[serde(default)]
     text: Vec<String>,
     held_out: Option<String>,
+    #[serde(default)]
+    all_tokens: bool,
     output: Option<PathBuf>,
     loss: Option<String>,
     temperature: Option<f32>,
@@ -173,6 +175,7 @@ impl Resolver {
             student,
             texts,
             held_out,
+            all_tokens: args.all_tokens || run.all_tokens,
             seq_len,
             train,
             epochs,

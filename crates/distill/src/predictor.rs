@@ -50,8 +50,9 @@ impl<'a> Predictor<'a> {
     pub fn predict(&self, batch: &Batch) -> Result<FinalStates, ModelError> {
         let (seq, width) = (batch.seq_len, self.source.config().hidden_size);
         let mut hidden = embed(self.source, &batch.tokens, seq, &self.device)?;
+        let context = self.context.packed(batch.documents.clone());
         for block in &self.blocks {
-            hidden = block.forward(hidden, &self.context, &mut NoObserver)?;
+            hidden = block.forward(hidden, &context, &mut NoObserver)?;
         }
         let normed = self.head.normalize(&hidden.reshape([batch.tokens.len(), width]));
         Ok(FinalStates { hidden: HostView::of(&normed), width })

@@ -92,9 +92,9 @@ impl Student {
         let blocks: Vec<Block> =
             layers.map(|layer| Block::load(weights, layer, &self.device)).collect::<Result<_, _>>()?;
         let head = Head::load(weights, &self.device)?;
-        let mut hidden = embedded.clone();
+        let (mut hidden, context) = (embedded.clone(), self.context.packed(batch.documents.clone()));
         for block in &blocks {
-            hidden = block.forward(hidden, &self.context, &mut NoObserver)?;
+            hidden = block.forward(hidden, &context, &mut NoObserver)?;
         }
         let normed = head.normalize(&hidden.reshape([tokens, width]));
 

@@ -12,6 +12,7 @@ use crate::head::{HeadLoss, LossSums};
 use crate::masks::Masks;
 use crate::predictor::Predictor;
 use crate::progress::{Best, End, HeldOut, Progress, Record};
+use crate::sequence::Sequence;
 use crate::settings::{Length, TrainSettings};
 use crate::student::{Student, WeightGradients};
 
@@ -24,9 +25,9 @@ const MOST_WORSE: u32 = 3;
 /// What a run is made on.
 pub struct Data<'a> {
     /// Sequences to train on, all of one length.
-    pub train: &'a [Vec<u32>],
+    pub train: &'a [Sequence],
     /// Sequences to judge by.
-    pub held_out: &'a [Vec<u32>],
+    pub held_out: &'a [Sequence],
 }
 
 /// What a weight reads as once it is stored; `None` where nothing changes. The loss is that of the weights so rounded, and its
@@ -111,13 +112,13 @@ impl<'a> Trainer<'a> {
     /// Too few sequences; a teacher that cannot be loaded.
     pub fn new(settings: TrainSettings, setup: Setup<'a>, state: State) -> Result<Self, DistillError> {
         let Setup { data, teacher, vocab, masks, rounding, device } = setup;
-        let seq_len = data.train.first().map_or(0, Vec::len);
+        let seq_len = data.train.first().map_or(0, |sequence| sequence.tokens.len());
         let needed = settings.sequences_per_step();
         if data.train.len() < needed || data.held_out.is_empty() {
             let found = data.train.len() + data.held_out.len();
             return Err(DistillError::TooLittleText { found, needed: needed + 1, seq_len });
         }
-        let longest = seq_len.max(data.held_out[0].len());
+        let longest = seq_len.max(data.held_out[0].tokens.len());
         let teacher = teacher.filter(|_| settings.objective.needs_teacher());
         Ok(Self {
             order: Order { sequences: data.train.len(), seed: settings.seed },
@@ -232,9 +233,7 @@ impl<'a> Trainer<'a> {
         let chosen = self.order.take(self.progress.sequences, count);
         let batches: Vec<Batch> = chosen
             .chunks(self.settings.batch_size)
-            .map(|chunk| {
-                Batch::new(&chunk.iter().map(|&n| self.data.train[n].as_slice()).collect::<Vec<_>>())
-            })
+            .map(|chunk| Batch::new(chunk.iter().map(|&n| &self.data.train[n])))
             .collect();
         let predictions: usize = batches.iter().map(Batch::predictions).sum();
         let objective = self.settings.objective;
@@ -303,14 +302,14 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// A model that cannot be run.
     pub fn evaluate(&self) -> Result<HeldOut, DistillError> {
-        let seq_len = self.data.held_out[0].len();
+        let seq_len = self.data.held_out[0].tokens.len();
         let seen = self.seen()?;
         let student = Predictor::load(seen.as_ref(), seq_len, &self.device)?;
         let objective = self.settings.objective;
         let loss = HeadLoss { objective: &objective, vocab: self.vocab, weight: 1.0 };
         let mut sums = LossSums::default();
         for chunk in self.data.held_out.chunks(self.settings.batch_size) {
-            let batch = Batch::new(&chunk.iter().map(Vec::as_slice).collect::<Vec<_>>());
+            let batch = Batch::new(chunk);
             let teacher = self.teacher.as_ref().map(|teacher| teacher.predict(&batch)).transpose()?;
             let teacher =
                 self.teacher.as_ref().zip(teacher.as_ref()).map(|(model, states)| model.with_head(states));

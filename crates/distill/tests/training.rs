@@ -1,11 +1,12 @@
-//! A training run against PyTorch's (see `golden/make_training.py`), and a run that goes on where another stopped.
+//! Training against PyTorch's (see `golden/make_training.py` and `golden/make_packed.py`), and a run that goes on where another stopped.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use slmc_distill::{
-    AdamWSettings, Batch, Data, Decay, DistillError, End, HeadLoss, Length, Masks, Objective, Predictor,
-    Record, Schedule, Setup, State, Store, Student, TrainSettings, Trainer, Watcher, WeightGradients,
+    AdamWSettings, Batch, Data, Decay, DistillError, Document, End, HeadLoss, Length, Masks, Objective,
+    Predictor, Record, Schedule, Sequence, Setup, State, Store, Student, TrainSettings, Trainer, Watcher,
+    WeightGradients,
 };
 use slmc_model::{
     BurnDevice, CheckpointSource, Device, MemorySource, ModelError, Role, TensorId, WeightSource,
@@ -15,13 +16,14 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-fn golden() -> Value {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/training.json");
+fn golden(name: &str) -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{name}.json"));
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-fn sequences(golden: &Value) -> Vec<Vec<u32>> {
-    serde_json::from_value(golden["sequences"].clone()).unwrap()
+fn sequences(golden: &Value) -> Vec<Sequence> {
+    let tokens: Vec<Vec<u32>> = serde_json::from_value(golden["sequences"].clone()).unwrap();
+    tokens.into_iter().map(Sequence::from).collect()
 }
 
 /// The bundled model, and its first and last block as a student.
@@ -58,25 +60,49 @@ fn setup<'a>(data: Data<'a>, teacher: &'a CheckpointSource, device: BurnDevice) 
 
 #[test]
 fn gradients_of_every_weight_are_those_of_pytorch() {
-    let (golden, device) = (golden(), BurnDevice::flex());
-    let (teacher, student) = models();
+    let golden = golden("training");
     let sequences = sequences(&golden);
-    let batch = Batch::new(&[&sequences[0], &sequences[1]]);
+    compare_gradients(
+        &Batch::new(&sequences[..2]),
+        golden["losses"][0].as_f64().unwrap(),
+        &golden["gradients"],
+    );
+}
+
+/// Documents of different lengths side by side, as packed in another order as by best fit: loss and gradients are those of
+/// the documents alone.
+#[test]
+fn packed_documents_are_the_documents_alone() {
+    let golden = golden("packed");
+    let tokens: Vec<Vec<u32>> = serde_json::from_value(golden["documents"].clone()).unwrap();
+    let documents: Vec<Document> =
+        tokens.into_iter().map(|tokens| Document { tokens, learned: None }).collect();
+    for seq_len in [48, 60, 100] {
+        let sequences = Sequence::pack(&documents, seq_len, None);
+        assert!(sequences.len() < documents.len());
+        let batch = Batch::new(&sequences);
+        assert!(batch.documents.is_some());
+        compare_gradients(&batch, golden["loss"].as_f64().unwrap(), &golden["gradients"]);
+    }
+}
+
+fn compare_gradients(batch: &Batch, expected: f64, expected_gradients: &Value) {
+    let device = BurnDevice::flex();
+    let (teacher, student) = models();
     let predictor = Predictor::load(&teacher, batch.seq_len, &device).unwrap();
-    let states = predictor.predict(&batch).unwrap();
+    let states = predictor.predict(batch).unwrap();
     let objective = Objective::default();
     let vocab = teacher.config().vocab_size;
     let loss = HeadLoss { objective: &objective, vocab, weight: 1.0 / batch.predictions() as f32 };
     let mut gradients = WeightGradients::default();
     let runner = Student::new(&student, batch.seq_len, &device);
     let sums = runner
-        .accumulate(&student, &batch, Some(predictor.with_head(&states)), &loss, &mut gradients)
+        .accumulate(&student, batch, Some(predictor.with_head(&states)), &loss, &mut gradients)
         .unwrap();
-    let expected = golden["losses"][0].as_f64().unwrap();
     assert!((sums.loss(&objective) - expected).abs() < 1e-4, "{} {expected}", sums.loss(&objective));
 
     let mut compared = 0;
-    for (name, expected) in golden["gradients"].as_object().unwrap() {
+    for (name, expected) in expected_gradients.as_object().unwrap() {
         let id = student
             .config()
             .tensors()
@@ -100,7 +126,7 @@ fn gradients_of_every_weight_are_those_of_pytorch() {
 
 #[test]
 fn twenty_steps_follow_pytorch() {
-    let golden = golden();
+    let golden = golden("training");
     let (teacher, student) = models();
     let sequences = sequences(&golden);
     let mut state = Some(State::new(student, &settings(20)));
@@ -152,7 +178,7 @@ impl Watcher for Keeper {
 /// the metrics' steps are those of a run in one piece; and its zeros are zeros still.
 #[test]
 fn a_resumed_run_is_an_undisturbed_one() {
-    let golden = golden();
+    let golden = golden("training");
     let (teacher, mut student) = models();
     for (id, values) in student.values_mut() {
         if Role::LINEAR.contains(&id.role) {
@@ -215,7 +241,7 @@ fn a_resumed_run_is_an_undisturbed_one() {
 /// Weights that overflow have no finite loss: every step is skipped, and the run says so.
 #[test]
 fn losses_that_are_not_finite_stop_the_run() {
-    let golden = golden();
+    let golden = golden("training");
     let (teacher, mut student) = models();
     student.values_mut().filter(|(id, _)| id.role == Role::Down).for_each(|(_, values)| values.fill(3e38));
     let before = student.clone();
@@ -243,7 +269,7 @@ fn losses_that_are_not_finite_stop_the_run() {
 /// Devices without kernels of their own train alike: burn's operations carry the gradients there.
 #[test]
 fn other_devices_follow_the_cpu() {
-    let golden = golden();
+    let golden = golden("training");
     let (teacher, student) = models();
     let sequences = sequences(&golden);
     let losses = |device: &BurnDevice| -> Vec<f64> {
@@ -285,7 +311,7 @@ fn coarse_up(id: TensorId, values: &[f32]) -> Result<Option<Vec<f32>>, ModelErro
 /// With rounding the loss is that of the rounded weights, and the weights themselves are what changes.
 #[test]
 fn rounded_weights_are_what_the_loss_sees() {
-    let golden = golden();
+    let golden = golden("training");
     let (teacher, student) = models();
     let sequences = sequences(&golden);
     let mut rounded = student.clone();

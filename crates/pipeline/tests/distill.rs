@@ -29,6 +29,7 @@ fn what_was_trained_for_a_mix_is_what_the_mix_stores() {
         student: StudentFrom::Layers(2),
         texts: vec!["bundled:english".parse::<TextSource>().unwrap()],
         held_out: None,
+        all_tokens: false,
         seq_len: 48,
         train: TrainSettings {
             objective: Objective::default(),

@@ -48,6 +48,8 @@ pub struct DistillSettings {
     pub texts: Vec<TextSource>,
     /// Text to judge by; `None` to hold out a part of the other.
     pub held_out: Option<TextSource>,
+    /// Whether all of a conversation is learned, and not the assistant's answers alone.
+    pub all_tokens: bool,
     /// Tokens of a sequence.
     pub seq_len: usize,
     /// How to train; without a length once over the text.
