@@ -24,6 +24,8 @@ Examples:
   slmc distill --teacher MODEL --layers 8 --text train.txt --max-minutes 15 --output small
   slmc distill --teacher MODEL --student MODEL-pruned --text train.txt --loss js:0.1 --alpha 0 --steps 500 --output healed
   slmc distill --teacher MODEL --student MODEL --text train.txt --qat q2_k --learning-rate 1e-4 --output for-q2_k
+  slmc distill --teacher MODEL --student model-q4_k_m.gguf --lora-rank 16 --text train.txt --output adapter
+  slmc distill --teacher MODEL --student MODEL-pruned --lora-rank 16 --merge --text chats.jsonl --output healed
   slmc distill run.toml               the same options as keys: teacher = \"MODEL\", text = [\"train.txt\"], learning-rate = 1e-4 …
   slmc distill run.toml --resume      after a kill or Ctrl-C: the same weights in the end")]
 pub struct Distill {
@@ -33,12 +35,27 @@ pub struct Distill {
     /// Model to learn from: a checkpoint directory or GGUF file [default: `model` of slmc.toml]
     #[arg(long, value_name = "MODEL")]
     pub teacher: Option<PathBuf>,
-    /// Checkpoint directory of the model that learns
+    /// Checkpoint directory of the model that learns; for adapters also a GGUF file
     #[arg(long, value_name = "MODEL", conflicts_with = "layers")]
     pub student: Option<PathBuf>,
     /// Instead of a student: so many evenly spaced layers of the teacher
     #[arg(long, value_name = "N")]
     pub layers: Option<u32>,
+    /// What is trained: all weights, or norms (and biases) alone [default: all]; see also --lora-rank
+    #[arg(long, value_name = "PART", help_heading = "Parts", conflicts_with = "lora_rank")]
+    pub train: Option<String>,
+    /// Train low-rank adapters of this rank beside linear layers, nothing else (LoRA; over a GGUF student: QLoRA), and write them as PEFT does
+    #[arg(long, value_name = "R", help_heading = "Parts")]
+    pub lora_rank: Option<u32>,
+    /// Adapters count this over their rank [default: twice the rank]
+    #[arg(long, value_name = "A", help_heading = "Parts")]
+    pub lora_alpha: Option<f32>,
+    /// Linear layers with adapters: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, separated by commas [default: all]
+    #[arg(long, value_name = "NAMES", help_heading = "Parts")]
+    pub lora_targets: Option<String>,
+    /// Merge the adapters into the student, and write that as a checkpoint
+    #[arg(long, help_heading = "Parts")]
+    pub merge: bool,
     /// Text to train on: a text or JSON-lines file (records with a `text`, or chat `messages`), `bundled` or parts of it (repeatable)
     #[arg(long, value_name = "FILE")]
     pub text: Vec<TextSource>,
@@ -111,6 +128,9 @@ pub struct Distill {
     /// Stop after so many evaluations in a row without a better one [default: never]
     #[arg(long, value_name = "N", help_heading = "Training")]
     pub patience: Option<u32>,
+    /// Run each block again in the backward pass instead of keeping what it computed: less memory, about a third more time
+    #[arg(long, help_heading = "Training")]
+    pub gradient_checkpointing: bool,
     /// Let the zeros of a pruned student change; kept zero where a matrix is at least a fifth zeros otherwise
     #[arg(long, help_heading = "Training")]
     pub train_zeros: bool,

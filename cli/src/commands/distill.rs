@@ -1,6 +1,6 @@
 //! `slmc distill`
 
-use slmc_pipeline::jobs::distill::{DistillOutcome, PreparedDistill};
+use slmc_pipeline::jobs::distill::{DistillOutcome, PreparedDistill, Trained};
 
 use super::{failure, print_json};
 use crate::args::distill::Distill;
@@ -33,6 +33,10 @@ fn print_outcome(outcome: &DistillOutcome) {
     }
     rows.push(row("perplexity", start.cross_entropy.exp(), best.cross_entropy.exp()));
     println!("{}", table(["", "before", "after", "change"], rows));
+    if outcome.trained != Trained::All {
+        let (trained, all) = (outcome.trained_parameters as u64, outcome.parameters as u64);
+        println!("{} of {} weights trained", parameters(trained), parameters(all));
+    }
     if outcome.kept_zeros > 0 {
         println!("{} zeros kept", parameters(outcome.kept_zeros));
     }

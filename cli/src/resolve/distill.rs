@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use slmc_pipeline::jobs::distill::{
-    AdamWSettings, Decay, DistillSettings, Divergence, Length, Objective, Schedule, StudentFrom,
-    TrainSettings,
+    AdamWSettings, Decay, DistillSettings, Divergence, Length, Lora, Objective, Schedule, StudentFrom,
+    TrainSettings, Trained,
 };
 use slmc_pipeline::jobs::quantize::TextSource;
 
@@ -30,6 +30,12 @@ struct Run {
     layers: Option<u32>,
     #[serde(default)]
     text: Vec<String>,
+    train: Option<String>,
+    lora_rank: Option<u32>,
+    lora_alpha: Option<f32>,
+    lora_targets: Option<String>,
+    #[serde(default)]
+    merge: bool,
     held_out: Option<String>,
     #[serde(default)]
     all_tokens: bool,
@@ -54,6 +60,8 @@ struct Run {
     patience: Option<u32>,
     #[serde(default)]
     train_zeros: bool,
+    #[serde(default)]
+    gradient_checkpointing: bool,
     device: Option<String>,
 }
 
@@ -155,11 +163,15 @@ impl Resolver {
             evaluate_every: args.evaluate_every.or(run.evaluate_every).unwrap_or(EVALUATE_EVERY),
             patience: args.patience.or(run.patience),
             keep_zeros: !(args.train_zeros || run.train_zeros),
+            gradient_checkpointing: args.gradient_checkpointing || run.gradient_checkpointing,
         };
         check(&train)?;
+        let trained = trained(args, &run)?;
+        let merge = args.merge || run.merge;
+        let ending = if matches!(trained, Trained::Lora(_)) && !merge { "lora" } else { "distilled" };
         let named = match &student {
-            StudentFrom::Checkpoint(path) => (path.clone(), "distilled".to_owned()),
-            StudentFrom::Layers(layers) => (teacher.clone(), format!("{layers}-layers-distilled")),
+            StudentFrom::Checkpoint(path) => (path.clone(), ending.to_owned()),
+            StudentFrom::Layers(layers) => (teacher.clone(), format!("{layers}-layers-{ending}")),
         };
         let output = args.output.clone().or(run.output).unwrap_or_else(|| default_output(&named.0, &named.1));
         let seq_len = args.seq_len.or(run.seq_len).unwrap_or(SEQ_LEN) as usize;
@@ -173,6 +185,8 @@ impl Resolver {
         Ok(DistillSettings {
             teacher,
             student,
+            trained,
+            merge,
             texts,
             held_out,
             all_tokens: args.all_tokens || run.all_tokens,
@@ -184,6 +198,33 @@ impl Resolver {
             output,
             resume: args.resume,
         })
+    }
+}
+
+/// What of the student is trained.
+fn trained(args: &Distill, run: &Run) -> Result<Trained, Failure> {
+    let (train, rank) = match (&args.train, args.lora_rank) {
+        (None, None) => (&run.train, run.lora_rank),
+        typed => typed,
+    };
+    let (alpha, targets) =
+        (args.lora_alpha.or(run.lora_alpha), args.lora_targets.as_ref().or(run.lora_targets.as_ref()));
+    match (train.as_deref(), rank) {
+        (None | Some("all"), None) | (Some("norms"), None) if alpha.is_some() || targets.is_some() => {
+            Err(Failure::usage("--lora-alpha and --lora-targets need --lora-rank"))
+        }
+        (None | Some("all"), None) => Ok(Trained::All),
+        (Some("norms"), None) => Ok(Trained::Norms),
+        (Some(other), None) => Err(Failure::usage(format!("--train {other:?}: expected all or norms"))),
+        (Some(_), Some(_)) => Err(Failure::usage("train and lora-rank say what is trained in two ways; leave one out")),
+        (None, Some(0)) => Err(Failure::usage("--lora-rank 0: expected 1 or more")),
+        (None, Some(rank)) => {
+            let alpha = above_zero("--lora-alpha", alpha.map_or(2.0 * f64::from(rank), f64::from))? as f32;
+            let targets = targets.map_or("all", String::as_str);
+            let targets = Lora::targets_named(targets)
+                .map_err(|error| Failure::usage(format!("--lora-targets: {error}")))?;
+            Ok(Trained::Lora(Lora { rank: rank as usize, alpha, targets }))
+        }
     }
 }
 

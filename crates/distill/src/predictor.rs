@@ -31,8 +31,29 @@ impl<'a> Predictor<'a> {
         positions: usize,
         device: &BurnDevice,
     ) -> Result<Self, ModelError> {
+        Self::with(source, positions, device, Block::load)
+    }
+
+    /// The same, with matrices left where they are stored, if the source and the device allow that.
+    ///
+    /// # Errors
+    /// Whatever the source reports.
+    pub fn open(
+        source: &'a dyn WeightSource,
+        positions: usize,
+        device: &BurnDevice,
+    ) -> Result<Self, ModelError> {
+        Self::with(source, positions, device, Block::open)
+    }
+
+    fn with(
+        source: &'a dyn WeightSource,
+        positions: usize,
+        device: &BurnDevice,
+        block: impl Fn(&dyn WeightSource, usize, &BurnDevice) -> Result<Block, ModelError>,
+    ) -> Result<Self, ModelError> {
         let config = source.config();
-        let blocks = (0..config.num_hidden_layers).map(|layer| Block::load(source, layer, device));
+        let blocks = (0..config.num_hidden_layers).map(|layer| block(source, layer, device));
         Ok(Self {
             blocks: blocks.collect::<Result<_, _>>()?,
             head: Head::load(source, device)?,

@@ -8,13 +8,14 @@ use slmc_model::{BurnDevice, MemorySource, ModelError, TensorId, WeightSource};
 use crate::adamw::AdamW;
 use crate::batch::{Batch, Order};
 use crate::error::DistillError;
+use crate::gradients::WeightGradients;
 use crate::head::{HeadLoss, LossSums};
 use crate::masks::Masks;
 use crate::predictor::Predictor;
 use crate::progress::{Best, End, HeldOut, Progress, Record};
 use crate::sequence::Sequence;
 use crate::settings::{Length, TrainSettings};
-use crate::student::{Student, WeightGradients};
+use crate::student::Student;
 
 /// Steps in a row that may be skipped.
 const MOST_SKIPPED: u32 = 5;
@@ -123,7 +124,7 @@ impl<'a> Trainer<'a> {
         Ok(Self {
             order: Order { sequences: data.train.len(), seed: settings.seed },
             teacher: teacher.map(|source| Predictor::load(source, longest, &device)).transpose()?,
-            student: Student::new(&state.weights, seq_len, &device),
+            student: Student::new(&state.weights, seq_len, &device, settings.gradient_checkpointing)?,
             weights: state.weights,
             optimizer: state.optimizer,
             progress: state.progress,
@@ -304,7 +305,10 @@ impl<'a> Trainer<'a> {
     pub fn evaluate(&self) -> Result<HeldOut, DistillError> {
         let seq_len = self.data.held_out[0].tokens.len();
         let seen = self.seen()?;
-        let student = Predictor::load(seen.as_ref(), seq_len, &self.device)?;
+        let student = match self.weights.has_base() {
+            true => Predictor::open(seen.as_ref(), seq_len, &self.device)?,
+            false => Predictor::load(seen.as_ref(), seq_len, &self.device)?,
+        };
         let objective = self.settings.objective;
         let loss = HeadLoss { objective: &objective, vocab: self.vocab, weight: 1.0 };
         let mut sums = LossSums::default();

@@ -1,41 +1,16 @@
 //! Training against PyTorch's (see `golden/make_training.py` and `golden/make_packed.py`), and a run that goes on where another stopped.
 
-use std::path::{Path, PathBuf};
+mod common;
 
+use common::{compare, golden, models, root, sequences};
 use serde_json::Value;
 use slmc_distill::{
-    AdamWSettings, Batch, Data, Decay, DistillError, Document, End, HeadLoss, Length, Masks, Objective,
-    Predictor, Record, Schedule, Sequence, Setup, State, Store, Student, TrainSettings, Trainer, Watcher,
-    WeightGradients,
+    AdamWSettings, Batch, Data, Decay, DistillError, Document, End, Length, Masks, Objective, Record, Schedule,
+    Sequence, Setup, State, Store, TrainSettings, Trainer, Watcher,
 };
 use slmc_model::{
     BurnDevice, CheckpointSource, Device, MemorySource, ModelError, Role, TensorId, WeightSource,
 };
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-fn golden(name: &str) -> Value {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{name}.json"));
-    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
-}
-
-fn sequences(golden: &Value) -> Vec<Sequence> {
-    let tokens: Vec<Vec<u32>> = serde_json::from_value(golden["sequences"].clone()).unwrap();
-    tokens.into_iter().map(Sequence::from).collect()
-}
-
-/// The bundled model, and its first and last block as a student.
-fn models() -> (CheckpointSource, MemorySource) {
-    let teacher = CheckpointSource::open(&root().join("models/tiny")).unwrap();
-    let mut config = teacher.config().clone();
-    config.num_hidden_layers = 2;
-    config.sliding_window.truncate(2);
-    let from = |id: TensorId| TensorId { layer: id.layer.map(|layer| [0, 3][layer]), ..id };
-    let student = MemorySource::new(config, |id| Ok(teacher.load(from(id))?.values)).unwrap();
-    (teacher, student)
-}
 
 fn settings(steps: u64) -> TrainSettings {
     TrainSettings {
@@ -50,6 +25,7 @@ fn settings(steps: u64) -> TrainSettings {
         evaluate_every: 4,
         patience: None,
         keep_zeros: true,
+        gradient_checkpointing: false,
     }
 }
 
@@ -62,11 +38,8 @@ fn setup<'a>(data: Data<'a>, teacher: &'a CheckpointSource, device: BurnDevice) 
 fn gradients_of_every_weight_are_those_of_pytorch() {
     let golden = golden("training");
     let sequences = sequences(&golden);
-    compare_gradients(
-        &Batch::new(&sequences[..2]),
-        golden["losses"][0].as_f64().unwrap(),
-        &golden["gradients"],
-    );
+    let expected = golden["losses"][0].as_f64().unwrap();
+    compare(&models().1, &Batch::new(&sequences[..2]), (expected, &golden["gradients"]));
 }
 
 /// Documents of different lengths side by side, as packed in another order as by best fit: loss and gradients are those of
@@ -82,46 +55,8 @@ fn packed_documents_are_the_documents_alone() {
         assert!(sequences.len() < documents.len());
         let batch = Batch::new(&sequences);
         assert!(batch.documents.is_some());
-        compare_gradients(&batch, golden["loss"].as_f64().unwrap(), &golden["gradients"]);
+        compare(&models().1, &batch, (golden["loss"].as_f64().unwrap(), &golden["gradients"]));
     }
-}
-
-fn compare_gradients(batch: &Batch, expected: f64, expected_gradients: &Value) {
-    let device = BurnDevice::flex();
-    let (teacher, student) = models();
-    let predictor = Predictor::load(&teacher, batch.seq_len, &device).unwrap();
-    let states = predictor.predict(batch).unwrap();
-    let objective = Objective::default();
-    let vocab = teacher.config().vocab_size;
-    let loss = HeadLoss { objective: &objective, vocab, weight: 1.0 / batch.predictions() as f32 };
-    let mut gradients = WeightGradients::default();
-    let runner = Student::new(&student, batch.seq_len, &device);
-    let sums = runner
-        .accumulate(&student, batch, Some(predictor.with_head(&states)), &loss, &mut gradients)
-        .unwrap();
-    assert!((sums.loss(&objective) - expected).abs() < 1e-4, "{} {expected}", sums.loss(&objective));
-
-    let mut compared = 0;
-    for (name, expected) in expected_gradients.as_object().unwrap() {
-        let id = student
-            .config()
-            .tensors()
-            .into_iter()
-            .find(|&id| student.config().arch.hf_name(id).as_deref() == Some(name));
-        let gradient = gradients.get(id.unwrap()).unwrap();
-        let norm = gradient.iter().map(|&g| f64::from(g) * f64::from(g)).sum::<f64>().sqrt();
-        let expected_norm = expected["norm"].as_f64().unwrap();
-        assert!((norm / expected_norm - 1.0).abs() < 1e-4, "{name}: {norm} {expected_norm}");
-        // Relative to the tensor's largest sampled value or its root mean square.
-        let values: Vec<f64> = serde_json::from_value(expected["values"].clone()).unwrap();
-        let scale = values.iter().fold(norm / (gradient.len() as f64).sqrt(), |a, b| a.max(b.abs()));
-        for (i, value) in values.iter().enumerate() {
-            let found = f64::from(gradient[i * (gradient.len() - 1) / 15]);
-            assert!((found - value).abs() < 1e-4 * scale, "{name}, value {i}: {found} {value}");
-        }
-        compared += 1;
-    }
-    assert_eq!(compared, student.config().tensors().len());
 }
 
 #[test]
@@ -197,10 +132,7 @@ fn a_resumed_run_is_an_undisturbed_one() {
         let store = Store::new(directory.path(), config_json.clone(), Value::from("this run")).unwrap();
         let mut ends = Vec::new();
         for &stop_after in pieces {
-            let state = store
-                .load(&config, &settings)
-                .unwrap()
-                .unwrap_or_else(|| State::new(student.clone(), &settings));
+            let state = store.load(student.clone(), &settings).unwrap();
             let data = Data { train: &sequences[..7], held_out: &sequences[7..9] };
             let setup = Setup { masks: masks.clone(), ..setup(data, &teacher, BurnDevice::flex()) };
             let mut trainer = Trainer::new(settings, setup, state).unwrap();
@@ -208,8 +140,8 @@ fn a_resumed_run_is_an_undisturbed_one() {
             ends.push(trainer.run(&mut keeper).unwrap());
         }
         assert_eq!(Store::begun(directory.path()).unwrap(), Some((10, Value::from("this run"))));
-        let state = store.load(&config, &settings).unwrap().unwrap();
-        let best = store.load_best(&config, &state.progress).unwrap();
+        let state = store.load(student.clone(), &settings).unwrap();
+        let best = store.load_best(student.clone(), &state.progress).unwrap();
         let metrics: Vec<Value> =
             store.metrics().unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let losses: Vec<(u64, f64)> =

@@ -28,7 +28,7 @@ pub use attention::{AttentionShape, attention, attention_continued};
 pub use cache::KeyValueCache;
 pub use documents::Documents;
 pub use exponential::exp;
-pub use gated::gated;
+pub use gated::{gated, silu_times};
 pub use linear::{linear, linear_onto};
 pub use matrix::Matrix;
 pub use product::{Operand, product, product_into};

@@ -4,9 +4,9 @@ mod grid;
 mod run;
 mod student;
 mod text;
+mod write;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -16,7 +16,8 @@ use slmc_model::{Device, WeightSource};
 
 pub use grid::StoredGrid;
 pub use slmc_distill::{
-    AdamWSettings, Decay, Divergence, End, HeldOut, Length, Objective, Progress, Schedule, TrainSettings,
+    AdamWSettings, Decay, Divergence, End, HeldOut, Length, Lora, Objective, Progress, Schedule, TrainSettings,
+    Trained,
 };
 
 pub use slmc_quant::Mix;
@@ -24,7 +25,7 @@ pub use slmc_quant::Mix;
 use super::directory::may_replace;
 use crate::PipelineError;
 use crate::model_file::ModelFile;
-use crate::work::Fingerprint;
+use crate::work::{Fingerprint, WorkError};
 use student::StudentSource;
 use text::Sequences;
 
@@ -44,6 +45,10 @@ pub struct DistillSettings {
     pub teacher: PathBuf,
     /// The model that learns.
     pub student: StudentFrom,
+    /// What of it is trained.
+    pub trained: Trained,
+    /// Whether adapters are merged into the student that is written, instead of standing alone.
+    pub merge: bool,
     /// Text to train on.
     pub texts: Vec<TextSource>,
     /// Text to judge by; `None` to hold out a part of the other.
@@ -77,6 +82,10 @@ pub struct DistillOutcome {
     pub student: String,
     /// Its parameters.
     pub parameters: usize,
+    /// What of it was trained.
+    pub trained: Trained,
+    /// Numbers that were trained.
+    pub trained_parameters: usize,
     /// What was trained towards.
     pub objective: Objective,
     /// Why training ended.
@@ -129,27 +138,27 @@ impl PreparedDistill {
         let teacher_file = ModelFile::open(&settings.teacher)?;
         let teacher = teacher_file.source()?;
         let existing = may_replace(&settings.output, &settings.teacher)?;
-        let (student, student_file) = match &settings.student {
+        let student = match &settings.student {
             StudentFrom::Checkpoint(path) => {
                 may_replace(&settings.output, path)?;
-                let file = ModelFile::open(path)?;
-                (StudentSource::whole(&file)?, file)
+                StudentSource::whole(ModelFile::open(path)?, &settings.trained)?
             }
             StudentFrom::Layers(layers) => {
-                (StudentSource::of_layers(&teacher_file, *layers)?, ModelFile::open(&settings.teacher)?)
+                StudentSource::of_layers(ModelFile::open(&settings.teacher)?, *layers, &settings.trained)?
             }
         };
+        check_parts(&settings, &student)?;
         let longest = student.config().max_position_embeddings.min(teacher.config().max_position_embeddings);
         settings.seq_len = settings.seq_len.min(longest);
         let grid = settings.qat.map(|mix| StoredGrid::new(student.config(), mix)).transpose()?;
         let vocab = text::shared_vocabulary(
-            &student_file,
+            &student.file,
             student.config(),
             &teacher_file,
             teacher.config(),
             &settings.texts,
         )?;
-        let sequences = Sequences::new(&student_file, student.config(), &settings)?;
+        let sequences = Sequences::new(&student.file, student.config(), &settings)?;
         if let Some(epochs) = settings.epochs {
             let per_step = settings.train.sequences_per_step() as f64;
             let steps = (epochs * sequences.train.len() as f64 / per_step).round().max(1.0);
@@ -159,9 +168,17 @@ impl PreparedDistill {
             settings.train.schedule.warmup_steps = settings.train.schedule.warmup_steps.min(steps / 5);
         }
         sequences.check(settings.train.sequences_per_step(), settings.seq_len)?;
+        let prepared = Self { grid, settings, teacher, teacher_file, student, sequences, vocab, existing };
         // Says now what is wrong with the target; nothing of it stays.
-        drop(CheckpointWriter::create(&settings.output, student.layout(grid.is_some())?, existing)?);
-        Ok(Self { grid, settings, teacher, teacher_file, student, sequences, vocab, existing })
+        let plan = match prepared.adapters_alone() {
+            Some(_) => {
+                let Self { student, settings, .. } = &prepared;
+                student.adapter_layout(&student.begin(&settings.trained, settings.train.seed)?)?
+            }
+            None => prepared.student.layout(prepared.grid.is_some())?,
+        };
+        drop(CheckpointWriter::create(&prepared.settings.output, plan, existing)?);
+        Ok(prepared)
     }
 
     /// What the weights that come out depend on: this version of slmc, every setting, the text, and both models. Not the number
@@ -181,25 +198,49 @@ impl PreparedDistill {
         if let StudentFrom::Layers(layers) = self.settings.student {
             inputs.value("layers", layers);
         }
-        let mut checkpoints = vec![Arc::clone(&self.student.checkpoint)];
-        match &self.teacher_file {
-            ModelFile::Checkpoint(teacher) => checkpoints.push(Arc::clone(teacher)),
-            ModelFile::Gguf(file) => {
-                let path = file.path();
-                let metadata = std::fs::metadata(path).map_err(crate::work::WorkError::io(path))?;
-                inputs.value(path.display().to_string(), format!("{} bytes", metadata.len()));
-            }
+        if self.settings.trained != Trained::All {
+            inputs.value("trained", json!(self.settings.trained));
         }
-        for checkpoint in checkpoints {
+        for file in [&self.student.file, &self.teacher_file] {
+            add_model(&mut inputs, file)?;
+        }
+        Ok(inputs)
+    }
+}
+
+/// Adds a model to what a run depends on.
+fn add_model(inputs: &mut Fingerprint, file: &ModelFile) -> Result<(), WorkError> {
+    match file {
+        ModelFile::Checkpoint(checkpoint) => {
             inputs.content(
                 format!("{}/config.json", checkpoint.dir().display()),
                 checkpoint.config_json().to_string().as_bytes(),
             );
             for path in checkpoint.weight_files() {
-                inputs.weight_file(path).map_err(crate::work::WorkError::io(path))?;
+                inputs.weight_file(path).map_err(WorkError::io(path))?;
             }
         }
-        Ok(inputs)
+        ModelFile::Gguf(file) => inputs.path(file.path()).map_err(WorkError::io(file.path()))?,
+    }
+    Ok(())
+}
+
+/// Whether what is to be trained can be trained and written.
+fn check_parts(settings: &DistillSettings, student: &StudentSource) -> Result<(), PipelineError> {
+    let refuse = |reason: &str| Err(PipelineError::Distill { reason: reason.to_owned() });
+    if settings.trained != Trained::All && settings.qat.is_some() {
+        return refuse("--qat trains all weights for their grid; leave out --lora-rank and --train norms");
+    }
+    if !settings.merge {
+        return Ok(());
+    }
+    match (&settings.trained, &student.file) {
+        (Trained::Lora(_), ModelFile::Checkpoint(checkpoint)) if checkpoint.config().quantization.is_none() => Ok(()),
+        (Trained::Lora(_), _) => refuse(
+            "adapters cannot be merged into a quantized student (--merge); leave it out, and merge them into the checkpoint that the student \
+             was made from",
+        ),
+        _ => refuse("--merge merges adapters, and none are trained; give --lora-rank"),
     }
 }
 

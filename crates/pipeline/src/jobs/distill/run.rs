@@ -3,16 +3,14 @@
 use std::fs::{File, TryLockError};
 use std::path::Path;
 
-use serde_json::{Value, json};
-use slmc_checkpoint::{CheckpointWriter, Dtype};
+use serde_json::json;
 use slmc_distill::{
-    Data, DistillError, End, Length, Masks, Record, Rounding, Setup, State, Store, Trainer, Watcher,
+    Data, DistillError, End, Length, Masks, Parameter, Record, Rounding, Setup, Store, Trainer, Watcher,
 };
-use slmc_model::{MemorySource, ModelError, WeightSource};
+use slmc_model::ModelError;
 
 use super::{DistillOutcome, PreparedDistill, StudentFrom};
 use crate::PipelineError;
-use crate::jobs::directory::PROVENANCE;
 use crate::jobs::quantize::summary;
 use crate::memory::peak_resident_bytes;
 use crate::progress::{Reporter, Unit};
@@ -20,9 +18,6 @@ use crate::work::{Fingerprint, Work, WorkError};
 
 /// The file whose lock says that a run is at work.
 const LOCK: &str = "lock";
-
-/// The metrics' name beside the weights.
-const METRICS: &str = "metrics.jsonl";
 
 impl PreparedDistill {
     /// Trains, and writes the best student.
@@ -51,7 +46,8 @@ impl PreparedDistill {
         let store = self.open(directory, reporter)?;
         let _lock = lock(directory)?;
         let (train, device) = (self.settings.train, self.settings.device.burn().map_err(ModelError::from)?);
-        let fresh = self.student.weights()?;
+        let fresh = self.student.begin(&self.settings.trained, train.seed)?;
+        let trained_parameters = Parameter::all(&fresh)?.iter().map(|part| part.values.len()).sum();
         let masks = if train.keep_zeros { Masks::of_pruned(&fresh)? } else { Masks::default() };
         if masks.tensors() > 0 {
             reporter.warn(&format!(
@@ -60,17 +56,15 @@ impl PreparedDistill {
                 masks.tensors()
             ));
         }
-        let state = match store.load(self.student.config(), &train)? {
-            Some(state) => {
-                reporter.warn(&format!(
-                    "resuming after {} steps in `{}`",
-                    state.progress.step,
-                    directory.display()
-                ));
-                state
-            }
-            None => State::new(fresh, &train),
-        };
+        let begun = Store::begun(directory)?.is_some();
+        let state = store.load(fresh, &train)?;
+        if begun {
+            reporter.warn(&format!(
+                "resuming after {} steps in `{}`",
+                state.progress.step,
+                directory.display()
+            ));
+        }
         let kept_zeros = masks.zeros();
         let setup = Setup {
             data: Data { train: &self.sequences.train, held_out: &self.sequences.held_out },
@@ -100,7 +94,7 @@ impl PreparedDistill {
         let end = trainer.run(&mut watcher);
         reporter.end();
         let (end, progress) = (end?, *trainer.progress());
-        drop(trainer);
+        let student = trainer.into_state().weights;
         match end {
             End::Interrupted => {
                 return Err(PipelineError::Interrupted {
@@ -123,8 +117,8 @@ impl PreparedDistill {
         let (Some(start), Some(best)) = (progress.start, progress.best) else {
             unreachable!("a run begins with an evaluation")
         };
-        let weights = store.load_best(self.student.config(), &progress)?;
-        let bytes = self.write(&weights, &store.metrics()?)?;
+        let weights = store.load_best(student, &progress)?;
+        let bytes = self.write(&weights, &store.metrics()?, reporter)?;
         store.remove()?;
         Ok(DistillOutcome {
             student: match &self.settings.student {
@@ -134,6 +128,8 @@ impl PreparedDistill {
             output: self.settings.output,
             teacher: self.settings.teacher,
             parameters: self.student.config().parameters(),
+            trained: self.settings.trained,
+            trained_parameters,
             objective: train.objective,
             end,
             steps: progress.step,
@@ -178,30 +174,6 @@ impl PreparedDistill {
             None => {}
         }
         Ok(Store::new(directory, self.student.config_json.clone(), json!(inputs))?)
-    }
-
-    /// Writes the student as an ordinary checkpoint; gives the bytes of its weight files.
-    fn write(&self, weights: &MemorySource, metrics: &str) -> Result<u64, PipelineError> {
-        let exact = self.grid.is_some();
-        let plan = self.student.layout(exact)?;
-        let bytes = plan.total_bytes();
-        let mut writer = CheckpointWriter::create(&self.settings.output, plan, self.existing)?;
-        for id in weights.config().tensors() {
-            writer.write_f32(&self.student.stored(id, exact)?.0, weights.values(id)?)?;
-        }
-        let mut config: Value = self.student.config_json.clone();
-        if exact && let Some(fields) = config.as_object_mut() {
-            slmc_checkpoint::config::set_dtype(fields, Dtype::F32);
-        }
-        config[PROVENANCE] = json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "recipe": { "distill": self.settings.train, "text_sha256": self.sequences.hash },
-        });
-        writer.write_config(&config)?;
-        writer.copy_side_files(&self.student.checkpoint)?;
-        writer.write_file(METRICS, metrics.as_bytes())?;
-        writer.finish()?;
-        Ok(bytes)
     }
 }
 

@@ -1,51 +1,55 @@
-//! The student as it comes: a checkpoint, or some of a teacher's layers.
+//! The student as it comes: a checkpoint, a quantized file, or some of a teacher's layers.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use slmc_checkpoint::{Checkpoint, CheckpointPlan, Config, Dtype, TensorSpec};
-use slmc_model::{CheckpointSource, MemorySource, ModelConfig, ModelError, TensorId, WeightSource};
+use slmc_distill::{Parameter, Trained};
+use slmc_model::{
+    KvPrecision, MemorySource, ModelConfig, ModelError, StoredWeight, TensorId, Weight, WeightSource,
+};
 
 use crate::PipelineError;
 use crate::model_file::{ModelFile, refuse_quantized};
 
-/// A model to be trained, its weights still in the checkpoint it is made from.
+/// A model to be trained, its weights still in the file it is made from.
 pub struct StudentSource {
-    /// The checkpoint.
-    pub checkpoint: Arc<Checkpoint>,
+    /// What it is made from.
+    pub file: ModelFile,
     /// The student's `config.json`.
     pub config_json: Value,
-    source: CheckpointSource,
-    config: ModelConfig,
-    /// The checkpoint's layer that each of the student's is.
-    layers: Vec<usize>,
+    source: Arc<SomeLayers>,
 }
 
 impl StudentSource {
-    /// All of a checkpoint.
+    /// All of a model. A GGUF file or packed integers can only be what adapters are trained over.
     ///
     /// # Errors
-    /// No checkpoint, or a quantized one; an architecture that is not supported.
-    pub fn whole(file: &ModelFile) -> Result<Self, PipelineError> {
-        let checkpoint = checkpoint_of(file)?;
-        let source = CheckpointSource::new(Arc::clone(&checkpoint))?;
+    /// An architecture that is not supported; quantized weights that were to be trained themselves.
+    pub fn whole(file: ModelFile, trained: &Trained) -> Result<Self, PipelineError> {
+        if !matches!(trained, Trained::Lora(_)) {
+            refuse_stored(&file)?;
+        }
+        let source = file.source()?;
         let config = source.config().clone();
-        Ok(Self {
-            config_json: checkpoint.config_json().clone(),
-            layers: (0..config.num_hidden_layers).collect(),
-            checkpoint,
-            source,
-            config,
-        })
+        let layers = (0..config.num_hidden_layers).collect();
+        let config_json = match &file {
+            ModelFile::Checkpoint(checkpoint) => checkpoint.config_json().clone(),
+            ModelFile::Gguf(_) => described(&config),
+        };
+        Ok(Self { file, config_json, source: Arc::new(SomeLayers { source, config, layers }) })
     }
 
     /// `count` evenly spaced layers of a teacher.
     ///
     /// # Errors
     /// As [`StudentSource::whole`]; more layers than the teacher has, or none.
-    pub fn of_layers(teacher: &ModelFile, count: usize) -> Result<Self, PipelineError> {
-        let whole = Self::whole(teacher)?;
-        let available = whole.config.num_hidden_layers;
+    pub fn of_layers(teacher: ModelFile, count: usize, trained: &Trained) -> Result<Self, PipelineError> {
+        let checkpoint = checkpoint_of(&teacher)?;
+        let whole = Self::whole(teacher, trained)?;
+        let all = whole.config().clone();
+        let available = all.num_hidden_layers;
         if count == 0 || count > available {
             return Err(PipelineError::Distill {
                 reason: format!(
@@ -60,85 +64,165 @@ impl StudentSource {
             config_json["layer_types"] =
                 layers.iter().filter_map(|&layer| types.get(layer).cloned()).collect();
         }
-        let path = whole.checkpoint.dir().join("config.json");
+        let path = checkpoint.dir().join("config.json");
         let parsed = Config::from_json(&config_json).map_err(|error| PipelineError::Distill {
             reason: format!("{}, with {count} layers: {error}", path.display()),
         })?;
         let mut config =
             ModelConfig::from_checkpoint(&parsed).map_err(|source| ModelError::Config { path, source })?;
         // A layer keeps its window, whatever rule by position made it.
-        config.sliding_window = layers.iter().map(|&layer| whole.config.sliding_window[layer]).collect();
-        Ok(Self { config_json, layers, config, ..whole })
+        config.sliding_window = layers.iter().map(|&layer| all.sliding_window[layer]).collect();
+        let source = whole.file.source()?;
+        Ok(Self { file: whole.file, config_json, source: Arc::new(SomeLayers { source, config, layers }) })
     }
 
     /// Its dimensions.
     pub fn config(&self) -> &ModelConfig {
-        &self.config
+        &self.source.config
     }
 
-    /// Its weights in f32.
+    /// The student before its first step.
     ///
     /// # Errors
-    /// Whatever the checkpoint reports.
-    pub fn weights(&self) -> Result<MemorySource, PipelineError> {
-        Ok(MemorySource::new(self.config.clone(), |id| Ok(self.source.load(self.original(id))?.values))?)
+    /// Whatever the file reports.
+    pub fn begin(&self, trained: &Trained, seed: u64) -> Result<MemorySource, PipelineError> {
+        Ok(trained.begin(Arc::clone(&self.source) as Arc<dyn WeightSource>, seed)?)
     }
 
-    /// The checkpoint's tensor that a tensor of the student is made from.
-    fn original(&self, id: TensorId) -> TensorId {
-        TensorId { layer: id.layer.map(|layer| self.layers[layer]), ..id }
+    /// The checkpoint it is made from.
+    ///
+    /// # Errors
+    /// It is made from a GGUF file.
+    pub fn checkpoint(&self) -> Result<Arc<Checkpoint>, PipelineError> {
+        checkpoint_of(&self.file)
     }
 
     /// Name and element type of a tensor: F32 if `exact`, else the type it has in the checkpoint.
     ///
     /// # Errors
-    /// There is no such tensor.
+    /// There is no such tensor, or no checkpoint.
     pub fn stored(&self, id: TensorId, exact: bool) -> Result<(String, Dtype), PipelineError> {
-        let name = |id| self.config.arch.hf_name(id).ok_or(ModelError::NoSuchTensor { id });
-        let original = name(self.original(id))?;
-        let found = self.checkpoint.tensor(&original);
-        let dtype = found.map(|tensor| tensor.dtype).ok_or(ModelError::NoSuchTensor { id })?;
+        let name = |id| self.config().arch.hf_name(id).ok_or(ModelError::NoSuchTensor { id });
+        let (checkpoint, original) = (self.checkpoint()?, name(self.source.original(id))?);
+        let dtype = checkpoint.tensor(&original).map(|tensor| tensor.dtype);
+        let dtype = dtype.ok_or(ModelError::NoSuchTensor { id })?;
         Ok((name(id)?, if exact { Dtype::F32 } else { dtype }))
     }
 
-    /// The weight files to be written, in F32 if `exact`.
+    /// The weight files of the whole student, in F32 if `exact`.
     ///
     /// # Errors
     /// None of a checkpoint that was opened.
     pub fn layout(&self, exact: bool) -> Result<CheckpointPlan, PipelineError> {
         let specs: Vec<TensorSpec> = self
-            .config
+            .config()
             .tensors()
             .into_iter()
             .map(|id| {
                 let (name, dtype) = self.stored(id, exact)?;
-                Ok(TensorSpec { name, dtype, shape: self.config.shape(id.role) })
+                Ok(TensorSpec { name, dtype, shape: self.config().shape(id.role) })
             })
             .collect::<Result<_, PipelineError>>()?;
         Ok(CheckpointPlan::new(specs, CheckpointPlan::DEFAULT_SHARD_BYTES)?)
     }
 
+    /// The weight file of adapters alone.
+    ///
+    /// # Errors
+    /// None of adapters that a family names.
+    pub fn adapter_layout(&self, weights: &MemorySource) -> Result<CheckpointPlan, PipelineError> {
+        let all = Parameter::all(weights)?.into_iter();
+        let specs = all.map(|part| TensorSpec { name: part.name, dtype: Dtype::F32, shape: part.shape });
+        Ok(CheckpointPlan::adapter(specs.collect())?)
+    }
+
     /// The checkpoint's tensors that are not part of the model.
     pub fn left_out(&self) -> Vec<String> {
-        let config = self.source.config();
+        let ModelFile::Checkpoint(checkpoint) = &self.file else { return Vec::new() };
+        let config = self.source.source.config();
         let known: Vec<String> =
             config.tensors().into_iter().filter_map(|id| config.arch.hf_name(id)).collect();
-        let names = self.checkpoint.tensors().map(|tensor| tensor.name.clone());
+        let names = checkpoint.tensors().map(|tensor| tensor.name.clone());
         names.filter(|name| !known.contains(name)).collect()
+    }
+}
+
+/// A model of some of another's layers, and everything around them.
+struct SomeLayers {
+    source: Box<dyn WeightSource>,
+    config: ModelConfig,
+    /// The other's layer that each of these is.
+    layers: Vec<usize>,
+}
+
+impl SomeLayers {
+    /// The other's tensor that a tensor is.
+    fn original(&self, id: TensorId) -> TensorId {
+        TensorId { layer: id.layer.map(|layer| self.layers[layer]), ..id }
+    }
+}
+
+impl WeightSource for SomeLayers {
+    fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    fn load(&self, id: TensorId) -> Result<Weight, ModelError> {
+        self.source.load(self.original(id))
+    }
+
+    fn load_rows(&self, id: TensorId, rows: Range<usize>) -> Result<Weight, ModelError> {
+        self.source.load_rows(self.original(id), rows)
+    }
+
+    fn stored(&self, id: TensorId) -> Result<Option<StoredWeight>, ModelError> {
+        self.source.stored(self.original(id))
+    }
+
+    fn release(&self, id: TensorId) {
+        self.source.release(self.original(id));
+    }
+
+    fn kv_precision(&self) -> KvPrecision {
+        self.source.kv_precision()
     }
 }
 
 fn checkpoint_of(file: &ModelFile) -> Result<Arc<Checkpoint>, PipelineError> {
     match file {
-        ModelFile::Checkpoint(checkpoint) => {
-            refuse_quantized(checkpoint)?;
-            Ok(Arc::clone(checkpoint))
-        }
+        ModelFile::Checkpoint(checkpoint) => Ok(Arc::clone(checkpoint)),
         ModelFile::Gguf(file) => Err(PipelineError::NoModel {
             path: file.path().to_path_buf(),
-            reason: "a GGUF file cannot be trained; give the checkpoint directory it was made from".into(),
+            reason: "a GGUF file's own weights cannot be trained; give the checkpoint directory it was made from, or train adapters over it \
+                     (--lora-rank)"
+                .into(),
         }),
     }
+}
+
+/// An error where weights are quantized.
+fn refuse_stored(file: &ModelFile) -> Result<(), PipelineError> {
+    refuse_quantized(checkpoint_of(file)?.as_ref())
+}
+
+/// What a GGUF file says of a model, as a `config.json` says it: for states of a run, which hold adapters alone.
+fn described(config: &ModelConfig) -> Value {
+    json!({
+        "architectures": [config.arch.hf_class],
+        "model_type": config.arch.model_type,
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.hidden_size,
+        "intermediate_size": config.intermediate_size,
+        "num_hidden_layers": config.num_hidden_layers,
+        "num_attention_heads": config.num_attention_heads,
+        "num_key_value_heads": config.num_key_value_heads,
+        "head_dim": config.head_dim,
+        "hidden_act": "silu",
+        "rms_norm_eps": config.rms_norm_eps,
+        "rope_theta": config.rope_theta,
+        "max_position_embeddings": config.max_position_embeddings,
+        "tie_word_embeddings": config.tie_word_embeddings,
+    })
 }
 
 /// `count` of `0..available`, the first and the last among them.
