@@ -67,6 +67,8 @@ fn some_of_the_teachers_layers_learn() {
             "--json",
             "--threads",
             "1",
+            "--report",
+            "report",
         ],
     ));
     assert_eq!(again["best"], outcome["best"]);
@@ -74,6 +76,17 @@ fn some_of_the_teachers_layers_learn() {
         weights(&directory.join("again")) == weights(&directory.join("small")),
         "other bytes with one thread"
     );
+    let html = std::fs::read_to_string(directory.join("report/report.html")).unwrap();
+    assert!(html.contains("chart-training-loss") && html.contains("chart-training-divergence"));
+    let report: Value =
+        serde_json::from_str(&std::fs::read_to_string(directory.join("report/metrics.json")).unwrap()).unwrap();
+    let rows = report["measurements"].as_array().unwrap();
+    let of = |scope: &str, metric: &str| {
+        let of = |row: &&Value| row["scope"] == scope && row["metric"] == metric;
+        rows.iter().filter(of).filter_map(|row| row["value"].as_f64()).collect::<Vec<_>>()
+    };
+    assert_eq!((of("step", "learning_rate").len(), of("held_out", "loss").len()), (8, 3));
+    assert_eq!(of("summary", "loss"), [loss("best"), loss("start")]);
     let converted = slmc(directory, ["convert", "small", "--dtype", "f16"]);
     assert!(converted.status.success(), "{}", stderr(&converted));
 }
@@ -88,7 +101,7 @@ fn a_killed_run_ends_in_the_same_bytes() {
         ["prune", "model", "--method", "magnitude", "--sparsity", "0.5", "--output", "pruned", "--no-eval"],
     );
     assert!(pruned.status.success(), "{}", stderr(&pruned));
-    let run = ["--student", "pruned", "--steps", "16", "--learning-rate", "3e-4"];
+    let run = ["--student", "pruned", "--steps", "40", "--learning-rate", "3e-4"];
     let whole = json(&distill(directory, &[&run[..], &["--output", "whole", "--json"]].concat()));
     assert!(
         whole["kept_zeros"].as_u64().unwrap() >= 1_048_576 && whole["best_step"].as_u64() > Some(0),
@@ -105,18 +118,28 @@ fn a_killed_run_ends_in_the_same_bytes() {
             .spawn()
             .unwrap()
     };
-    let states = || {
-        let names = if work.exists() { listing(&work) } else { Vec::new() };
-        names.into_iter().filter(|name| name.starts_with("state-")).collect::<Vec<_>>()
+    let metrics = work.join("metrics.jsonl");
+    let step = || {
+        let text = std::fs::read_to_string(&metrics).unwrap_or_default();
+        // the last line may be half written
+        let last = text.lines().rev().find_map(|line| serde_json::from_str::<Value>(line).ok());
+        last.and_then(|line| line["step"].as_u64()).unwrap_or(0)
     };
-    for (kill, more) in [&[][..], &["--resume"]].into_iter().enumerate() {
-        let before = states();
-        let mut process = start(more);
+    // Five kills, each some steps and milliseconds on, in the middle of whatever is being done or written then.
+    let mut random = 2026u64;
+    let mut below = |bound: u64| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) % bound
+    };
+    for kill in 0..5 {
+        let (target, pause) = (step() + 1 + below(5), Duration::from_millis(below(80)));
+        let mut process = start(if kill == 0 { &[] } else { &["--resume"] });
         let started = Instant::now();
-        while states() == before && process.try_wait().unwrap().is_none() {
-            assert!(started.elapsed() < Duration::from_secs(300), "no state after kill {kill}");
+        while step() < target && process.try_wait().unwrap().is_none() {
+            assert!(started.elapsed() < Duration::from_secs(300), "no step {target} after kill {kill}");
             std::thread::sleep(Duration::from_millis(2));
         }
+        std::thread::sleep(pause);
         process.kill().unwrap();
         process.wait().unwrap();
         assert!(!directory.join("killed").exists(), "the run was to be killed before its end");
@@ -124,13 +147,19 @@ fn a_killed_run_ends_in_the_same_bytes() {
     let refused = distill(directory, &[&run[..], &["--output", "killed"]].concat());
     assert!(!refused.status.success() && says(&stderr(&refused), "unfinished run"), "{}", stderr(&refused));
     let other =
-        [&["--student", "pruned", "--steps", "17"], &run[4..], &["--output", "killed", "--resume"]].concat();
+        [&["--student", "pruned", "--steps", "41"], &run[4..], &["--output", "killed", "--resume"]].concat();
     let other = distill(directory, &other);
-    assert!(says(&stderr(&other), "steps was 16 and is 17"), "{}", stderr(&other));
+    assert!(says(&stderr(&other), "steps was 40 and is 41"), "{}", stderr(&other));
     let resumed =
         json(&distill(directory, &[&run[..], &["--output", "killed", "--resume", "--json"]].concat()));
     assert_eq!(resumed["best"], whole["best"]);
     assert!(weights(&directory.join("killed")) == weights(&directory.join("whole")));
+    let losses = |name: &str| -> Vec<(Value, Value)> {
+        let metrics = std::fs::read_to_string(directory.join(name).join("metrics.jsonl")).unwrap();
+        let lines = metrics.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.map(|line| (line["step"].clone(), line["loss"].clone())).collect()
+    };
+    assert_eq!(losses("killed"), losses("whole"));
     assert!(!work.exists());
 }
 
@@ -190,4 +219,49 @@ fn what_cannot_be_done_is_said_and_leaves_nothing() {
     );
     assert!(!wrong.status.success() && says(&stderr(&wrong), "learning-rate"), "{}", stderr(&wrong));
     assert_eq!(listing(directory), before, "a run that made the student worse leaves nothing");
+}
+
+/// A teacher's predictions from a file teach about as the teacher does, and are refused where they are of something else.
+#[test]
+fn cached_predictions_teach_in_the_teachers_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    copy_tiny(&directory.join("model"));
+    let text = ["--text", "bundled:english", "--seq-len", "48"];
+    let cache = |more: &[&str]| {
+        let first = ["distill", "cache-logits", "--teacher", "model", "--output", "logits", "--json"];
+        slmc(directory, [&first[..], &text, more].concat())
+    };
+    let cached = json(&cache(&["--top-k", "200"]));
+    assert_eq!((cached["k"].as_u64(), cached["seq_len"].as_u64()), (Some(200), Some(48)));
+    assert!(cached["mean_rest"].as_f64().unwrap() < 0.5, "{cached}");
+    let again = cache(&[]);
+    assert!(!again.status.success() && says(&stderr(&again), "exists already"), "{}", stderr(&again));
+    let pruned = slmc(
+        directory,
+        ["prune", "model", "--method", "magnitude", "--sparsity", "0.5", "--output", "pruned", "--no-eval"],
+    );
+    assert!(pruned.status.success(), "{}", stderr(&pruned));
+    let run = ["--student", "pruned", "--steps", "12", "--batch-size", "4", "--evaluate-every", "4", "--json"];
+    let learn = |from: &[&str]| slmc(directory, [&["distill"], from, &text, &run].concat());
+    let live = json(&learn(&["--teacher", "model", "--output", "live"]));
+    let outcome = json(&learn(&["--teacher-logits", "logits", "--output", "cached"]));
+    let of = |outcome: &Value, at: &str, what: &str| outcome[at][what].as_f64().unwrap();
+    assert_eq!(of(&live, "start", "cross_entropy"), of(&outcome, "start", "cross_entropy"));
+    let (whole, part) = (of(&live, "start", "divergence"), of(&outcome, "start", "divergence"));
+    assert!(part <= whole && part > 0.5 * whole, "{part} {whole}");
+    assert!(of(&outcome, "best", "loss") < of(&outcome, "start", "loss"), "{outcome}");
+    let (live, cached) = (of(&live, "best", "cross_entropy"), of(&outcome, "best", "cross_entropy"));
+    assert!((live - cached).abs() < 0.05, "{live} {cached}");
+    for (more, expected) in [
+        (&["--teacher-logits", "logits", "--temperature", "1"][..], "give --temperature 2"),
+        (&["--teacher-logits", "logits", "--loss", "logit-mse"], "choose another --loss"),
+        (&["--teacher-logits", "logits", "--held-out", "bundled:code"], "other sequences"),
+        (&["--teacher-logits", "model/config.json"], "no teacher's predictions"),
+        (&["--teacher-logits", "missing"], "missing"),
+    ] {
+        let output = learn(&[more, &["--output", "refused"]].concat());
+        assert!(!output.status.success() && says(&stderr(&output), expected), "{more:?}: {}", stderr(&output));
+        assert!(!directory.join("refused").exists() && !directory.join("refused.work").exists());
+    }
 }

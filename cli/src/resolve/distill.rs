@@ -4,15 +4,15 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use slmc_pipeline::jobs::distill::{
-    AdamWSettings, Decay, DistillSettings, Divergence, Length, Lora, Objective, Schedule, StudentFrom,
-    TrainSettings, Trained,
+    AdamWSettings, CacheSettings, Decay, DistillSettings, Divergence, Length, Lora, Objective, Schedule, StudentFrom,
+    TeacherFrom, TrainSettings, Trained,
 };
 use slmc_pipeline::jobs::quantize::TextSource;
 
 use super::Resolver;
 use super::output::default_output;
 use super::parse::{parse, parse_or};
-use crate::args::distill::Distill;
+use crate::args::distill::{CacheLogits, Distill};
 use crate::failure::Failure;
 
 const LEARNING_RATE: f64 = 2e-4;
@@ -26,6 +26,7 @@ const EVALUATE_EVERY: u64 = 50;
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Run {
     teacher: Option<PathBuf>,
+    teacher_logits: Option<PathBuf>,
     student: Option<PathBuf>,
     layers: Option<u32>,
     #[serde(default)]
@@ -74,7 +75,7 @@ impl Run {
             Failure::usage(format!("{}: {}", path.display(), error.to_string().trim_end()))
         })?;
         let directory = path.parent().unwrap_or(Path::new(""));
-        for path in [&mut run.teacher, &mut run.student, &mut run.output].into_iter().flatten() {
+        for path in [&mut run.teacher, &mut run.teacher_logits, &mut run.student, &mut run.output].into_iter().flatten() {
             *path = directory.join(&*path);
         }
         for name in run.text.iter_mut().chain(&mut run.held_out) {
@@ -88,7 +89,14 @@ impl Run {
 impl Resolver {
     pub fn distill(&self, args: &Distill) -> Result<DistillSettings, Failure> {
         let run = args.run.as_deref().map(Run::load).transpose()?.unwrap_or_default();
-        let teacher = self.model(args.teacher.as_deref().or(run.teacher.as_deref()))?;
+        let named = (args.teacher.as_ref(), args.teacher_logits.as_ref());
+        let teacher = match if named == (None, None) { (run.teacher.as_ref(), run.teacher_logits.as_ref()) } else { named } {
+            (Some(_), Some(_)) => {
+                return Err(Failure::usage("teacher and teacher-logits are two ways to say the same; leave one out"));
+            }
+            (None, Some(logits)) => TeacherFrom::Logits(logits.clone()),
+            (model, None) => TeacherFrom::Model(self.model(model.map(PathBuf::as_path))?),
+        };
         let typed = args.student.is_some() || args.layers.is_some();
         let (student, layers) = if typed { (&args.student, args.layers) } else { (&run.student, run.layers) };
         let student = match (student, layers) {
@@ -169,9 +177,10 @@ impl Resolver {
         let trained = trained(args, &run)?;
         let merge = args.merge || run.merge;
         let ending = if matches!(trained, Trained::Lora(_)) && !merge { "lora" } else { "distilled" };
+        let (TeacherFrom::Model(teacher_path) | TeacherFrom::Logits(teacher_path)) = &teacher;
         let named = match &student {
             StudentFrom::Checkpoint(path) => (path.clone(), ending.to_owned()),
-            StudentFrom::Layers(layers) => (teacher.clone(), format!("{layers}-layers-{ending}")),
+            StudentFrom::Layers(layers) => (teacher_path.clone(), format!("{layers}-layers-{ending}")),
         };
         let output = args.output.clone().or(run.output).unwrap_or_else(|| default_output(&named.0, &named.1));
         let seq_len = args.seq_len.or(run.seq_len).unwrap_or(SEQ_LEN) as usize;
@@ -196,6 +205,32 @@ impl Resolver {
             qat,
             device,
             output,
+            resume: args.resume,
+        })
+    }
+}
+
+impl Resolver {
+    pub fn cache_logits(&self, args: &CacheLogits) -> Result<CacheSettings, Failure> {
+        for (option, value, least) in
+            [("--top-k", args.top_k, 1), ("--batch-size", args.batch_size, 1), ("--seq-len", args.seq_len, 2)]
+        {
+            if value < least {
+                return Err(Failure::usage(format!("{option} {value}: expected {least} or more")));
+            }
+        }
+        above_zero("--temperature", args.temperature.into())?;
+        Ok(CacheSettings {
+            teacher: self.model(args.teacher.as_deref())?,
+            texts: args.text.clone(),
+            held_out: args.held_out.clone(),
+            all_tokens: args.all_tokens,
+            seq_len: args.seq_len as usize,
+            k: args.top_k as usize,
+            temperature: args.temperature,
+            batch_size: args.batch_size as usize,
+            device: self.device(args.device.as_deref())?,
+            output: args.output.clone(),
             resume: args.resume,
         })
     }

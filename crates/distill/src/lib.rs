@@ -6,6 +6,7 @@
 
 mod adamw;
 mod batch;
+mod cache;
 mod error;
 mod gradients;
 mod head;
@@ -20,11 +21,14 @@ mod sequence;
 mod settings;
 mod store;
 mod student;
+mod teacher;
+mod top_k;
 mod trained;
 mod trainer;
 
 pub use adamw::{AdamW, AdamWSettings, Moments};
 pub use batch::{Batch, Order};
+pub use cache::{CacheHeader, CacheWriter, CachedRows, LogitCache};
 pub use error::DistillError;
 pub use gradients::WeightGradients;
 pub use head::{HeadInput, HeadLoss, LossSums};
@@ -38,5 +42,7 @@ pub use sequence::{Document, Sequence};
 pub use settings::{Length, TrainSettings};
 pub use store::Store;
 pub use student::Student;
+pub use teacher::{Teacher, Teaching};
+pub use top_k::TopK;
 pub use trained::{Lora, Trained};
 pub use trainer::{Data, Rounding, Setup, State, Trainer, Watcher};

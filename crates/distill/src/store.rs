@@ -113,7 +113,11 @@ impl Store {
     /// # Errors
     /// A state that is damaged.
     pub fn load(&self, fresh: MemorySource, settings: &TrainSettings) -> Result<State, DistillError> {
-        let Some(step) = steps(&self.directory, STATE)?.pop() else { return Ok(State::new(fresh, settings)) };
+        let Some(step) = steps(&self.directory, STATE)?.pop() else {
+            // A run that was killed before it kept anything begins anew, and so do its metrics.
+            self.keep_metrics(None)?;
+            return Ok(State::new(fresh, settings));
+        };
         let path = self.path(STATE, step);
         let state = Checkpoint::open(&path)?;
         let progress = state.config_json().get(PROGRESS).cloned().unwrap_or_default();
@@ -131,7 +135,7 @@ impl Store {
                 moments.insert(parameter, Moments { first: means, second: squares });
             }
         }
-        self.keep_metrics(progress.step)?;
+        self.keep_metrics(Some(progress.step))?;
         let optimizer = AdamW::resumed(settings.optimizer, progress.updates, moments);
         Ok(State { weights: read(&state, fresh)?, optimizer, progress })
     }
@@ -208,11 +212,11 @@ impl Store {
         Ok(())
     }
 
-    /// Leaves the metrics of the first `step` steps.
-    fn keep_metrics(&self, step: u64) -> Result<(), DistillError> {
+    /// Leaves the metrics up to `step`, or none.
+    fn keep_metrics(&self, step: Option<u64>) -> Result<(), DistillError> {
         let before = |line: &&str| {
             let line: Option<Value> = serde_json::from_str(line).ok();
-            line.and_then(|line| line["step"].as_u64()).is_some_and(|found| found <= step)
+            line.and_then(|line| line["step"].as_u64()).is_some_and(|found| Some(found) <= step)
         };
         let kept: String = self.metrics()?.lines().filter(before).map(|line| format!("{line}\n")).collect();
         let path = self.directory.join(METRICS);

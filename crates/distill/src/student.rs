@@ -11,6 +11,7 @@ use crate::batch::Batch;
 use crate::gradients::WeightGradients;
 use crate::head::{HeadInput, HeadLoss, LossSums};
 use crate::parameter::Parameter;
+use crate::teacher::Teaching;
 
 /// Runs a model that is in training. What is trained of it stands in a [`MemorySource`] that is given for every pass.
 pub struct Student {
@@ -68,8 +69,7 @@ impl Student {
         Ok(block)
     }
 
-    /// The loss of a batch; its gradients are added to `gradients`. `teacher` is what the teacher hands its head for the same
-    /// tokens.
+    /// The loss of a batch; its gradients are added to `gradients`. `teacher` is what the teacher says of the same tokens.
     ///
     /// The embedding and the head are gone through by hand, for neither needs more than a few rows at a time; between them burn
     /// goes back through the blocks, from Σ output · ∂loss/∂output, whose gradient is that of the loss.
@@ -80,7 +80,7 @@ impl Student {
         &self,
         weights: &MemorySource,
         batch: &Batch,
-        teacher: Option<HeadInput<'_>>,
+        teacher: Option<Teaching<'_>>,
         loss: &HeadLoss<'_>,
         gradients: &mut WeightGradients,
     ) -> Result<LossSums, ModelError> {
@@ -142,7 +142,7 @@ impl Student {
         weights: &MemorySource,
         normed: &Tensor<2>,
         batch: &Batch,
-        teacher: Option<HeadInput<'_>>,
+        teacher: Option<Teaching<'_>>,
         loss: &HeadLoss<'_>,
         gradients: &mut WeightGradients,
     ) -> Result<(LossSums, Vec<f32>), ModelError> {

@@ -16,6 +16,7 @@ use crate::progress::{Best, End, HeldOut, Progress, Record};
 use crate::sequence::Sequence;
 use crate::settings::{Length, TrainSettings};
 use crate::student::Student;
+use crate::teacher::{Teacher, TeacherAtWork};
 
 /// Steps in a row that may be skipped.
 const MOST_SKIPPED: u32 = 5;
@@ -40,8 +41,8 @@ pub type Rounding<'a> = dyn Fn(TensorId, &[f32]) -> Result<Option<Vec<f32>>, Mod
 pub struct Setup<'a> {
     /// The text.
     pub data: Data<'a>,
-    /// The model to learn from; it may be left out where the objective does not need it.
-    pub teacher: Option<&'a dyn WeightSource>,
+    /// Whom to learn from; it may be left out where the objective does not need it.
+    pub teacher: Option<Teacher<'a>>,
     /// Entries that both vocabularies share, from the first on.
     pub vocab: usize,
     /// The student's zeros that stay.
@@ -78,7 +79,7 @@ pub struct Trainer<'a> {
     settings: TrainSettings,
     data: Data<'a>,
     order: Order,
-    teacher: Option<Predictor<'a>>,
+    teacher: Option<TeacherAtWork<'a>>,
     student: Student,
     vocab: usize,
     masks: Masks,
@@ -123,7 +124,7 @@ impl<'a> Trainer<'a> {
         let teacher = teacher.filter(|_| settings.objective.needs_teacher());
         Ok(Self {
             order: Order { sequences: data.train.len(), seed: settings.seed },
-            teacher: teacher.map(|source| Predictor::load(source, longest, &device)).transpose()?,
+            teacher: teacher.map(|teacher| TeacherAtWork::new(teacher, longest, &device)).transpose()?,
             student: Student::new(&state.weights, seq_len, &device, settings.gradient_checkpointing)?,
             weights: state.weights,
             optimizer: state.optimizer,
@@ -242,10 +243,9 @@ impl<'a> Trainer<'a> {
             HeadLoss { objective: &objective, vocab: self.vocab, weight: 1.0 / predictions.max(1) as f32 };
         let (mut sums, mut gradients) = (LossSums::default(), WeightGradients::default());
         let seen = self.seen()?;
-        for batch in &batches {
-            let states = self.teacher.as_ref().map(|teacher| teacher.predict(batch)).transpose()?;
-            let teacher =
-                self.teacher.as_ref().zip(states.as_ref()).map(|(teacher, states)| teacher.with_head(states));
+        for (batch, sequences) in batches.iter().zip(chosen.chunks(self.settings.batch_size)) {
+            let said = self.teacher.as_ref().map(|teacher| teacher.say(batch, sequences)).transpose()?;
+            let teacher = self.teacher.as_ref().zip(said.as_ref()).map(|(teacher, said)| teacher.teach(said));
             sums.add(&self.student.accumulate(&seen, batch, teacher, &loss, &mut gradients)?);
         }
         drop(seen);
@@ -312,11 +312,13 @@ impl<'a> Trainer<'a> {
         let objective = self.settings.objective;
         let loss = HeadLoss { objective: &objective, vocab: self.vocab, weight: 1.0 };
         let mut sums = LossSums::default();
+        let mut first = self.data.train.len();
         for chunk in self.data.held_out.chunks(self.settings.batch_size) {
             let batch = Batch::new(chunk);
-            let teacher = self.teacher.as_ref().map(|teacher| teacher.predict(&batch)).transpose()?;
-            let teacher =
-                self.teacher.as_ref().zip(teacher.as_ref()).map(|(model, states)| model.with_head(states));
+            let sequences: Vec<usize> = (first..first + chunk.len()).collect();
+            first += chunk.len();
+            let said = self.teacher.as_ref().map(|teacher| teacher.say(&batch, &sequences)).transpose()?;
+            let teacher = self.teacher.as_ref().zip(said.as_ref()).map(|(teacher, said)| teacher.teach(said));
             let states = student.predict(&batch)?;
             sums.add(&loss.measure(student.with_head(&states), teacher, &batch.labels));
         }

@@ -13,7 +13,7 @@ use slmc_model::{
 };
 use slmc_pipeline::jobs::distill::{
     AdamWSettings, Decay, DistillSettings, Length, Lora, Mix, Objective, PreparedDistill, Schedule, StoredGrid,
-    StudentFrom, TrainSettings, Trained,
+    StudentFrom, TeacherFrom, TrainSettings, Trained,
 };
 use slmc_pipeline::jobs::quantize::{Prepared, QuantizeSettings};
 use slmc_pipeline::progress::Silent;
@@ -30,7 +30,7 @@ fn tiny() -> PathBuf {
 /// Six steps with the bundled model as teacher.
 fn settings(student: StudentFrom, output: PathBuf) -> DistillSettings {
     DistillSettings {
-        teacher: tiny(),
+        teacher: TeacherFrom::Model(tiny()),
         student,
         trained: Trained::All,
         merge: false,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::Value;
-use slmc_distill::{Batch, HeadLoss, Objective, Parameter, Predictor, Sequence, Student, WeightGradients};
+use slmc_distill::{Batch, HeadLoss, Objective, Parameter, Predictor, Sequence, Student, Teaching, WeightGradients};
 use slmc_model::{BurnDevice, CheckpointSource, MemorySource, TensorId, WeightSource};
 
 pub fn root() -> PathBuf {
@@ -50,7 +50,7 @@ pub fn step(student: &MemorySource, batch: &Batch, checkpointing: bool) -> (f64,
     let loss = HeadLoss { objective: &objective, vocab, weight: 1.0 / batch.predictions() as f32 };
     let mut gradients = WeightGradients::default();
     let runner = Student::new(student, batch.seq_len, &device, checkpointing).unwrap();
-    let teacher = Some(predictor.with_head(&states));
+    let teacher = Some(Teaching::Live(predictor.with_head(&states)));
     let sums = runner.accumulate(student, batch, teacher, &loss, &mut gradients).unwrap();
     (sums.loss(&objective), gradients)
 }

@@ -1,5 +1,6 @@
 //! A student trained on what its teacher predicts, from a checkpoint to a checkpoint.
 
+mod cache;
 mod grid;
 mod run;
 mod student;
@@ -14,7 +15,9 @@ use slmc_calibration::TextSource;
 use slmc_checkpoint::{CheckpointWriter, ExistingTarget};
 use slmc_model::{Device, WeightSource};
 
+pub use cache::{CacheOutcome, CacheSettings, cache_logits};
 pub use grid::StoredGrid;
+use slmc_distill::LogitCache;
 pub use slmc_distill::{
     AdamWSettings, Decay, Divergence, End, HeldOut, Length, Lora, Objective, Progress, Schedule, TrainSettings,
     Trained,
@@ -27,7 +30,7 @@ use crate::PipelineError;
 use crate::model_file::ModelFile;
 use crate::work::{Fingerprint, WorkError};
 use student::StudentSource;
-use text::Sequences;
+use text::{Reading, Sequences};
 
 /// Where the student comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,11 +41,20 @@ pub enum StudentFrom {
     Layers(usize),
 }
 
+/// Whom to learn from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TeacherFrom {
+    /// A model.
+    Model(PathBuf),
+    /// A file that [`cache_logits`] wrote.
+    Logits(PathBuf),
+}
+
 /// What to do.
 #[derive(Clone, Debug)]
 pub struct DistillSettings {
     /// The model to learn from.
-    pub teacher: PathBuf,
+    pub teacher: TeacherFrom,
     /// The model that learns.
     pub student: StudentFrom,
     /// What of it is trained.
@@ -117,11 +129,16 @@ pub struct DistillOutcome {
     pub bytes: u64,
 }
 
+/// A teacher, opened.
+enum OpenTeacher {
+    Model { file: ModelFile, source: Box<dyn WeightSource> },
+    Logits(LogitCache),
+}
+
 /// Everything that is known before training begins.
 pub struct PreparedDistill {
     settings: DistillSettings,
-    teacher: Box<dyn WeightSource>,
-    teacher_file: ModelFile,
+    teacher: OpenTeacher,
     student: StudentSource,
     sequences: Sequences,
     grid: Option<StoredGrid>,
@@ -135,30 +152,53 @@ impl PreparedDistill {
     /// # Errors
     /// Anything that would make the job fail and can be known now.
     pub fn new(mut settings: DistillSettings) -> Result<Self, PipelineError> {
-        let teacher_file = ModelFile::open(&settings.teacher)?;
-        let teacher = teacher_file.source()?;
-        let existing = may_replace(&settings.output, &settings.teacher)?;
-        let student = match &settings.student {
-            StudentFrom::Checkpoint(path) => {
-                may_replace(&settings.output, path)?;
+        let teacher = match &settings.teacher {
+            TeacherFrom::Model(path) => {
+                let file = ModelFile::open(path)?;
+                OpenTeacher::Model { source: file.source()?, file }
+            }
+            TeacherFrom::Logits(path) => OpenTeacher::Logits(cache::open(path, &settings)?),
+        };
+        let mut existing = ExistingTarget::Refuse;
+        let student = match (&settings.student, &settings.teacher) {
+            (StudentFrom::Checkpoint(path), _) => {
+                existing = may_replace(&settings.output, path)?;
                 StudentSource::whole(ModelFile::open(path)?, &settings.trained)?
             }
-            StudentFrom::Layers(layers) => {
-                StudentSource::of_layers(ModelFile::open(&settings.teacher)?, *layers, &settings.trained)?
+            (StudentFrom::Layers(layers), TeacherFrom::Model(path)) => {
+                StudentSource::of_layers(ModelFile::open(path)?, *layers, &settings.trained)?
+            }
+            (StudentFrom::Layers(_), TeacherFrom::Logits(_)) => {
+                let reason = "a student of the teacher's layers needs the teacher itself (--teacher), not its predictions alone";
+                return Err(PipelineError::Distill { reason: reason.into() });
             }
         };
+        if let TeacherFrom::Model(path) = &settings.teacher {
+            existing = may_replace(&settings.output, path)?;
+        }
         check_parts(&settings, &student)?;
-        let longest = student.config().max_position_embeddings.min(teacher.config().max_position_embeddings);
+        let mut longest = student.config().max_position_embeddings;
+        if let OpenTeacher::Model { source, .. } = &teacher {
+            longest = longest.min(source.config().max_position_embeddings);
+        }
         settings.seq_len = settings.seq_len.min(longest);
         let grid = settings.qat.map(|mix| StoredGrid::new(student.config(), mix)).transpose()?;
-        let vocab = text::shared_vocabulary(
-            &student.file,
-            student.config(),
-            &teacher_file,
-            teacher.config(),
-            &settings.texts,
-        )?;
-        let sequences = Sequences::new(&student.file, student.config(), &settings)?;
+        let reading = Reading {
+            texts: &settings.texts,
+            held_out: settings.held_out.as_ref(),
+            all_tokens: settings.all_tokens,
+            seq_len: settings.seq_len,
+        };
+        let sequences = Sequences::new(&student.file, student.config(), &reading)?;
+        let vocab = match &teacher {
+            OpenTeacher::Model { file, source } => {
+                text::shared_vocabulary(&student.file, student.config(), file, source.config(), &settings.texts)?
+            }
+            OpenTeacher::Logits(cache) => {
+                cache::check(cache, (&student.file, student.config().vocab_size), &sequences)?;
+                cache.header().vocab
+            }
+        };
         if let Some(epochs) = settings.epochs {
             let per_step = settings.train.sequences_per_step() as f64;
             let steps = (epochs * sequences.train.len() as f64 / per_step).round().max(1.0);
@@ -168,7 +208,7 @@ impl PreparedDistill {
             settings.train.schedule.warmup_steps = settings.train.schedule.warmup_steps.min(steps / 5);
         }
         sequences.check(settings.train.sequences_per_step(), settings.seq_len)?;
-        let prepared = Self { grid, settings, teacher, teacher_file, student, sequences, vocab, existing };
+        let prepared = Self { grid, settings, teacher, student, sequences, vocab, existing };
         // Says now what is wrong with the target; nothing of it stays.
         let plan = match prepared.adapters_alone() {
             Some(_) => {
@@ -201,8 +241,10 @@ impl PreparedDistill {
         if self.settings.trained != Trained::All {
             inputs.value("trained", json!(self.settings.trained));
         }
-        for file in [&self.student.file, &self.teacher_file] {
-            add_model(&mut inputs, file)?;
+        add_model(&mut inputs, &self.student.file)?;
+        match &self.teacher {
+            OpenTeacher::Model { file, .. } => add_model(&mut inputs, file)?,
+            OpenTeacher::Logits(cache) => inputs.path(cache.path()).map_err(WorkError::io(cache.path()))?,
         }
         Ok(inputs)
     }

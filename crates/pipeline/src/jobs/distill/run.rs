@@ -5,11 +5,11 @@ use std::path::Path;
 
 use serde_json::json;
 use slmc_distill::{
-    Data, DistillError, End, Length, Masks, Parameter, Record, Rounding, Setup, Store, Trainer, Watcher,
+    Data, DistillError, End, Length, Masks, Parameter, Record, Rounding, Setup, Store, Teacher, Trainer, Watcher,
 };
 use slmc_model::ModelError;
 
-use super::{DistillOutcome, PreparedDistill, StudentFrom};
+use super::{DistillOutcome, OpenTeacher, PreparedDistill, StudentFrom, TeacherFrom};
 use crate::PipelineError;
 use crate::jobs::quantize::summary;
 use crate::memory::peak_resident_bytes;
@@ -68,7 +68,10 @@ impl PreparedDistill {
         let kept_zeros = masks.zeros();
         let setup = Setup {
             data: Data { train: &self.sequences.train, held_out: &self.sequences.held_out },
-            teacher: Some(self.teacher.as_ref()),
+            teacher: Some(match &self.teacher {
+                OpenTeacher::Model { source, .. } => Teacher::Model(source.as_ref()),
+                OpenTeacher::Logits(cache) => Teacher::Cached(cache),
+            }),
             vocab: self.vocab,
             masks,
             rounding: self
@@ -126,7 +129,10 @@ impl PreparedDistill {
                 StudentFrom::Layers(layers) => format!("{layers} layers of the teacher"),
             },
             output: self.settings.output,
-            teacher: self.settings.teacher,
+            teacher: match self.settings.teacher {
+                TeacherFrom::Model(path) => path,
+                TeacherFrom::Logits(path) => path,
+            },
             parameters: self.student.config().parameters(),
             trained: self.settings.trained,
             trained_parameters,

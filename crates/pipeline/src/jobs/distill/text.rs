@@ -1,11 +1,10 @@
 //! The text as sequences of tokens, and whether both models read it alike.
 
 use sha2::{Digest, Sha256};
-use slmc_calibration::{MeasuredText, TextSource, TrainingTokens, tokenize_to_train};
+use slmc_calibration::{MeasuredText, TextSource, Tokenizer, TrainingTokens, tokenize_to_train};
 use slmc_distill::{DistillError, Document, Sequence};
 use slmc_model::ModelConfig;
 
-use super::DistillSettings;
 use crate::PipelineError;
 use crate::jobs::tokenized::Reader;
 use crate::model_file::ModelFile;
@@ -16,6 +15,18 @@ const COMPARED: usize = 1 << 16;
 /// Sequences that are held out of a text at most, and the share of it.
 const HELD_OUT: usize = 32;
 const HELD_OUT_SHARE: usize = 16;
+
+/// What is read, and how.
+pub struct Reading<'a> {
+    /// Text to train on.
+    pub texts: &'a [TextSource],
+    /// Text to judge by; `None` to hold out a part of the other.
+    pub held_out: Option<&'a TextSource>,
+    /// Whether all of a conversation is learned.
+    pub all_tokens: bool,
+    /// Tokens of a sequence.
+    pub seq_len: usize,
+}
 
 /// Sequences of equal length.
 pub struct Sequences {
@@ -35,7 +46,7 @@ impl Sequences {
     pub fn new(
         student: &ModelFile,
         config: &ModelConfig,
-        settings: &DistillSettings,
+        settings: &Reading<'_>,
     ) -> Result<Self, PipelineError> {
         let tokenizer = student.tokenizer(config.vocab_size)?;
         let template = student.chat_template(config.vocab_size)?;
@@ -52,8 +63,8 @@ impl Sequences {
                 tokens.map(|TrainingTokens { ids, learned }| Document { tokens: ids, learned }).collect();
             Ok(Sequence::pack(&documents, settings.seq_len, tokenizer.bos()))
         };
-        let mut train = all(&settings.texts)?;
-        let held_out = match &settings.held_out {
+        let mut train = all(settings.texts)?;
+        let held_out = match settings.held_out {
             Some(text) => evenly_spaced(all(std::slice::from_ref(text))?, HELD_OUT),
             None => hold_out(&mut train),
         };
@@ -116,6 +127,17 @@ fn hold_out(sequences: &mut Vec<Sequence>) -> Vec<Sequence> {
     }
     *sequences = kept;
     out
+}
+
+/// SHA-256, in hexadecimal, over every token's id as little-endian u32, the length of its spelling as u32, and the spelling.
+pub fn tokenizer_hash(tokenizer: &Tokenizer) -> String {
+    let mut hash = Sha256::new();
+    for (id, token) in tokenizer.vocabulary() {
+        hash.update(id.to_le_bytes());
+        hash.update((token.len() as u32).to_le_bytes());
+        hash.update(token);
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The number of entries of the vocabulary, from the first on, that mean the same tokens in both models.
