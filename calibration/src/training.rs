@@ -85,6 +85,7 @@ mod tests {
         assert_eq!(learned(4..8), [false, false, true, true, true, false]);
         assert_eq!(learned(3..4), [false, true, false, false, false, false]);
         assert_eq!(learned(9..10), [false, false, false, false, false, true]);
-        assert_eq!(learned(2..5), [true, true, true, true, true, false]);
+        assert_eq!(learned(2..4), [true, true, false, false, false, false]);
+        assert_eq!(learned(0..10), [true; 6]);
     }
 }

@@ -79,7 +79,8 @@ fn some_of_the_teachers_layers_learn() {
     let html = std::fs::read_to_string(directory.join("report/report.html")).unwrap();
     assert!(html.contains("chart-training-loss") && html.contains("chart-training-divergence"));
     let report: Value =
-        serde_json::from_str(&std::fs::read_to_string(directory.join("report/metrics.json")).unwrap()).unwrap();
+        serde_json::from_str(&std::fs::read_to_string(directory.join("report/metrics.json")).unwrap())
+            .unwrap();
     let rows = report["measurements"].as_array().unwrap();
     let of = |scope: &str, metric: &str| {
         let of = |row: &&Value| row["scope"] == scope && row["metric"] == metric;
@@ -242,7 +243,8 @@ fn cached_predictions_teach_in_the_teachers_place() {
         ["prune", "model", "--method", "magnitude", "--sparsity", "0.5", "--output", "pruned", "--no-eval"],
     );
     assert!(pruned.status.success(), "{}", stderr(&pruned));
-    let run = ["--student", "pruned", "--steps", "12", "--batch-size", "4", "--evaluate-every", "4", "--json"];
+    let run =
+        ["--student", "pruned", "--steps", "12", "--batch-size", "4", "--evaluate-every", "4", "--json"];
     let learn = |from: &[&str]| slmc(directory, [&["distill"], from, &text, &run].concat());
     let live = json(&learn(&["--teacher", "model", "--output", "live"]));
     let outcome = json(&learn(&["--teacher-logits", "logits", "--output", "cached"]));
@@ -261,7 +263,39 @@ fn cached_predictions_teach_in_the_teachers_place() {
         (&["--teacher-logits", "missing"], "missing"),
     ] {
         let output = learn(&[more, &["--output", "refused"]].concat());
-        assert!(!output.status.success() && says(&stderr(&output), expected), "{more:?}: {}", stderr(&output));
+        assert!(
+            !output.status.success() && says(&stderr(&output), expected),
+            "{more:?}: {}",
+            stderr(&output)
+        );
         assert!(!directory.join("refused").exists() && !directory.join("refused.work").exists());
     }
+}
+
+/// A fresh student of other dimensions, an ordinary checkpoint with the teacher's tokenizer.
+#[test]
+fn a_fresh_student_begins_at_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    copy_tiny(&directory.join("model"));
+    let text = std::fs::read_to_string(directory.join("model/config.json")).unwrap();
+    let mut config: Value = serde_json::from_str(&text).unwrap();
+    config["num_hidden_layers"] = 1.into();
+    config["intermediate_size"] = 64.into();
+    let write = |config: &Value| std::fs::write(directory.join("small.json"), config.to_string()).unwrap();
+    write(&config);
+    let run =
+        ["--student", "small.json", "--steps", "8", "--learning-rate", "3e-3", "--output", "fresh", "--json"];
+    let outcome = json(&distill(directory, &run));
+    let perplexity = |at: &str| outcome[at]["cross_entropy"].as_f64().unwrap().exp();
+    let vocab = config["vocab_size"].as_f64().unwrap();
+    assert!((perplexity("start") / vocab - 1.0).abs() < 0.2, "knows nothing: {outcome}");
+    assert!(perplexity("best") < 0.9 * perplexity("start"), "{outcome}");
+    let evaluated =
+        slmc(directory, ["eval", "fresh", "--text", "bundled:english", "--windows", "2", "--json"]);
+    assert!(evaluated.status.success(), "{}", stderr(&evaluated));
+    config["vocab_size"] = 100.into();
+    write(&config);
+    let refused = distill(directory, &["--student", "small.json", "--output", "refused"]);
+    assert!(says(&stderr(&refused), "the teacher's tokenizer has"), "{}", stderr(&refused));
 }

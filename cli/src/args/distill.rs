@@ -13,7 +13,9 @@ use super::report::ReportArgs;
 /// held-out text is written as a checkpoint of the same element types, whole or not at all; zeros of a pruned student stay zero. What
 /// was measured on the way stands beside the weights in metrics.jsonl.
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true, after_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
 Losses (--loss), of the teacher's p and the student's q at the temperature, times its square:
   forward-kl      KL(p, q), the default (arXiv 1503.02531)
   reverse-kl      KL(q, p)
@@ -31,7 +33,8 @@ Examples:
   slmc distill cache-logits --teacher MODEL --text train.txt --output teacher.logits
   slmc distill --teacher-logits teacher.logits --student MODEL-pruned --text train.txt --output healed
   slmc distill run.toml               the same options as keys: teacher = \"MODEL\", text = [\"train.txt\"], learning-rate = 1e-4 …
-  slmc distill run.toml --resume      after a kill or Ctrl-C: the same weights in the end")]
+  slmc distill run.toml --resume      after a kill or Ctrl-C: the same weights in the end"
+)]
 pub struct Distill {
     #[command(subcommand)]
     pub action: Option<Action>,
@@ -45,7 +48,8 @@ pub struct Distill {
     /// --temperature
     #[arg(long, value_name = "FILE", conflicts_with_all = ["teacher", "layers"])]
     pub teacher_logits: Option<PathBuf>,
-    /// Checkpoint directory of the model that learns; for adapters also a GGUF file
+    /// Checkpoint directory of the model that learns; for adapters also a GGUF file; or a config.json, for a fresh student of its dimensions with
+    /// the teacher's tokenizer
     #[arg(long, value_name = "MODEL", conflicts_with = "layers")]
     pub student: Option<PathBuf>,
     /// Instead of a student: so many evenly spaced layers of the teacher

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use slmc_pipeline::jobs::distill::{
-    AdamWSettings, CacheSettings, Decay, DistillSettings, Divergence, Length, Lora, Objective, Schedule, StudentFrom,
-    TeacherFrom, TrainSettings, Trained,
+    AdamWSettings, CacheSettings, Decay, DistillSettings, Divergence, Length, Lora, Objective, Schedule,
+    StudentFrom, TeacherFrom, TrainSettings, Trained,
 };
 use slmc_pipeline::jobs::quantize::TextSource;
 
@@ -75,7 +75,10 @@ impl Run {
             Failure::usage(format!("{}: {}", path.display(), error.to_string().trim_end()))
         })?;
         let directory = path.parent().unwrap_or(Path::new(""));
-        for path in [&mut run.teacher, &mut run.teacher_logits, &mut run.student, &mut run.output].into_iter().flatten() {
+        for path in [&mut run.teacher, &mut run.teacher_logits, &mut run.student, &mut run.output]
+            .into_iter()
+            .flatten()
+        {
             *path = directory.join(&*path);
         }
         for name in run.text.iter_mut().chain(&mut run.held_out) {
@@ -90,9 +93,15 @@ impl Resolver {
     pub fn distill(&self, args: &Distill) -> Result<DistillSettings, Failure> {
         let run = args.run.as_deref().map(Run::load).transpose()?.unwrap_or_default();
         let named = (args.teacher.as_ref(), args.teacher_logits.as_ref());
-        let teacher = match if named == (None, None) { (run.teacher.as_ref(), run.teacher_logits.as_ref()) } else { named } {
+        let teacher = match if named == (None, None) {
+            (run.teacher.as_ref(), run.teacher_logits.as_ref())
+        } else {
+            named
+        } {
             (Some(_), Some(_)) => {
-                return Err(Failure::usage("teacher and teacher-logits are two ways to say the same; leave one out"));
+                return Err(Failure::usage(
+                    "teacher and teacher-logits are two ways to say the same; leave one out",
+                ));
             }
             (None, Some(logits)) => TeacherFrom::Logits(logits.clone()),
             (model, None) => TeacherFrom::Model(self.model(model.map(PathBuf::as_path))?),
@@ -100,6 +109,9 @@ impl Resolver {
         let typed = args.student.is_some() || args.layers.is_some();
         let (student, layers) = if typed { (&args.student, args.layers) } else { (&run.student, run.layers) };
         let student = match (student, layers) {
+            (Some(path), None) if path.extension().is_some_and(|e| e == "json") && !path.is_dir() => {
+                StudentFrom::Config(path.clone())
+            }
             (Some(path), None) => StudentFrom::Checkpoint(path.clone()),
             (None, Some(layers)) => StudentFrom::Layers(layers as usize),
             (Some(_), Some(_)) => {
@@ -180,6 +192,7 @@ impl Resolver {
         let (TeacherFrom::Model(teacher_path) | TeacherFrom::Logits(teacher_path)) = &teacher;
         let named = match &student {
             StudentFrom::Checkpoint(path) => (path.clone(), ending.to_owned()),
+            StudentFrom::Config(_) => (teacher_path.clone(), format!("fresh-{ending}")),
             StudentFrom::Layers(layers) => (teacher_path.clone(), format!("{layers}-layers-{ending}")),
         };
         let output = args.output.clone().or(run.output).unwrap_or_else(|| default_output(&named.0, &named.1));
@@ -251,7 +264,9 @@ fn trained(args: &Distill, run: &Run) -> Result<Trained, Failure> {
         (None | Some("all"), None) => Ok(Trained::All),
         (Some("norms"), None) => Ok(Trained::Norms),
         (Some(other), None) => Err(Failure::usage(format!("--train {other:?}: expected all or norms"))),
-        (Some(_), Some(_)) => Err(Failure::usage("train and lora-rank say what is trained in two ways; leave one out")),
+        (Some(_), Some(_)) => {
+            Err(Failure::usage("train and lora-rank say what is trained in two ways; leave one out"))
+        }
         (None, Some(0)) => Err(Failure::usage("--lora-rank 0: expected 1 or more")),
         (None, Some(rank)) => {
             let alpha = above_zero("--lora-alpha", alpha.map_or(2.0 * f64::from(rank), f64::from))? as f32;

@@ -159,7 +159,14 @@ impl HeadLoss<'_> {
                 let (objective, weight, label) = (self.objective, self.weight, label as usize);
                 if let Some(rows) = cached {
                     let teacher = rows.token(first + token);
-                    return Some(arch.dispatch(TopToken { student, teacher, label, objective, weight, room }));
+                    return Some(arch.dispatch(TopToken {
+                        student,
+                        teacher,
+                        label,
+                        objective,
+                        weight,
+                        room,
+                    }));
                 }
                 let teacher = teacher_logits.as_ref().map(|teacher| &teacher[token * vocab..][..vocab]);
                 Some(arch.dispatch(Token { student, teacher, label, objective, weight, room }))

@@ -51,8 +51,18 @@ impl Parameter {
             let part = |which: &str| format!("base_model.model.{module}.{which}.weight");
             let [d_out, d_in] = [adapter.b.len() / rank, adapter.a.len() / rank];
             let (a, b) = (Self::LoraA(id), Self::LoraB(id));
-            all.push(Values { parameter: a, name: part("lora_A"), shape: vec![rank, d_in], values: &adapter.a });
-            all.push(Values { parameter: b, name: part("lora_B"), shape: vec![d_out, rank], values: &adapter.b });
+            all.push(Values {
+                parameter: a,
+                name: part("lora_A"),
+                shape: vec![rank, d_in],
+                values: &adapter.a,
+            });
+            all.push(Values {
+                parameter: b,
+                name: part("lora_B"),
+                shape: vec![d_out, rank],
+                values: &adapter.b,
+            });
         }
         Ok(all)
     }

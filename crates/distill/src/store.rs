@@ -144,7 +144,11 @@ impl Store {
     ///
     /// # Errors
     /// There is none, or it is damaged.
-    pub fn load_best(&self, student: MemorySource, progress: &Progress) -> Result<MemorySource, DistillError> {
+    pub fn load_best(
+        &self,
+        student: MemorySource,
+        progress: &Progress,
+    ) -> Result<MemorySource, DistillError> {
         let step = progress.best.map_or(0, |best| best.step);
         read(&Checkpoint::open(&self.path(BEST, step))?, student)
     }
@@ -247,8 +251,10 @@ fn named(weights: &MemorySource) -> Result<Vec<Part<'_>>, ModelError> {
 
 /// The student as it was kept; what is not trained stays as it is.
 fn read(checkpoint: &Checkpoint, mut student: MemorySource) -> Result<MemorySource, DistillError> {
-    let names: BTreeMap<Parameter, String> =
-        Parameter::all(&student)?.into_iter().map(|Values { parameter, name, .. }| (parameter, name)).collect();
+    let names: BTreeMap<Parameter, String> = Parameter::all(&student)?
+        .into_iter()
+        .map(|Values { parameter, name, .. }| (parameter, name))
+        .collect();
     for (parameter, values) in Parameter::all_mut(&mut student) {
         let expected = values.len();
         checkpoint.read_f32(&names[&parameter], values)?;

@@ -45,8 +45,15 @@ impl Student {
         let layers = 0..config.num_hidden_layers;
         let kept = match weights.has_base() {
             true => Some(Kept {
-                blocks: layers.clone().map(|layer| Block::load(weights, layer, &device)).collect::<Result<_, _>>()?,
-                head: if weights.trains(config.head()) { Vec::new() } else { weights.load(config.head())?.values },
+                blocks: layers
+                    .clone()
+                    .map(|layer| Block::load(weights, layer, &device))
+                    .collect::<Result<_, _>>()?,
+                head: if weights.trains(config.head()) {
+                    Vec::new()
+                } else {
+                    weights.load(config.head())?.values
+                },
             }),
             false => None,
         };
@@ -110,7 +117,8 @@ impl Student {
                 None => {
                     let head = Head::load(weights, &self.device)?;
                     let normed = head.normalize(&output.reshape([tokens, width]));
-                    let (loss_sums, direction) = self.head(weights, &normed, batch, teacher, loss, gradients)?;
+                    let (loss_sums, direction) =
+                        self.head(weights, &normed, batch, teacher, loss, gradients)?;
                     sums = loss_sums;
                     let direction = host::tensor(direction, [tokens, width], &self.device);
                     let mut found = (normed * direction).sum().backward();

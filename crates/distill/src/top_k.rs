@@ -58,7 +58,9 @@ fn event(divergence: Divergence, log_p: f32, log_q: f32) -> (f32, f32) {
             let m = (skew * p + (1.0 - skew) * q).max(f32::MIN_POSITIVE);
             (p * (log_p - m.ln()), -q * (1.0 - skew) * p / m)
         }
-        Divergence::LogitMse => unreachable!("refused where a run is set up: the teacher's logits are not known"),
+        Divergence::LogitMse => {
+            unreachable!("refused where a run is set up: the teacher's logits are not known")
+        }
     }
 }
 
@@ -67,7 +69,8 @@ impl NullaryFnOnce for TopToken<'_> {
 
     #[inline(always)]
     fn call(self) -> TokenLoss {
-        let Self { student, teacher: TopK { ids, log_probs, log_rest }, label, objective, weight, room } = self;
+        let Self { student, teacher: TopK { ids, log_probs, log_rest }, label, objective, weight, room } =
+            self;
         let Objective { divergence, temperature, alpha } = *objective;
         let (maximum, inverse) = (maximum(student), 1.0 / temperature);
         let (exps, logits) = room.parts(student.len());

@@ -59,7 +59,9 @@ impl Lora {
         }
         let wanted: Vec<&str> = names.split(',').map(str::trim).collect();
         let is = |known: &str, name: &str| known == name || known.strip_suffix("_proj") == Some(name);
-        if let Some(unknown) = wanted.iter().find(|name| !Self::TARGETS.iter().any(|(known, _)| is(known, name))) {
+        if let Some(unknown) =
+            wanted.iter().find(|name| !Self::TARGETS.iter().any(|(known, _)| is(known, name)))
+        {
             let known = Self::all_targets().join(", ");
             return Err(format!("no linear layer is called {unknown:?}; expected all, or some of {known}"));
         }
@@ -68,7 +70,8 @@ impl Lora {
     }
 
     fn roles(&self) -> impl Iterator<Item = Role> {
-        let chosen = Self::TARGETS.into_iter().filter(|(name, _)| self.targets.iter().any(|target| target == name));
+        let chosen =
+            Self::TARGETS.into_iter().filter(|(name, _)| self.targets.iter().any(|target| target == name));
         chosen.map(|(_, role)| role)
     }
 }

@@ -55,7 +55,8 @@ fn values_and_gradients_are_those_of_pytorch() {
         let student = HeadInput { hidden: &hidden, weight: &weight, width };
         let teacher = HeadInput { hidden: &teacher_hidden, weight: &teacher_weight, width: teacher_width };
         let mut d_weight = vec![0.0; vocab * width];
-        let (sums, d_hidden) = loss.evaluate(student, Some(Teaching::Live(teacher)), &labels, Some(&mut d_weight));
+        let (sums, d_hidden) =
+            loss.evaluate(student, Some(Teaching::Live(teacher)), &labels, Some(&mut d_weight));
         assert_eq!(sums.tokens, 4);
         let expected = case["loss"].as_f64().unwrap();
         let found = sums.loss(&objective);
@@ -137,8 +138,12 @@ fn pieces_and_threads_leave_no_trace() {
         let rows = tokens.start * width..tokens.end * width;
         let mut d_weight = vec![0.0; vocab * width];
         let student = input(&hidden[rows.clone()]);
-        let (sums, d) =
-            loss.evaluate(student, Some(Teaching::Live(input(&teacher[rows]))), &labels[tokens], Some(&mut d_weight));
+        let (sums, d) = loss.evaluate(
+            student,
+            Some(Teaching::Live(input(&teacher[rows]))),
+            &labels[tokens],
+            Some(&mut d_weight),
+        );
         (sums, d, d_weight)
     };
     let with_threads = |threads| {

@@ -59,7 +59,8 @@ impl Models {
     fn losses(&self, objective: &Objective, teacher: Teaching<'_>) -> (f64, Vec<f32>, Vec<f32>) {
         let loss = HeadLoss { objective, vocab: self.vocab, weight: 0.25 };
         let mut d_weight = vec![0.0; self.vocab * self.width];
-        let (sums, d_hidden) = loss.evaluate(self.student(), Some(teacher), &self.labels, Some(&mut d_weight));
+        let (sums, d_hidden) =
+            loss.evaluate(self.student(), Some(teacher), &self.labels, Some(&mut d_weight));
         assert_eq!(loss.measure(self.student(), Some(teacher), &self.labels), sums);
         (sums.loss(objective), d_hidden, d_weight)
     }
@@ -84,7 +85,8 @@ fn values_and_gradients_are_those_of_pytorch() {
             temperature: number("temperature") as f32,
             alpha: number("alpha") as f32,
         };
-        let rows = CachedRows::of(models.teacher(), models.vocab, number("k") as usize, objective.temperature);
+        let rows =
+            CachedRows::of(models.teacher(), models.vocab, number("k") as usize, objective.temperature);
         let (loss, d_hidden, d_weight) = models.losses(&objective, Teaching::Cached(&rows));
         let expected = number("loss");
         assert!((loss - expected).abs() <= 1e-5 * expected.max(1.0), "{case}: {loss}");

@@ -5,8 +5,8 @@ mod common;
 use common::{compare, golden, models, root, sequences};
 use serde_json::Value;
 use slmc_distill::{
-    AdamWSettings, Batch, Data, Decay, DistillError, Document, End, Length, Masks, Objective, Record, Schedule,
-    Sequence, Setup, State, Store, Teacher, TrainSettings, Trainer, Watcher,
+    AdamWSettings, Batch, Data, Decay, DistillError, Document, End, Length, Masks, Objective, Record,
+    Schedule, Sequence, Setup, State, Store, Teacher, TrainSettings, Trainer, Watcher,
 };
 use slmc_model::{
     BurnDevice, CheckpointSource, Device, MemorySource, ModelError, Role, TensorId, WeightSource,
@@ -31,7 +31,14 @@ fn settings(steps: u64) -> TrainSettings {
 
 fn setup<'a>(data: Data<'a>, teacher: &'a CheckpointSource, device: BurnDevice) -> Setup<'a> {
     let vocab = teacher.config().vocab_size;
-    Setup { data, teacher: Some(Teacher::Model(teacher)), vocab, masks: Masks::default(), rounding: None, device }
+    Setup {
+        data,
+        teacher: Some(Teacher::Model(teacher)),
+        vocab,
+        masks: Masks::default(),
+        rounding: None,
+        device,
+    }
 }
 
 #[test]

@@ -3,17 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde_json::{Value, json};
 use slmc_calibration::TextSource;
 use slmc_checkpoint::{Checkpoint, Dtype};
-use slmc_gguf::container::GgufFile;
-use serde_json::{Value, json};
 use slmc_distill::{Batch, HeadLoss, Parameter, Sequence, Student, WeightGradients};
+use slmc_gguf::container::GgufFile;
 use slmc_model::{
     BurnDevice, CheckpointSource, Device, GgufSource, MemorySource, Role, TensorId, WeightSource,
 };
 use slmc_pipeline::jobs::distill::{
-    AdamWSettings, Decay, DistillSettings, Length, Lora, Mix, Objective, PreparedDistill, Schedule, StoredGrid,
-    StudentFrom, TeacherFrom, TrainSettings, Trained,
+    AdamWSettings, Decay, DistillSettings, Length, Lora, Mix, Objective, PreparedDistill, Schedule,
+    StoredGrid, StudentFrom, TeacherFrom, TrainSettings, Trained,
 };
 use slmc_pipeline::jobs::quantize::{Prepared, QuantizeSettings};
 use slmc_pipeline::progress::Silent;
@@ -64,7 +64,8 @@ fn settings(student: StudentFrom, output: PathBuf) -> DistillSettings {
 fn what_was_trained_for_a_mix_is_what_the_mix_stores() {
     let directory = tempfile::tempdir().unwrap();
     let trained = directory.path().join("trained");
-    let settings = DistillSettings { qat: Some(Mix::Q2_K), ..settings(StudentFrom::Layers(2), trained.clone()) };
+    let settings =
+        DistillSettings { qat: Some(Mix::Q2_K), ..settings(StudentFrom::Layers(2), trained.clone()) };
     let outcome = PreparedDistill::new(settings).unwrap().run(&Silent).unwrap();
     assert_eq!((outcome.steps, outcome.best_step), (6, 6));
     assert!(outcome.best.loss < outcome.start.loss);
@@ -116,11 +117,13 @@ fn adapters_learn_over_a_quantized_file() {
     let output = directory.path().join("adapter");
     let mut settings = settings(StudentFrom::Checkpoint(quantized), output.clone());
     settings.trained = lora;
-    settings.train.schedule.peak = 1e-2;
+    settings.train.length = Length::Steps(12);
     let outcome = PreparedDistill::new(settings.clone()).unwrap().run(&Silent).unwrap();
     assert!(outcome.best.loss < outcome.start.loss, "{outcome:?}");
-    let mut names: Vec<_> =
-        std::fs::read_dir(&output).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> = std::fs::read_dir(&output)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     assert_eq!(names, ["adapter_config.json", "adapter_model.safetensors", "metrics.jsonl"]);
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../distill/tests/golden/lora.json");
@@ -161,14 +164,19 @@ fn merged_adapters_are_an_ordinary_checkpoint() {
     let (a, b) = (values("lora_A"), values("lora_B"));
     let (student, teacher) =
         (CheckpointSource::open(&merged.output).unwrap(), CheckpointSource::open(&tiny()).unwrap());
-    let weight = |source: &CheckpointSource, layer| source.load(TensorId::block(layer, Role::Value)).unwrap().values;
+    let weight =
+        |source: &CheckpointSource, layer| source.load(TensorId::block(layer, Role::Value)).unwrap().values;
     let (found, before) = (weight(&student, 1), weight(&teacher, 3));
     let width = a.len() / 2;
     let mut moved = 0.0f32;
     for (i, (found, before)) in found.iter().zip(&before).enumerate() {
         let (row, column) = (i / width, i % width);
         let change = 2.0 * (0..2).map(|k| b[row * 2 + k] * a[k * width + column]).sum::<f32>();
-        assert!((found - (before + change)).abs() < 1e-3 * before.abs() + 1e-6, "{i}: {found} {before} {change}");
+        // F16 holds 11 bits
+        assert!(
+            (found - (before + change)).abs() < 5e-4 * found.abs() + 1e-6,
+            "{i}: {found} {before} {change}"
+        );
         moved = moved.max(change.abs());
     }
     assert!(moved > 1e-4, "{moved}");

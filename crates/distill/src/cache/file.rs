@@ -173,7 +173,8 @@ impl CacheWriter {
             Err(error) if error.kind() == ErrorKind::NotFound => false,
             Err(error) => return Err(io(&partial)(error)),
         };
-        let options = |options: &mut OpenOptions| options.read(true).write(true).open(&partial).map_err(io(&partial));
+        let options =
+            |options: &mut OpenOptions| options.read(true).write(true).open(&partial).map_err(io(&partial));
         if !begun {
             let mut file = options(OpenOptions::new().create(true).truncate(true))?;
             file.write_all(text.as_bytes()).map_err(io(&partial))?;

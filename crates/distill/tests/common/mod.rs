@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::Value;
-use slmc_distill::{Batch, HeadLoss, Objective, Parameter, Predictor, Sequence, Student, Teaching, WeightGradients};
+use slmc_distill::{
+    Batch, HeadLoss, Objective, Parameter, Predictor, Sequence, Student, Teaching, WeightGradients,
+};
 use slmc_model::{BurnDevice, CheckpointSource, MemorySource, TensorId, WeightSource};
 
 pub fn root() -> PathBuf {

@@ -80,9 +80,7 @@ impl Block {
     /// Whatever the source reports.
     pub fn renew(&mut self, source: &dyn WeightSource) -> Result<(), ModelError> {
         let (layer, device) = (self.layer, self.device.clone());
-        for (role, norm) in
-            [(Role::InputNorm, &mut self.input_norm), (Role::PostNorm, &mut self.post_norm)]
-        {
+        for (role, norm) in [(Role::InputNorm, &mut self.input_norm), (Role::PostNorm, &mut self.post_norm)] {
             let id = TensorId::block(layer, role);
             if source.trains(id) {
                 *norm = load_vector(source, id, &device)?;

@@ -49,7 +49,9 @@ fn frozen(x: &Tensor<2>, weight: &Matrix, bias: Option<&Tensor<1>>, y: Vec<f32>)
     let (weight, [d_out, _]) = (weight.clone(), weight.shape());
     let shape = [x.dims()[0], d_out];
     match bias.map(variable) {
-        None => record([variable(x)], y, shape, move |dy, [wants]| [wants.then(|| turned_product(dy, &weight))]),
+        None => {
+            record([variable(x)], y, shape, move |dy, [wants]| [wants.then(|| turned_product(dy, &weight))])
+        }
         Some(bias) => record([variable(x), bias], y, shape, move |dy, [wants, wants_bias]| {
             [wants.then(|| turned_product(dy, &weight)), wants_bias.then(|| column_sums(dy, d_out))]
         }),

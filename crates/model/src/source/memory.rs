@@ -107,7 +107,8 @@ impl MemorySource {
     /// Every tensor in memory and every adapter, to be changed.
     pub fn parts_mut(
         &mut self,
-    ) -> (impl Iterator<Item = (TensorId, &mut Vec<f32>)>, impl Iterator<Item = (TensorId, &mut Adapter)>) {
+    ) -> (impl Iterator<Item = (TensorId, &mut Vec<f32>)>, impl Iterator<Item = (TensorId, &mut Adapter)>)
+    {
         let tensors = self.tensors.iter_mut().map(|(&id, values)| (id, values));
         (tensors, self.adapters.iter_mut().map(|(&id, adapter)| (id, adapter)))
     }

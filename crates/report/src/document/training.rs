@@ -61,5 +61,11 @@ pub fn section(report: &Report) -> Result<Option<Section>, ReportError> {
     }
     let heads = ["after step", "loss", "divergence", "cross-entropy"];
     let table = Table::new("On held-out text", &heads, rows).folded_beyond(12);
-    Ok(Some(Section { id: "training", heading: "Training", charts, tables: vec![table], ..Section::default() }))
+    Ok(Some(Section {
+        id: "training",
+        heading: "Training",
+        charts,
+        tables: vec![table],
+        ..Section::default()
+    }))
 }

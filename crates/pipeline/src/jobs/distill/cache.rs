@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use slmc_calibration::TextSource;
 use slmc_distill::{Batch, CacheHeader, CacheWriter, CachedRows, LogitCache, Predictor, Sequence};
-use slmc_model::{Device, ModelError, WeightSource};
+use slmc_model::{Device, ModelError};
 
 use super::DistillSettings;
 use super::text::{Reading, Sequences, tokenizer_hash};
@@ -148,13 +148,18 @@ pub(super) fn open(path: &Path, settings: &DistillSettings) -> Result<LogitCache
     let cache = LogitCache::open(path)?;
     let (header, objective) = (cache.header(), &settings.train.objective);
     if objective.divergence == slmc_distill::Divergence::LogitMse {
-        return Err(refuse(path, "holds probabilities, and logit-mse compares logits; choose another --loss"));
+        return Err(refuse(
+            path,
+            "holds probabilities, and logit-mse compares logits; choose another --loss",
+        ));
     }
     if header.temperature != objective.temperature {
         let (cached, wanted) = (header.temperature, objective.temperature);
         return Err(refuse(
             path,
-            &format!("holds predictions at temperature {cached}, and the run's is {wanted}; give --temperature {cached}"),
+            &format!(
+                "holds predictions at temperature {cached}, and the run's is {wanted}; give --temperature {cached}"
+            ),
         ));
     }
     Ok(cache)

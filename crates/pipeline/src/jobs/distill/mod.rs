@@ -1,6 +1,7 @@
 //! A student trained on what its teacher predicts, from a checkpoint to a checkpoint.
 
 mod cache;
+mod fresh;
 mod grid;
 mod run;
 mod student;
@@ -19,8 +20,8 @@ pub use cache::{CacheOutcome, CacheSettings, cache_logits};
 pub use grid::StoredGrid;
 use slmc_distill::LogitCache;
 pub use slmc_distill::{
-    AdamWSettings, Decay, Divergence, End, HeldOut, Length, Lora, Objective, Progress, Schedule, TrainSettings,
-    Trained,
+    AdamWSettings, Decay, Divergence, End, HeldOut, Length, Lora, Objective, Progress, Schedule,
+    TrainSettings, Trained,
 };
 
 pub use slmc_quant::Mix;
@@ -39,6 +40,8 @@ pub enum StudentFrom {
     Checkpoint(PathBuf),
     /// So many of the teacher's layers, evenly spaced, the first and the last among them, and everything else.
     Layers(usize),
+    /// A `config.json`: fresh weights of these dimensions, and the teacher's tokenizer.
+    Config(PathBuf),
 }
 
 /// Whom to learn from.
@@ -168,8 +171,12 @@ impl PreparedDistill {
             (StudentFrom::Layers(layers), TeacherFrom::Model(path)) => {
                 StudentSource::of_layers(ModelFile::open(path)?, *layers, &settings.trained)?
             }
-            (StudentFrom::Layers(_), TeacherFrom::Logits(_)) => {
-                let reason = "a student of the teacher's layers needs the teacher itself (--teacher), not its predictions alone";
+            (StudentFrom::Config(config), TeacherFrom::Model(path)) => {
+                let seed = settings.train.seed;
+                StudentSource::fresh(config, ModelFile::open(path)?, &settings.trained, seed)?
+            }
+            (StudentFrom::Layers(_) | StudentFrom::Config(_), TeacherFrom::Logits(_)) => {
+                let reason = "a student made from the teacher needs the teacher itself (--teacher), not its predictions alone";
                 return Err(PipelineError::Distill { reason: reason.into() });
             }
         };
@@ -191,9 +198,13 @@ impl PreparedDistill {
         };
         let sequences = Sequences::new(&student.file, student.config(), &reading)?;
         let vocab = match &teacher {
-            OpenTeacher::Model { file, source } => {
-                text::shared_vocabulary(&student.file, student.config(), file, source.config(), &settings.texts)?
-            }
+            OpenTeacher::Model { file, source } => text::shared_vocabulary(
+                &student.file,
+                student.config(),
+                file,
+                source.config(),
+                &settings.texts,
+            )?,
             OpenTeacher::Logits(cache) => {
                 cache::check(cache, (&student.file, student.config().vocab_size), &sequences)?;
                 cache.header().vocab
@@ -235,8 +246,12 @@ impl PreparedDistill {
         }
         inputs.value("device", self.settings.device.name());
         inputs.content("the text", self.sequences.hash.as_bytes());
-        if let StudentFrom::Layers(layers) = self.settings.student {
-            inputs.value("layers", layers);
+        match &self.settings.student {
+            StudentFrom::Layers(layers) => inputs.value("layers", layers),
+            StudentFrom::Config(_) => {
+                inputs.content("the student's config.json", self.student.config_json.to_string().as_bytes());
+            }
+            StudentFrom::Checkpoint(_) => {}
         }
         if self.settings.trained != Trained::All {
             inputs.value("trained", json!(self.settings.trained));
@@ -277,7 +292,11 @@ fn check_parts(settings: &DistillSettings, student: &StudentSource) -> Result<()
         return Ok(());
     }
     match (&settings.trained, &student.file) {
-        (Trained::Lora(_), ModelFile::Checkpoint(checkpoint)) if checkpoint.config().quantization.is_none() => Ok(()),
+        (Trained::Lora(_), ModelFile::Checkpoint(checkpoint))
+            if checkpoint.config().quantization.is_none() =>
+        {
+            Ok(())
+        }
         (Trained::Lora(_), _) => refuse(
             "adapters cannot be merged into a quantized student (--merge); leave it out, and merge them into the checkpoint that the student \
              was made from",

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use serde_json::json;
 use slmc_distill::{
-    Data, DistillError, End, Length, Masks, Parameter, Record, Rounding, Setup, Store, Teacher, Trainer, Watcher,
+    Data, DistillError, End, Length, Masks, Parameter, Record, Rounding, Setup, Store, Teacher, Trainer,
+    Watcher,
 };
 use slmc_model::ModelError;
 
@@ -125,7 +126,7 @@ impl PreparedDistill {
         store.remove()?;
         Ok(DistillOutcome {
             student: match &self.settings.student {
-                StudentFrom::Checkpoint(path) => path.display().to_string(),
+                StudentFrom::Checkpoint(path) | StudentFrom::Config(path) => path.display().to_string(),
                 StudentFrom::Layers(layers) => format!("{layers} layers of the teacher"),
             },
             output: self.settings.output,

@@ -1,6 +1,7 @@
-//! The student as it comes: a checkpoint, a quantized file, or some of a teacher's layers.
+//! The student as it comes: a checkpoint, a quantized file, some of a teacher's layers, or nothing but dimensions.
 
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -10,16 +11,19 @@ use slmc_model::{
     KvPrecision, MemorySource, ModelConfig, ModelError, StoredWeight, TensorId, Weight, WeightSource,
 };
 
+use super::fresh::Fresh;
 use crate::PipelineError;
 use crate::model_file::{ModelFile, refuse_quantized};
 
 /// A model to be trained, its weights still in the file it is made from.
 pub struct StudentSource {
-    /// What it is made from.
+    /// What it is made from; of a fresh student its teacher, whose tokenizer it has.
     pub file: ModelFile,
     /// The student's `config.json`.
     pub config_json: Value,
-    source: Arc<SomeLayers>,
+    source: Arc<dyn WeightSource>,
+    /// The file's layer that each of its own is; `None` of a fresh student.
+    layers: Option<Vec<usize>>,
 }
 
 impl StudentSource {
@@ -33,12 +37,13 @@ impl StudentSource {
         }
         let source = file.source()?;
         let config = source.config().clone();
-        let layers = (0..config.num_hidden_layers).collect();
+        let layers: Vec<usize> = (0..config.num_hidden_layers).collect();
         let config_json = match &file {
             ModelFile::Checkpoint(checkpoint) => checkpoint.config_json().clone(),
             ModelFile::Gguf(_) => described(&config),
         };
-        Ok(Self { file, config_json, source: Arc::new(SomeLayers { source, config, layers }) })
+        let source = SomeLayers { source, config, layers: layers.clone() };
+        Ok(Self { file, config_json, source: Arc::new(source), layers: Some(layers) })
     }
 
     /// `count` evenly spaced layers of a teacher.
@@ -65,20 +70,56 @@ impl StudentSource {
                 layers.iter().filter_map(|&layer| types.get(layer).cloned()).collect();
         }
         let path = checkpoint.dir().join("config.json");
-        let parsed = Config::from_json(&config_json).map_err(|error| PipelineError::Distill {
-            reason: format!("{}, with {count} layers: {error}", path.display()),
-        })?;
-        let mut config =
-            ModelConfig::from_checkpoint(&parsed).map_err(|source| ModelError::Config { path, source })?;
+        let mut config = dimensions(&config_json, &path, &format!(", with {count} layers"))?;
         // A layer keeps its window, whatever rule by position made it.
         config.sliding_window = layers.iter().map(|&layer| all.sliding_window[layer]).collect();
-        let source = whole.file.source()?;
-        Ok(Self { file: whole.file, config_json, source: Arc::new(SomeLayers { source, config, layers }) })
+        let source = SomeLayers { source: whole.file.source()?, config, layers: layers.clone() };
+        Ok(Self { file: whole.file, config_json, source: Arc::new(source), layers: Some(layers) })
+    }
+
+    /// A fresh student of the dimensions in a `config.json`, with the teacher's tokenizer.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or dimensions that the decoder cannot run; a vocabulary smaller than the teacher's tokenizer; adapters,
+    /// which need something to adapt; a teacher that is no checkpoint.
+    pub fn fresh(
+        path: &Path,
+        teacher: ModelFile,
+        trained: &Trained,
+        seed: u64,
+    ) -> Result<Self, PipelineError> {
+        let refuse =
+            |reason: String| PipelineError::Distill { reason: format!("{}: {reason}", path.display()) };
+        checkpoint_of(&teacher)?;
+        if *trained != Trained::All {
+            return Err(refuse(
+                "a fresh student has nothing to keep; leave out --lora-rank and --train".into(),
+            ));
+        }
+        let text = std::fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?;
+        let config_json: Value = serde_json::from_str(&text).map_err(|error| refuse(error.to_string()))?;
+        let config = dimensions(&config_json, path, "")?;
+        let deviation = match config_json.get("initializer_range") {
+            None | Some(Value::Null) => 0.02,
+            Some(value) => value
+                .as_f64()
+                .filter(|value| value.is_finite() && *value > 0.0)
+                .ok_or_else(|| refuse(format!("initializer_range is {value}; expected a number above 0")))?,
+        };
+        let tokens = teacher.tokenizer(usize::MAX)?.vocab_size();
+        if config.vocab_size < tokens {
+            let rows = config.vocab_size;
+            return Err(refuse(format!(
+                "vocab_size is {rows}, but the teacher's tokenizer has {tokens} tokens"
+            )));
+        }
+        let source = Fresh { config, deviation: deviation as f32, seed };
+        Ok(Self { file: teacher, config_json, source: Arc::new(source), layers: None })
     }
 
     /// Its dimensions.
     pub fn config(&self) -> &ModelConfig {
-        &self.source.config
+        self.source.config()
     }
 
     /// The student before its first step.
@@ -86,7 +127,7 @@ impl StudentSource {
     /// # Errors
     /// Whatever the file reports.
     pub fn begin(&self, trained: &Trained, seed: u64) -> Result<MemorySource, PipelineError> {
-        Ok(trained.begin(Arc::clone(&self.source) as Arc<dyn WeightSource>, seed)?)
+        Ok(trained.begin(Arc::clone(&self.source), seed)?)
     }
 
     /// The checkpoint it is made from.
@@ -103,10 +144,20 @@ impl StudentSource {
     /// There is no such tensor, or no checkpoint.
     pub fn stored(&self, id: TensorId, exact: bool) -> Result<(String, Dtype), PipelineError> {
         let name = |id| self.config().arch.hf_name(id).ok_or(ModelError::NoSuchTensor { id });
-        let (checkpoint, original) = (self.checkpoint()?, name(self.source.original(id))?);
-        let dtype = checkpoint.tensor(&original).map(|tensor| tensor.dtype);
-        let dtype = dtype.ok_or(ModelError::NoSuchTensor { id })?;
-        Ok((name(id)?, if exact { Dtype::F32 } else { dtype }))
+        let dtype = match &self.layers {
+            _ if exact => Dtype::F32,
+            None => {
+                let asked = self.config_json.get("dtype").or_else(|| self.config_json.get("torch_dtype"));
+                asked.and_then(|name| Dtype::from_torch_name(name.as_str()?)).unwrap_or(Dtype::F32)
+            }
+            Some(layers) => {
+                let original = TensorId { layer: id.layer.map(|layer| layers[layer]), ..id };
+                let checkpoint = self.checkpoint()?;
+                let found = checkpoint.tensor(&name(original)?);
+                found.map(|tensor| tensor.dtype).ok_or(ModelError::NoSuchTensor { id })?
+            }
+        };
+        Ok((name(id)?, dtype))
     }
 
     /// The weight files of the whole student, in F32 if `exact`.
@@ -138,8 +189,11 @@ impl StudentSource {
 
     /// The checkpoint's tensors that are not part of the model.
     pub fn left_out(&self) -> Vec<String> {
-        let ModelFile::Checkpoint(checkpoint) = &self.file else { return Vec::new() };
-        let config = self.source.source.config();
+        let (ModelFile::Checkpoint(checkpoint), Some(_)) = (&self.file, &self.layers) else {
+            return Vec::new();
+        };
+        let Ok(whole) = self.file.source() else { return Vec::new() };
+        let config = whole.config();
         let known: Vec<String> =
             config.tensors().into_iter().filter_map(|id| config.arch.hf_name(id)).collect();
         let names = checkpoint.tensors().map(|tensor| tensor.name.clone());
@@ -186,6 +240,14 @@ impl WeightSource for SomeLayers {
     fn kv_precision(&self) -> KvPrecision {
         self.source.kv_precision()
     }
+}
+
+/// The dimensions that a `config.json` says; `of` says what of it was changed.
+fn dimensions(json: &Value, path: &Path, of: &str) -> Result<ModelConfig, PipelineError> {
+    let parsed = Config::from_json(json)
+        .map_err(|error| PipelineError::Distill { reason: format!("{}{of}: {error}", path.display()) })?;
+    let path = path.to_path_buf();
+    Ok(ModelConfig::from_checkpoint(&parsed).map_err(|source| ModelError::Config { path, source })?)
 }
 
 fn checkpoint_of(file: &ModelFile) -> Result<Arc<Checkpoint>, PipelineError> {

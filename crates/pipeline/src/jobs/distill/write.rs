@@ -77,12 +77,15 @@ impl PreparedDistill {
             if weights.adapter(id).is_some() {
                 let zeros = |values: &[f32]| values.iter().filter(|value| **value == 0.0).count();
                 let before = zeros(&weights.load(id)?.values);
-                filled += usize::from(before as f64 >= PRUNED * values.len() as f64 && zeros(&values) < before);
+                filled +=
+                    usize::from(before as f64 >= PRUNED * values.len() as f64 && zeros(&values) < before);
             }
             writer.write_f32(&self.student.stored(id, exact)?.0, &values)?;
         }
         if filled > 0 {
-            reporter.warn(&format!("{filled} pruned matrices are no longer sparse: their adapters are merged into them"));
+            reporter.warn(&format!(
+                "{filled} pruned matrices are no longer sparse: their adapters are merged into them"
+            ));
         }
         let mut config: Value = self.student.config_json.clone();
         if exact && let Some(fields) = config.as_object_mut() {
