@@ -288,6 +288,18 @@ fn check_parts(settings: &DistillSettings, student: &StudentSource) -> Result<()
     if settings.trained != Trained::All && settings.qat.is_some() {
         return refuse("--qat trains all weights for their grid; leave out --lora-rank and --train norms");
     }
+    if settings.train.on_policy > 0.0 {
+        if matches!(settings.teacher, TeacherFrom::Logits(_)) {
+            return refuse(
+                "what the student writes (--on-policy) needs the teacher itself (--teacher) to judge it",
+            );
+        }
+        if !settings.train.objective.needs_teacher() {
+            return refuse(
+                "what the student writes (--on-policy) has no hard labels; --alpha must be less than 1",
+            );
+        }
+    }
     if !settings.merge {
         return Ok(());
     }
