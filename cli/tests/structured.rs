@@ -286,6 +286,34 @@ fn a_gguf_file_is_what_converting_the_checkpoint_gives() {
 }
 
 #[test]
+fn a_target_may_be_the_size_of_the_quantized_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    copy_tiny(&directory.join("model"));
+    let target = ["--target-size", "1.5MB", "--target-type", "q4_k_m", "--kinds", "channels,hidden-size"];
+    report(&prune(directory, "model", "out", &[&target[..], &["--no-eval", "--json"]].concat()));
+    let quantize = ["quantize", "out", "--method", "rtn", "--type", "q4_k_m", "--no-eval", "--json"];
+    let file = report(&slmc(directory, [&quantize[..], &["--output", "out.gguf"]].concat()));
+    let bytes = |tensor: &Value| tensor["bytes"].as_f64().unwrap();
+    let bytes: f64 = file["tensors"].as_array().unwrap().iter().map(bytes).sum();
+    assert!((1.2e6..=1.5e6).contains(&bytes), "{bytes}");
+}
+
+#[test]
+fn without_solving_nothing_is_walked_through() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    copy_tiny(&directory.join("model"));
+    let size = ["--channels", "448", "--no-solve", "--no-eval", "--resume"];
+    for (importance, walks) in [("wanda", false), ("hessian", true)] {
+        let done =
+            prune(directory, "model", importance, &[&size[..], &["--importance", importance]].concat());
+        assert!(done.status.success(), "{}", stderr(&done));
+        assert_eq!(says(&stderr(&done), "there is nothing to resume"), !walks, "{}", stderr(&done));
+    }
+}
+
+#[test]
 fn bytes_depend_neither_on_threads_nor_on_saved_scores() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
