@@ -15,7 +15,6 @@ const CHUNK_WEIGHTS: usize = 1 << 22;
 
 /// Gathers what a norm gives.
 pub(super) struct Reader {
-    name: String,
     norm: Vec<f32>,
     moments: ColumnMoments,
     hessian: Option<SecondMoment>,
@@ -27,7 +26,7 @@ impl Reader {
         let name = format!("block {layer}, the normed stream");
         let (moments, width) = (ColumnMoments::new(&name, norm.len()), norm.len());
         let hessian = (detail == StreamDetail::Hessians).then(|| SecondMoment::new(&name, width));
-        Self { name, norm, moments, hessian }
+        Self { norm, moments, hessian }
     }
 
     /// Adds what the norm gives, `[tokens, hidden_size]`.
