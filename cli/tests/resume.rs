@@ -290,12 +290,14 @@ fn a_memory_limit_changes_no_byte_and_one_too_low_is_refused() {
 
 #[test]
 fn a_pruning_killed_between_blocks_resumes_to_the_same_bytes() {
-    // the last one cuts out a layer, heads and channels
+    // the last two cut out a layer, heads, channels and dimensions
     let structured = ["--structured", "--layers", "3", "--kv-heads", "1", "--channels", "448"];
+    let narrow = ["--structured", "--channels", "448", "--hidden-size", "224", "--compensate-bias"];
     for how in [
         &["--method", "sparsegpt", "--sparsity", "0.5"][..],
         &["--method", "wanda", "--sparsity", "0.5"],
         &structured,
+        &narrow,
     ] {
         let method = how[1];
         let directory = tempfile::tempdir().unwrap();

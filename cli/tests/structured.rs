@@ -7,7 +7,7 @@ use std::process::Output;
 
 use common::{copy_tiny, listing, says, slmc, stderr, stdout};
 use serde_json::Value;
-use slmc_checkpoint::{Checkpoint, CheckpointPlan, CheckpointWriter, ExistingTarget, TensorSpec};
+use slmc_checkpoint::{Checkpoint, CheckpointPlan, CheckpointWriter, Dtype, ExistingTarget, TensorSpec};
 
 fn prune(directory: &Path, model: &str, output: &str, more: &[&str]) -> Output {
     let first = ["prune", model, "--structured", "--calibration", "bundled:english"];
@@ -79,8 +79,7 @@ fn choosing_and_solving_under_the_hessian_loses_least() {
             &["--effort", "fast"],
             &["--effort", "balanced"],
         ] {
-            let more =
-                [size, how, &["--text", "bundled:english", "--json", "--scores", "scores.json"]].concat();
+            let more = [size, how, &["--text", "bundled:english", "--json", "--scores", "scores"]].concat();
             let outcome = report(&prune(directory, "model", "out", &more));
             losses.push(figure(&outcome, "/evaluation/kl_divergence/mean"));
         }
@@ -120,12 +119,12 @@ fn layers_that_go_are_made_up_for_and_those_to_keep_stay() {
     assert!(!directory.join("none").exists());
 }
 
-/// A copy of the model in which some channels of every block, and the queries of one key and value head, lead nowhere.
-fn with_dead_parts(model: &Path, to: &Path) {
+/// A copy of the model, in f32, in which every value is zero whose tensor, row and column `dead` accepts.
+fn with_dead_parts(model: &Path, to: &Path, dead: fn(&str, usize, usize) -> bool) {
     let from = Checkpoint::open(model).unwrap();
     let spec = |tensor: &slmc_checkpoint::TensorInfo| TensorSpec {
         name: tensor.name.clone(),
-        dtype: tensor.dtype,
+        dtype: Dtype::F32,
         shape: tensor.shape.clone(),
     };
     let plan = CheckpointPlan::new(from.tensors().map(spec).collect(), u64::MAX).unwrap();
@@ -133,15 +132,10 @@ fn with_dead_parts(model: &Path, to: &Path) {
     for tensor in from.tensors() {
         let mut values = Vec::new();
         from.read_f32(&tensor.name, &mut values).unwrap();
-        let dead: Option<fn(usize) -> bool> = match &tensor.name {
-            name if name.contains("down_proj") => Some(|column| column % 8 == 3),
-            // the second of two heads of 64, each with two queries
-            name if name.contains("o_proj") => Some(|column| column >= 128),
-            _ => None,
-        };
-        if let Some(dead) = dead {
-            for row in values.chunks_exact_mut(tensor.shape[1]) {
-                row.iter_mut().enumerate().filter(|(column, _)| dead(*column)).for_each(|(_, w)| *w = 0.0);
+        let columns = *tensor.shape.last().unwrap();
+        for (at, value) in values.iter_mut().enumerate() {
+            if dead(&tensor.name, at / columns, at % columns) {
+                *value = 0.0;
             }
         }
         writer.write_values_f32(&tensor.name, 0, &values).unwrap();
@@ -156,7 +150,11 @@ fn what_is_dead_goes_and_no_logit_changes() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
     copy_tiny(&directory.join("tiny"));
-    with_dead_parts(&directory.join("tiny"), &directory.join("model"));
+    // some channels of every block, and the queries of one key and value head
+    with_dead_parts(&directory.join("tiny"), &directory.join("model"), |name, _, column| {
+        // the second of two heads of 64, each with two queries
+        (name.contains("down_proj") && column % 8 == 3) || (name.contains("o_proj") && column >= 128)
+    });
     let size = ["--channels", "448", "--kv-heads", "1", "--text", "bundled:english", "--json"];
     for effort in ["fast", "balanced"] {
         let outcome = report(&prune(directory, "model", "out", &[&size[..], &["--effort", effort]].concat()));
@@ -176,6 +174,146 @@ fn what_is_dead_goes_and_no_logit_changes() {
 }
 
 #[test]
+fn dimensions_that_are_dead_go_and_no_logit_changes() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    copy_tiny(&directory.join("tiny"));
+    with_dead_parts(&directory.join("tiny"), &directory.join("model"), |name, row, column| {
+        let ends_half = name.contains("o_proj") || name.contains("down_proj");
+        (name.contains("embed_tokens") && column % 8 == 3) || (ends_half && row % 8 == 3)
+    });
+    let size = ["--hidden-size", "224", "--text", "bundled:english", "--json"];
+    for how in [
+        &[][..],
+        &["--no-solve"],
+        &["--importance", "activation"],
+        &["--importance", "activation", "--no-solve"],
+    ] {
+        let outcome = report(&prune(directory, "model", "out", &[&size[..], how].concat()));
+        let divergence = figure(&outcome, "/evaluation/kl_divergence/mean");
+        assert!(divergence.abs() < 1e-9, "{how:?}: {divergence}");
+    }
+    let config = config(&directory.join("out"));
+    assert_eq!(config["hidden_size"], 224);
+    let epsilon = config["rms_norm_eps"].as_f64().unwrap();
+    assert!((epsilon - 1e-5 * 256.0 / 224.0).abs() < 1e-12, "{epsilon}");
+    let [before, after] = ["model", "out"].map(|name| Checkpoint::open(&directory.join(name)).unwrap());
+    for name in ["model.embed_tokens.weight", "model.layers.1.self_attn.q_proj.weight"] {
+        let (mut a, mut b) = (Vec::new(), Vec::new());
+        before.read_f32(name, &mut a).unwrap();
+        after.read_f32(name, &mut b).unwrap();
+        let staying = a.chunks_exact(256).flat_map(|row| row.iter().enumerate().filter(|(k, _)| k % 8 != 3));
+        assert_eq!(staying.map(|(_, w)| *w).collect::<Vec<_>>(), b, "{name}");
+    }
+}
+
+#[test]
+fn fewer_dimensions_are_made_up_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    copy_tiny(&directory.join("model"));
+    let size = ["--hidden-size", "224", "--text", "bundled:english", "--json", "--scores", "scores"];
+    let mut losses = Vec::new();
+    for how in [
+        &["--importance", "random", "--no-solve"][..],
+        &["--importance", "activation", "--no-solve"],
+        &["--importance", "activation"],
+    ] {
+        let outcome = report(&prune(directory, "model", "out", &[&size[..], how].concat()));
+        losses.push(figure(&outcome, "/evaluation/kl_divergence/mean"));
+    }
+    println!("{losses:?}");
+    assert!(losses.is_sorted_by(|more, less| more > less), "{losses:?}");
+    assert!(losses[2] < 0.6 * losses[1], "{losses:?}");
+    // and together with everything else, twice the same
+    let all = ["--layers", "3", "--kv-heads", "1", "--channels", "448", "--hidden-size", "192", "--no-eval"];
+    for (output, threads) in [("one", "1"), ("two", "2")] {
+        let done = prune(directory, "model", output, &[&all[..], &["--threads", threads]].concat());
+        assert!(done.status.success(), "{}", stderr(&done));
+    }
+    assert!(weights(&directory.join("one")) == weights(&directory.join("two")));
+}
+
+#[test]
+fn biases_make_up_for_what_goes() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    copy_tiny(&directory.join("model"));
+    let size = ["--channels", "256", "--kv-heads", "1", "--text", "bundled:english", "--json"];
+    for how in [&["--importance", "variance", "--no-solve"][..], &["--effort", "fast"]] {
+        let [without, with] = [&[][..], &["--compensate-bias"]].map(|more| {
+            let outcome = report(&prune(directory, "model", "out", &[&size[..], how, more].concat()));
+            figure(&outcome, "/evaluation/kl_divergence/mean")
+        });
+        println!("{how:?}: {without} {with}");
+        assert!(with < without, "{how:?}: {with} {without}");
+    }
+    let config = config(&directory.join("out"));
+    assert!(config["attention_bias"] == true && config["mlp_bias"] == true);
+    let checkpoint = Checkpoint::open(&directory.join("out")).unwrap();
+    for (name, is_zero) in [("q_proj", true), ("o_proj", false)] {
+        let mut values = Vec::new();
+        checkpoint.read_f32(&format!("model.layers.0.self_attn.{name}.bias"), &mut values).unwrap();
+        assert_eq!(values.iter().all(|value| *value == 0.0), is_zero, "{name}");
+    }
+}
+
+#[test]
+fn a_gguf_file_is_what_converting_the_checkpoint_gives() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    copy_tiny(&directory.join("model"));
+    let size = [
+        "--channels",
+        "448",
+        "--hidden-size",
+        "224",
+        "--effort",
+        "fast",
+        "--text",
+        "bundled:english",
+        "--json",
+    ];
+    let checkpoint = report(&prune(directory, "model", "out", &size));
+    let file = report(&prune(directory, "model", "out.gguf", &size));
+    let loss = "/evaluation/kl_divergence/mean";
+    // keys and values are rounded to half precision where llama.cpp does so
+    assert!((figure(&checkpoint, loss) / figure(&file, loss) - 1.0).abs() < 1e-2);
+    assert_eq!(figure(&checkpoint, "/parameters"), figure(&file, "/parameters"));
+    let bytes = std::fs::metadata(directory.join("out.gguf")).unwrap().len();
+    assert!(figure(&file, "/bytes") as u64 <= bytes, "{bytes}");
+    assert_eq!(listing(directory), ["model", "out", "out.gguf"]);
+}
+
+#[test]
+fn a_target_may_be_the_size_of_the_quantized_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    copy_tiny(&directory.join("model"));
+    let target = ["--target-size", "1.5MB", "--target-type", "q4_k_m", "--kinds", "channels,hidden-size"];
+    report(&prune(directory, "model", "out", &[&target[..], &["--no-eval", "--json"]].concat()));
+    let quantize = ["quantize", "out", "--method", "rtn", "--type", "q4_k_m", "--no-eval", "--json"];
+    let file = report(&slmc(directory, [&quantize[..], &["--output", "out.gguf"]].concat()));
+    let bytes = |tensor: &Value| tensor["bytes"].as_f64().unwrap();
+    let bytes: f64 = file["tensors"].as_array().unwrap().iter().map(bytes).sum();
+    assert!((1.2e6..=1.5e6).contains(&bytes), "{bytes}");
+}
+
+#[test]
+fn without_solving_nothing_is_walked_through() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    copy_tiny(&directory.join("model"));
+    let size = ["--channels", "448", "--no-solve", "--no-eval", "--resume"];
+    for (importance, walks) in [("wanda", false), ("hessian", true)] {
+        let done =
+            prune(directory, "model", importance, &[&size[..], &["--importance", importance]].concat());
+        assert!(done.status.success(), "{}", stderr(&done));
+        assert_eq!(says(&stderr(&done), "there is nothing to resume"), !walks, "{}", stderr(&done));
+    }
+}
+
+#[test]
 fn bytes_depend_neither_on_threads_nor_on_saved_scores() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
@@ -185,21 +323,17 @@ fn bytes_depend_neither_on_threads_nor_on_saved_scores() {
         let output = prune(directory, "model", output, &[&size[..], more].concat());
         assert!(output.status.success(), "{}", stderr(&output));
     };
-    run("two", &["--threads", "2", "--scores", "scores.json"]);
-    run("one", &["--threads", "1", "--scores", "scores.json"]);
+    run("two", &["--threads", "2", "--scores", "scores"]);
+    run("one", &["--threads", "1", "--scores", "scores"]);
     run("none", &["--threads", "1"]);
     assert!(weights(&directory.join("two")) == weights(&directory.join("one")));
     assert!(weights(&directory.join("two")) == weights(&directory.join("none")));
-    let other = prune(
-        directory,
-        "model",
-        "other",
-        &[&size[..], &["--scores", "scores.json", "--seed", "7"]].concat(),
-    );
+    let other =
+        prune(directory, "model", "other", &[&size[..], &["--scores", "scores", "--seed", "7"]].concat());
     assert_eq!(other.status.code(), Some(1));
-    assert!(says(&stderr(&other), "was made of something else"), "{}", stderr(&other));
-    std::fs::write(directory.join("scores.json"), "{}").unwrap();
-    let broken = prune(directory, "model", "other", &[&size[..], &["--scores", "scores.json"]].concat());
+    assert!(says(&stderr(&other), "other calibration tokens"), "{}", stderr(&other));
+    std::fs::write(directory.join("scores"), "{}").unwrap();
+    let broken = prune(directory, "model", "other", &[&size[..], &["--scores", "scores"]].concat());
     assert!(says(&stderr(&broken), "is no file of scores"), "{}", stderr(&broken));
     assert!(!directory.join("other").exists());
 }
@@ -218,10 +352,11 @@ fn sizes_that_cannot_be_are_refused() {
     refused(&["--sparsity", "1.2"], "expected a share");
     refused(&["--channels", "0"], "0 channels cannot be kept: the model has 512");
     refused(&["--layers", "5"], "5 layers cannot be kept: the model has 4");
+    refused(&["--hidden-size", "300"], "300 dimensions cannot be kept: the model has 256");
     refused(&["--query-heads", "3"], "3 query heads do not share 2 key and value heads evenly");
     refused(&["--channels", "512"], "nothing would be pruned");
     refused(&["--target-params", "1B"], "nothing would be pruned");
-    refused(&["--target-params", "100K"], "no smaller size");
+    refused(&["--target-params", "20K"], "no smaller size");
     refused(&["--layers", "1", "--keep-layers", "0,3"], "2 layers are to be kept");
     refused(&["--layers", "3", "--keep-layers", "4"], "there is no layer 4");
     refused(&["--sparsity", "0.2", "--kinds", "rows"], "unknown kind");

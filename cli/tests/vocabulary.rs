@@ -17,8 +17,12 @@ fn what_the_text_uses_stays_and_scores_as_before() {
     std::fs::write(directory.join("text.txt"), TEXT.repeat(40)).unwrap();
     let arguments =
         ["prune", "model", "--vocab", "text.txt", "--output", "out", "--text", "text.txt", "--json"];
-    let output = slmc(directory, arguments);
+    let output = slmc(directory, [&arguments[..], &["--report", "told"]].concat());
     assert!(output.status.success(), "{}", stderr(&output));
+    let html = std::fs::read_to_string(directory.join("told/report.html")).unwrap();
+    for told in ["vocabulary", "2048", "bits per byte"] {
+        assert!(html.contains(told), "{told}");
+    }
     let outcome: Value = serde_json::from_str(&stdout(&output)).unwrap();
     let (before, after) = (outcome["tokens_before"].as_u64().unwrap(), outcome["tokens"].as_u64().unwrap());
     // every byte, and a few words

@@ -16,11 +16,13 @@ pub fn run(tools: &Tools, comparison: &Comparison<'_>, sparsity: &str) -> Result
             &[&widths[..], &["--importance", "activation", "--no-solve"]].concat(),
         ),
         (
-            "variance (FLAP without bias), not solved",
-            &[&widths[..], &["--importance", "variance", "--no-solve"]].concat(),
+            "variance with bias compensation (FLAP), not solved",
+            &[&widths[..], &["--importance", "variance", "--no-solve", "--compensate-bias"]].concat(),
         ),
+        ("hidden size", &["--kinds", "hidden-size"]),
         ("slmc, fast", &["--effort", "fast"]),
         ("slmc", &[]),
+        ("slmc, with biases", &["--compensate-bias"]),
         ("slmc, best", &["--effort", "best"]),
     ] {
         runs.slmc(name, "prune", &[&["--structured", "--sparsity", sparsity], how].concat())?;

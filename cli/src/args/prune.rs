@@ -38,7 +38,9 @@ Examples:
   slmc prune MODEL --sparsity 0.5 --resume      after a kill or Ctrl-C
   slmc prune MODEL --structured --sparsity 0.25
   slmc prune MODEL --structured --target-params 0.9B --kinds channels,layers --dry-run
+  slmc prune MODEL --structured --target-size 600MB --target-type q4_k_m
   slmc prune MODEL --structured --layers 14 --channels 6144 --output model-small
+  slmc prune MODEL --structured --hidden-size 1792 --output model-small.gguf
   slmc prune MODEL --vocab english.txt --vocab bundled:english,code")]
 pub struct Prune {
     /// Checkpoint directory [default: `model` of slmc.toml]
@@ -70,7 +72,7 @@ pub struct Prune {
     /// File that keeps the dense model's statistics: its linear layers' inputs and, with --layer-sparsity measured, what pruning
     /// each block costs. Taken from there where they are the same model's on the same calibration text, else gathered and written.
     /// With it wanda goes by the dense model, not by what is pruned so far, and runs nothing through the model. With --structured it keeps
-    /// the influence of every layer and the moments of every head and channel
+    /// the influence of every layer and the moments of heads, channels and dimensions. One file holds all of it
     #[arg(long, value_name = "FILE")]
     pub scores: Option<PathBuf>,
     /// How long sparsegpt looks for better weights: fast (the paper's algorithm), balanced (also aims at the float model's outputs, and
@@ -82,7 +84,7 @@ pub struct Prune {
     pub keep: Vec<String>,
     /// Leave out tokens that this text never uses, and their rows of the embedding and the head: .txt, .jsonl or the bundled corpus
     /// (repeatable). The tokenizer is rebuilt, and checked to give the same tokens of the text
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["sparsity", "pattern", "structured", "method", "scope", "effort", "keep", "layer_sparsity", "scores", "format", "dtype", "resume", "calibration", "report"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["sparsity", "pattern", "structured", "method", "scope", "effort", "keep", "layer_sparsity", "scores", "format", "dtype", "resume", "calibration"])]
     pub vocab: Vec<TextSource>,
     #[command(flatten)]
     pub structured: StructuredArgs,

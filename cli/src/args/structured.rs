@@ -7,7 +7,7 @@ use clap::Args;
 pub struct StructuredArgs {
     /// Cut out whole channels, heads and layers: a smaller and faster model of the same architecture. --sparsity is then the share of the
     /// blocks' parameters that goes
-    #[arg(long, conflicts_with_all = ["pattern", "scope", "keep", "layer_sparsity", "format", "dtype"])]
+    #[arg(long, conflicts_with_all = ["pattern", "scope", "keep", "layer_sparsity"])]
     pub structured: bool,
     /// Parameters that may stay in all, embedding and head included: 0.9B, 350M
     #[arg(long, value_name = "N", requires = "structured", conflicts_with_all = ["sparsity", "target_size"])]
@@ -15,8 +15,11 @@ pub struct StructuredArgs {
     /// Bytes that the weight files may take: 700MB, 1.5GiB
     #[arg(long, value_name = "SIZE", requires = "structured", conflicts_with = "sparsity")]
     pub target_size: Option<String>,
-    /// Kinds that the budget is spread over by measured damage: layers, kv-heads, query-heads, channels [default: all that the
-    /// family allows: qwen2's heads stay, as llama.cpp wants them]
+    /// --target-size is that of a GGUF file of this type, as `slmc quantize --type` then makes of the result: q4_k_m
+    #[arg(long, value_name = "TYPE", requires = "target_size")]
+    pub target_type: Option<String>,
+    /// Kinds that the budget is spread over by measured damage: layers, kv-heads, query-heads, channels, hidden-size [default: all
+    /// that the family allows: qwen2's heads and hidden size stay, as llama.cpp wants them]
     #[arg(long, value_name = "KINDS", value_delimiter = ',', requires = "structured")]
     pub kinds: Vec<String>,
     /// Layers that stay
@@ -31,17 +34,26 @@ pub struct StructuredArgs {
     /// Channels of the MLP that stay in each layer
     #[arg(long, value_name = "N", requires = "structured")]
     pub channels: Option<usize>,
+    /// Dimensions of the residual stream that stay, the same ones everywhere; embedding and head get narrower, too. Loses more than
+    /// channels do at equal size. What stays is solved for beside the original, whatever --effort says
+    #[arg(long, value_name = "N", requires = "structured")]
+    pub hidden_size: Option<usize>,
     /// Layers that must stay, by number from 0 (comma-separated)
     #[arg(long, value_name = "LAYERS", value_delimiter = ',', requires = "structured")]
     pub keep_layers: Vec<usize>,
-    /// What the number of channels is a multiple of [default: 256, where that leaves 16 or more to choose from; else 32]
+    /// What numbers of channels and of dimensions are multiples of where a budget chooses them [default: 256, where that leaves enough
+    /// of a choice; else 32]
     #[arg(long, value_name = "N", requires = "structured", value_parser = clap::value_parser!(u32).range(1..))]
     pub multiple_of: Option<u32>,
-    /// How channels and heads are chosen: hessian (the others make up for them best), wanda, activation, variance, magnitude or random
+    /// How channels, heads and dimensions are chosen: hessian (the others make up for them best), wanda, activation, variance, magnitude or random
     /// [default: hessian, or what --method stands for]
     #[arg(long, value_name = "IMPORTANCE", requires = "structured")]
     pub importance: Option<String>,
     /// Leave what stays as it was, instead of solving for it by least squares
     #[arg(long, requires = "structured", conflicts_with = "effort")]
     pub no_solve: bool,
+    /// Let biases give what goes gave on the average (FLAP, arXiv 2312.11983). The model then has attention_bias and mlp_bias, which
+    /// only llama's family knows
+    #[arg(long, requires = "structured")]
+    pub compensate_bias: bool,
 }

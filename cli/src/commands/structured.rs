@@ -85,6 +85,7 @@ fn size_rows(before: Widths, shape: &Shape, layers: &[Layer]) -> Vec<[String; 4]
         row("key and value heads", before.key_value_heads, after.key_value_heads, String::new()),
         row("query heads", before.query_heads(), after.query_heads(), String::new()),
         row("channels of the MLP", before.channels, after.channels, String::new()),
+        row("hidden size", before.hidden_size, after.hidden_size, String::new()),
     ]
 }
 

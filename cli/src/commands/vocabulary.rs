@@ -1,10 +1,11 @@
 //! `slmc prune --vocab`
 
 use serde_json::json;
+use slmc_pipeline::frames;
 use slmc_pipeline::jobs::evaluate::EvaluateOutcome;
 use slmc_pipeline::jobs::vocabulary::{PreparedVocabulary, VocabularyOutcome};
 
-use super::{failure, print_json};
+use super::{failure, print_json, report};
 use crate::args::prune::Prune;
 use crate::failure::Failure;
 use crate::resolve::Resolver;
@@ -17,7 +18,11 @@ pub fn run(args: &Prune, resolver: &Resolver, terminal: &Terminal, json: bool) -
     if args.dry_run {
         return print_plan(&prepared, json);
     }
+    let directory = report::directory(&args.report)?;
     let outcome = prepared.run(terminal).map_err(failure)?;
+    report::write(directory.as_ref(), || {
+        frames::vocabulary::report(&outcome, &report::run()).map_err(failure)
+    })?;
     if json {
         return print_json(&outcome);
     }

@@ -105,7 +105,7 @@ fn layer_sparsity(args: &Prune) -> Result<LayerSparsity, Failure> {
 }
 
 /// The type of a GGUF file; `None` for a checkpoint.
-fn gguf(args: &Prune) -> Result<Option<Mix>, Failure> {
+pub(super) fn gguf(args: &Prune) -> Result<Option<Mix>, Failure> {
     let ends = args.output.as_ref().and_then(|path| path.extension()).is_some_and(|e| e == "gguf");
     let is_gguf = match args.format.as_deref() {
         None => ends,

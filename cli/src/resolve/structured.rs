@@ -7,6 +7,7 @@ use slmc_pipeline::jobs::structured::{Asked, Budget, StructuredImportance, Struc
 use super::Resolver;
 use super::output::default_output;
 use super::parse::{bytes, count, parse, parse_or, share};
+use super::prune::gguf;
 use crate::args::prune::Prune;
 use crate::failure::Failure;
 
@@ -23,7 +24,10 @@ impl Resolver {
                 }
             },
             (_, Some(text), _) => Some(Budget::Parameters(count("--target-params", text)?)),
-            (_, _, Some(text)) => Some(Budget::Bytes(bytes("--target-size", text)?)),
+            (_, _, Some(text)) => Some(match (bytes("--target-size", text)?, &of.target_type) {
+                (size, None) => Budget::Bytes(size),
+                (size, Some(ty)) => Budget::File(size, parse("--target-type", ty)?),
+            }),
             _ => None,
         };
         let asked = Asked {
@@ -31,11 +35,12 @@ impl Resolver {
             key_value_heads: of.kv_heads,
             query_heads: of.query_heads,
             channels: of.channels,
+            hidden_size: of.hidden_size,
         };
         if budget.is_none() && asked == Asked::default() {
             return Err(Failure::usage("say how much to cut out").help(
                 "A budget: --sparsity 0.25, --target-params 0.9B or --target-size 700MB; or numbers: --layers, --kv-heads, \
-                 --query-heads, --channels.",
+                 --query-heads, --channels, --hidden-size.",
             ));
         }
         let kinds = of.kinds.iter().map(|kind| parse("--kinds", kind)).collect::<Result<_, _>>()?;
@@ -58,14 +63,9 @@ impl Resolver {
             true => None,
             false => Some(self.measure_by(args.text.as_ref(), None, None, args.device.as_deref())?),
         };
-        let output = args.output.clone().unwrap_or_else(|| default_output(&model, "pruned"));
-        if output.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) {
-            return Err(Failure::usage(format!(
-                "--output {}: structured pruning writes a checkpoint directory",
-                output.display()
-            ))
-            .help("`slmc convert` and `slmc quantize` make GGUF of it."));
-        }
+        let gguf = gguf(args)?;
+        let ending = if gguf.is_some() { "pruned.gguf" } else { "pruned" };
+        let output = args.output.clone().unwrap_or_else(|| default_output(&model, ending));
         let max_memory: Option<ByteSize> =
             args.max_memory.as_ref().map(|size| parse("--max-memory", size)).transpose()?;
         let mut keep_layers = of.keep_layers.clone();
@@ -77,6 +77,7 @@ impl Resolver {
             kinds,
             importance,
             solves: !of.no_solve,
+            compensates: of.compensate_bias,
             effort,
             keep_layers,
             multiple: of.multiple_of.map(|n| n as usize),
@@ -85,6 +86,7 @@ impl Resolver {
             batches: self.batches(&args.calibration),
             device: self.device(args.device.as_deref())?,
             output,
+            gguf,
             measure,
             max_memory,
             resume: args.resume,

@@ -21,6 +21,7 @@ pub mod packing;
 pub mod progress;
 pub mod pruning;
 pub mod rescaling;
+pub mod scores;
 pub mod sensitivity;
 pub mod structured;
 pub mod walker;

@@ -4,11 +4,10 @@ use std::path::Path;
 
 use slmc_model::{Device, GgufSource, WeightSource};
 use slmc_pipeline::jobs::quantize::Mix;
-use slmc_pipeline::jobs::structured::Asked;
 
 use crate::engine::Engine;
 use crate::forward;
-use crate::models::{Family, cut, quantize};
+use crate::models::{Family, cut, cuts, quantize};
 use crate::tokenizers_to_carry::tiny;
 
 /// Enough positions for RoPE scaling to matter.
@@ -57,19 +56,11 @@ fn every_family_scores_as_ours() {
 #[test]
 fn every_family_with_parts_cut_out_scores_as_ours() {
     let dir = tempfile::tempdir().unwrap();
-    let heads = Asked { key_value_heads: Some(1), channels: Some(384), layers: Some(1), ..Asked::default() };
-    let queries = Asked { query_heads: Some(2), channels: Some(320), ..Asked::default() };
-    for (number, asked) in [heads, queries].into_iter().enumerate() {
-        for family in Family::ALL {
+    for family in Family::ALL {
+        for (number, (asked, compensates)) in cuts(family).into_iter().enumerate() {
             let model = dir.path().join(format!("{family:?}-{number}"));
             family.write(&model, &tiny(), &serde_json::json!({}));
-            let asked = match family {
-                Family::Qwen2 | Family::Qwen2Tied => {
-                    Asked { key_value_heads: None, query_heads: None, ..asked }
-                }
-                _ => asked,
-            };
-            let overall = difference(&quantize(&cut(&model, asked), Mix::F32, None)).overall;
+            let overall = difference(&quantize(&cut(&model, asked, compensates), Mix::F32, None)).overall;
             assert!(overall < 1e-3, "{family:?}, {asked:?}: {overall:e}");
         }
     }

@@ -147,8 +147,25 @@ pub fn quantize(model: &Path, mix: Mix, pre: Option<&str>) -> PathBuf {
     output
 }
 
+/// What can be cut out of every family, one after the other: heads and blocks, queries, dimensions of the residual stream; and whether
+/// biases make up for it.
+pub fn cuts(family: Family) -> Vec<(Asked, bool)> {
+    let heads = Asked { key_value_heads: Some(1), channels: Some(384), layers: Some(1), ..Asked::default() };
+    let queries = Asked { query_heads: Some(2), channels: Some(320), ..Asked::default() };
+    let narrow = Asked { hidden_size: Some(192), channels: Some(384), ..Asked::default() };
+    match family {
+        Family::Qwen2 | Family::Qwen2Tied => {
+            vec![(Asked { layers: Some(1), channels: Some(384), ..Asked::default() }, false)]
+        }
+        Family::Mistral => vec![(heads, false), (queries, false), (narrow, false)],
+        Family::Llama | Family::Llama3 | Family::LlamaLinear => {
+            vec![(heads, false), (queries, true), (narrow, false), (narrow, true)]
+        }
+    }
+}
+
 /// The checkpoint `model` without what is not asked for.
-pub fn cut(model: &Path, asked: Asked) -> PathBuf {
+pub fn cut(model: &Path, asked: Asked, compensates: bool) -> PathBuf {
     let output = model.with_extension("cut");
     let settings = StructuredSettings {
         model: model.to_owned(),
@@ -157,6 +174,7 @@ pub fn cut(model: &Path, asked: Asked) -> PathBuf {
         kinds: Vec::new(),
         importance: StructuredImportance::Hessian,
         solves: true,
+        compensates,
         effort: Default::default(),
         keep_layers: Vec::new(),
         multiple: None,
@@ -165,6 +183,7 @@ pub fn cut(model: &Path, asked: Asked) -> PathBuf {
         batches: BatchOptions { samples: 8, seq_len: 64, ..Default::default() },
         device: slmc_model::Device::Cpu,
         output: output.clone(),
+        gguf: None,
         measure: None,
         max_memory: None,
         resume: false,

@@ -318,6 +318,25 @@ impl Block {
         Ok(())
     }
 
+    /// Adds to the bias of a linear layer, or gives it one, whatever the configuration says.
+    ///
+    /// # Errors
+    /// The role is no linear layer of a block, or has another number of rows.
+    pub fn add_bias(&mut self, role: Role, values: Vec<f32>) -> Result<(), ModelError> {
+        let (expected, device) = (self.config.shape(role)[0], self.device.clone());
+        if values.len() != expected {
+            let place = format!("bias of {}", TensorId::block(self.layer, role));
+            return Err(ModelError::Length { place, expected, found: values.len() });
+        }
+        let Some(linear) = self.linear_mut(role) else { return Err(self.not_here(role)) };
+        let more = host::parameter(values, [expected], &device);
+        linear.bias = Some(match linear.bias.take() {
+            Some(bias) => bias + more,
+            None => more,
+        });
+        Ok(())
+    }
+
     /// Says what the inputs of a linear layer are rounded to from now on.
     ///
     /// # Errors

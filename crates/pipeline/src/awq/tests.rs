@@ -10,9 +10,8 @@ use slmc_model::{CheckpointSource, Device, WeightSource};
 use slmc_quant::{Method, Mix, Plan, PlanRequest};
 
 use super::calibrate;
-use crate::export::{ExportTensor, RowReader, export_tensors, metadata, write_tensors};
+use crate::export::{ExportTensor, RowReader, export_tensors, metadata, model_facts, write_tensors};
 use crate::jobs::evaluate::{EvaluateSettings, Measure, evaluate};
-use crate::jobs::quantize::model_facts;
 use crate::jobs::worst::WorstSettings;
 use crate::model_file::ModelFile;
 use crate::progress::Silent;

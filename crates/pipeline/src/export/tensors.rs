@@ -3,7 +3,7 @@
 use slmc_checkpoint::{Checkpoint, CheckpointError, Dtype};
 use slmc_gguf::TensorType;
 use slmc_model::{ModelConfig, Role, RopeScaling, rope::rope_factors};
-use slmc_quant::mix::TensorFacts;
+use slmc_quant::mix::{ModelFacts, TensorFacts};
 
 use crate::PipelineError;
 
@@ -110,6 +110,16 @@ pub fn export_tensors(
         .cloned()
         .collect();
     Ok((tensors, left_out))
+}
+
+/// What mixes must know of a model.
+pub(crate) fn model_facts(config: &ModelConfig) -> ModelFacts {
+    ModelFacts {
+        architecture: config.arch.gguf_architecture.to_owned(),
+        num_hidden_layers: config.num_hidden_layers,
+        num_attention_heads: config.num_attention_heads,
+        num_key_value_heads: config.num_key_value_heads,
+    }
 }
 
 /// Tensors that old checkpoints hold although they follow from others: rotary tables, and the copy of a tied head.

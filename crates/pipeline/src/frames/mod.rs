@@ -19,6 +19,7 @@ pub mod quantize;
 mod sizes;
 pub mod structured;
 mod tasks;
+pub mod vocabulary;
 mod windows;
 
 use std::path::Path;

@@ -14,11 +14,12 @@ pub(crate) mod restore;
 mod rounder;
 mod streams;
 
-use slmc_model::{Block, Context, Head, LinearInput};
+use slmc_model::{Block, BurnDevice, Context, Head, LinearInput, host};
 use slmc_quant::gptq::{FeedbackFactor, InputCorrection, aim_at_outputs};
 
 use crate::PipelineError;
 use crate::export::TensorReport;
+use crate::hidden::HiddenStates;
 use crate::progress::Reporter;
 use crate::walker::{Walk, run_block};
 use crate::work::Step;
@@ -54,6 +55,9 @@ pub fn quantize(walk: &Walk<'_>, rounder: &dyn RoundTensors) -> Result<Vec<Tenso
         if let (None, Some(every)) = (&float, rounder.effort().follows_float_model_every()) {
             float = Some(FloatStream::beside(hidden, every)?);
         }
+        if let (0, Some(dimensions)) = (layer, rounder.stream_dimensions()) {
+            keep_dimensions(hidden, dimensions, device)?;
+        }
         if !rounder.keeps_block(layer) {
             // those behind a block that stays were run with it
             if let (Some(float), true) = (&mut float, (0..layer).all(|before| !rounder.keeps_block(before))) {
@@ -74,6 +78,7 @@ pub fn quantize(walk: &Walk<'_>, rounder: &dyn RoundTensors) -> Result<Vec<Tenso
                     run_block(block, &mut float.states, context)?;
                     left_out.iter().try_for_each(|block| run_block(block, &mut float.states, context))?;
                 }
+                rounder.prepare(block)?;
                 let reports = restore::block(rounder, &finished, block)?;
                 run_block(block, hidden, context)?;
                 reports
@@ -85,6 +90,10 @@ pub fn quantize(walk: &Walk<'_>, rounder: &dyn RoundTensors) -> Result<Vec<Tenso
         });
         Ok(())
     })?;
+    if rounder.looks_at_end() {
+        rounder.look_at_end(walk, &hidden, float.as_ref().map(|float| (&float.states, float.every)))?;
+        restore::keep(work, Step::RoundedHead, &[])?;
+    }
     drop(float);
     if rounder.rounds_head() {
         let head = Head::load(source, device)?;
@@ -95,6 +104,19 @@ pub fn quantize(walk: &Walk<'_>, rounder: &dyn RoundTensors) -> Result<Vec<Tenso
         reports.push(report);
     }
     Ok(reports)
+}
+
+/// Makes all other dimensions of the residual stream zero.
+fn keep_dimensions(
+    hidden: &mut HiddenStates,
+    dimensions: &[usize],
+    device: &BurnDevice,
+) -> Result<(), PipelineError> {
+    let width = hidden.width();
+    let mut mask = vec![0.0; width];
+    dimensions.iter().for_each(|dimension| mask[*dimension] = 1.0);
+    let mask = host::tensor(mask, [1, 1, width], device);
+    hidden.replace(|states| Ok(states * mask.clone()))
 }
 
 /// The blocks behind `layer` that are left out, up to the next one that stays.
@@ -119,14 +141,16 @@ fn round_block(
 ) -> Result<Vec<TensorReport>, PipelineError> {
     let layer = block.layer();
     let float = rounder.effort().follows_float_model_every().map(|_| block.clone());
+    rounder.prepare(block)?;
     let mut reports = Vec::new();
     for input in LinearInput::ALL {
         if reporter.is_cancelled() {
             return Err(PipelineError::Cancelled);
         }
         let failed = |source| PipelineError::Rounding { tensor: format!("block {layer}, {input}"), source };
-        // nothing has been rounded in front of the first layers, but for the embedding
-        let has_drifted = layer > 0 || input != LinearInput::Attention;
+        // nothing has been rounded in front of the first layers, but for the embedding, unless that lost dimensions
+        let has_drifted =
+            layer > 0 || input != LinearInput::Attention || rounder.stream_dimensions().is_some();
         let blocks = Blocks { float: float.as_ref(), left_out, rounded: block, context };
         let Gathered { hessian, drift } = streams.gather(input, &blocks, has_drifted)?;
         let (columns, matrix) = (hessian.d_in(), hessian.hessian());
@@ -152,6 +176,9 @@ fn round_block(
             }
             let (report, rounded) = rounder.round_linear(layer, role, weights, targets, &factor)?;
             block.set_weight(role, rounded)?;
+            if let Some(bias) = rounder.added_bias(layer, role) {
+                block.add_bias(role, bias)?;
+            }
             reports.push(report);
         }
     }

@@ -43,6 +43,9 @@ pub(crate) fn block(
 ) -> Result<Vec<TensorReport>, PipelineError> {
     for &role in LinearInput::ALL.iter().flat_map(|input| input.roles()) {
         block.set_weight(role, rounder.restore_linear(finished, block.layer(), role)?)?;
+        if let Some(bias) = rounder.added_bias(block.layer(), role) {
+            block.add_bias(role, bias)?;
+        }
     }
     reports(rounder, finished)
 }
@@ -57,7 +60,8 @@ pub(super) fn all(
 ) -> Result<Option<Vec<TensorReport>>, PipelineError> {
     let work = rounder.work();
     let head = work.finished(Step::RoundedHead);
-    if work.finished_blocks(Step::RoundedBlock) < blocks || (rounder.rounds_head() && head.is_none()) {
+    let wants_head = rounder.rounds_head() || rounder.looks_at_end();
+    if work.finished_blocks(Step::RoundedBlock) < blocks || (wants_head && head.is_none()) {
         return Ok(None);
     }
     let mut all = Vec::new();

@@ -2,7 +2,7 @@
 
 use slmc_gguf::container::Writer;
 use slmc_model::arch::{permute_rows, unpermute_rows};
-use slmc_model::{ModelConfig, Role, TensorId};
+use slmc_model::{Block, ModelConfig, Role, TensorId};
 use slmc_quant::gptq::{self, FeedbackFactor, Order};
 use slmc_quant::loss::InputStatistics;
 use slmc_quant::rtn::dequantize_rows;
@@ -10,6 +10,8 @@ use slmc_quant::{Effort, Grid, Plan, PlannedTensor, QuantError};
 
 use crate::PipelineError;
 use crate::export::{ErrorMeter, Errors, ExportTensor, RowReader, Rows, TensorReport};
+use crate::hidden::HiddenStates;
+use crate::walker::Walk;
 use crate::work::{Finished, Work};
 use crate::zeros::free;
 
@@ -37,6 +39,46 @@ pub trait RoundTensors {
     fn keeps_block(&self, layer: usize) -> bool {
         let _ = layer;
         true
+    }
+
+    /// The dimensions of the residual stream that the rounded model has, ascending, where it has fewer: the others are zero from the
+    /// embedding on.
+    fn stream_dimensions(&self) -> Option<&[usize]> {
+        None
+    }
+
+    /// Changes what else is another in the rounded model, before a block's matrices are rounded.
+    ///
+    /// # Errors
+    /// The block does not take it.
+    fn prepare(&self, block: &mut Block) -> Result<(), PipelineError> {
+        let _ = block;
+        Ok(())
+    }
+
+    /// What a layer that was rounded or restored gives beside its product, `[d_out]`.
+    fn added_bias(&self, layer: usize, role: Role) -> Option<Vec<f32>> {
+        let _ = (layer, role);
+        None
+    }
+
+    /// Whether [`RoundTensors::look_at_end`] has anything to look for.
+    fn looks_at_end(&self) -> bool {
+        false
+    }
+
+    /// Looks at the hidden states behind the last block, and at those of the float model of every so many batches, where it ran beside.
+    ///
+    /// # Errors
+    /// Whatever goes wrong.
+    fn look_at_end(
+        &self,
+        walk: &Walk<'_>,
+        rounded: &HiddenStates,
+        float: Option<(&HiddenStates, usize)>,
+    ) -> Result<(), PipelineError> {
+        let _ = (walk, rounded, float);
+        Ok(())
     }
 
     /// Whether the head is rounded too, so that its Hessian is wanted.

@@ -42,7 +42,8 @@ pub enum Drift {
 pub struct FloatStream {
     /// Those batches.
     pub states: HiddenStates,
-    every: usize,
+    /// Of every how many batches.
+    pub every: usize,
 }
 
 impl FloatStream {

@@ -1,5 +1,6 @@
 //! What the commands do: one job a file. Each takes typed settings, resolves them, and returns a typed outcome.
 
+mod as_gguf;
 pub mod bench;
 mod directory;
 pub mod distill;

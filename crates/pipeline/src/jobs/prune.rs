@@ -1,9 +1,8 @@
 //! A checkpoint in, the same checkpoint with zeros among its weights out, and what was lost.
 
-mod gguf;
 mod spread;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,10 +15,13 @@ use slmc_quant::plan::Pattern;
 
 pub use slmc_prune::{LayerSparsity, Method, PrunePlan, Scope, Sparsity, owl};
 
+use super::as_gguf;
 use super::directory::{PROVENANCE, may_replace};
 use super::durable::{self, Durable};
 use super::evaluate::{EvaluateOutcome, Measure, evaluate_written};
-use super::quantize::{BatchOptions, ByteSize, Device, Effort, Mix, Prepared, TextSource, summary};
+use super::quantize::{
+    BatchOptions, ByteSize, Device, Effort, KeepZeros, Mix, Prepared, QuantizeSettings, TextSource, summary,
+};
 use crate::PipelineError;
 use crate::batches::{calibration_batches, warn_of_missing};
 use crate::export::{ExportTensor, RowReader, TensorReport};
@@ -133,7 +135,8 @@ impl PreparedPrune {
     /// Anything that would make the job fail and can be known now.
     pub fn new(settings: PruneSettings) -> Result<Self, PipelineError> {
         let (model, checkpoint) = ModelFile::open_original(&settings.model)?;
-        let existing = may_replace(&gguf::checkpoint(&settings), &settings.model)?;
+        let existing =
+            may_replace(&as_gguf::checkpoint_of(&settings.output, settings.gguf), &settings.model)?;
         let source = model.source()?;
         let PackTensors { tensors, facts, left_out } = pack_tensors(&checkpoint, source.config())?;
         let how = (settings.method, settings.sparsity, settings.scope);
@@ -168,7 +171,7 @@ impl PreparedPrune {
     /// # Errors
     /// A model that GGUF cannot carry, where it is to.
     pub fn output_bytes(&self) -> Result<u64, PipelineError> {
-        match self.conversion(self.settings.model.clone()) {
+        match self.conversion(&self.settings.model) {
             // of the same shapes
             Some(conversion) => Ok(Prepared::new(conversion)?.output_bytes()),
             None => Ok(self.layout.total_bytes()),
@@ -189,7 +192,7 @@ impl PreparedPrune {
 
     fn prune(self, started: Instant, reporter: &dyn Reporter) -> Result<PruneOutcome, PipelineError> {
         let (bytes, source_bytes) = (self.output_bytes()?, self.layout.total_bytes());
-        let checkpoint = gguf::checkpoint(&self.settings);
+        let checkpoint = self.checkpoint_path();
         let durable = Durable {
             output: &checkpoint,
             method: as_heavy_as(&self.settings),
@@ -207,7 +210,9 @@ impl PreparedPrune {
         let reports =
             durable.run(&self.plan, self.footing, reporter, |walk, _| self.write(walk, reporter))?;
         let tensors = verify(&checkpoint, &self.plan, reports)?;
-        self.convert(reporter)?;
+        if let Some(conversion) = self.conversion(&checkpoint) {
+            as_gguf::convert(conversion, reporter)?;
+        }
         let (seconds, peak_memory_bytes) = (started.elapsed().as_secs_f64(), peak_resident_bytes());
         let Self { settings, plan, batches, .. } = self;
         let planned = tensors.iter().zip(&plan.tensors).filter(|(_, planned)| planned.pruned.is_some());
@@ -232,6 +237,17 @@ impl PreparedPrune {
         })
     }
 
+    /// The checkpoint to write: the output, or one beside a GGUF file.
+    fn checkpoint_path(&self) -> PathBuf {
+        as_gguf::checkpoint_of(&self.settings.output, self.settings.gguf)
+    }
+
+    /// What makes the GGUF file of a checkpoint, if one is wanted.
+    fn conversion(&self, checkpoint: &Path) -> Option<QuantizeSettings> {
+        let files = (checkpoint, self.settings.output.as_path(), self.settings.gguf?);
+        Some(as_gguf::conversion(files, (&self.checkpoint, self.recipe()), KeepZeros::Always))
+    }
+
     fn warn(&self, reporter: &dyn Reporter) {
         if !self.left_out.is_empty() {
             reporter.warn(&format!(
@@ -254,7 +270,7 @@ impl PreparedPrune {
     ) -> Result<Vec<TensorReport>, PipelineError> {
         let room = walk.map(|(_, work)| work.room()).transpose()?;
         let writer = PrunedWriter::create(
-            &gguf::checkpoint(&self.settings),
+            &self.checkpoint_path(),
             room.as_deref(),
             self.layout.clone(),
             self.existing,

@@ -16,7 +16,6 @@ use slmc_model::{ModelConfig, WeightSource};
 use slmc_quant::PlanRequest;
 use slmc_quant::awq::GridPlan;
 use slmc_quant::gptq::Order;
-use slmc_quant::mix::ModelFacts;
 use slmc_quant::plan::{Pattern, TypeOverride};
 
 pub use crate::export::{OutputError, TensorReport};
@@ -35,7 +34,9 @@ use crate::PipelineError;
 use crate::allocation::starting_mix;
 use crate::awq::{self, Calibrated};
 use crate::batches::{calibration_batches, warn_of_missing};
-use crate::export::{ExportTensor, Provenance, RowReader, export_tensors, metadata, write_tensors};
+use crate::export::{
+    ExportTensor, Provenance, RowReader, export_tensors, metadata, model_facts, write_tensors,
+};
 use crate::gptq::{self, Rounder};
 use crate::imatrix::{self, ImportanceFile};
 use crate::memory::{Footing, peak_resident_bytes};
@@ -384,15 +385,6 @@ pub(super) fn summary(names: &[String]) -> String {
     const SHOWN: usize = 3;
     let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
     if names.len() > SHOWN { format!("{shown}, …") } else { shown }
-}
-
-pub(crate) fn model_facts(config: &ModelConfig) -> ModelFacts {
-    ModelFacts {
-        architecture: config.arch.gguf_architecture.to_owned(),
-        num_hidden_layers: config.num_hidden_layers,
-        num_attention_heads: config.num_attention_heads,
-        num_key_value_heads: config.num_key_value_heads,
-    }
 }
 
 /// Whether an importance matrix is all that the method needs to know of the activations.

@@ -16,10 +16,13 @@ use slmc_quant::plan::IntFacts;
 pub use outcome::{Layer, StructuredOutcome};
 pub use slmc_prune::structured::{Kind, StructuredImportance, Widths};
 
+use super::as_gguf;
 use super::directory::{PROVENANCE, may_replace};
 use super::durable::{self, Durable};
 use super::evaluate::{Measure, evaluate_written};
-use super::quantize::{BatchOptions, ByteSize, Device, Effort, TextSource, summary};
+use super::quantize::{
+    BatchOptions, ByteSize, Device, Effort, KeepZeros, Mix, QuantizeSettings, TextSource, summary,
+};
 use crate::PipelineError;
 use crate::allocation::split;
 use crate::batches::{calibration_batches, warn_of_missing};
@@ -32,8 +35,12 @@ use crate::packing::{PackTensors, pack_tensors};
 use crate::progress::Reporter;
 use crate::pruning::PrunedWriter;
 use crate::rescaling::Rescaling;
+use crate::scores::{Identity, ScoreFile};
 pub use crate::structured::{Asked, Budget, Damage, PlannedCut, Shape, StructuredPlan};
-use crate::structured::{Choice, Profile, Scores, Sizing, State, Surgeon, cuts, measure, profile};
+use crate::structured::{
+    Choice, Cutting, Profile, Ranked, Sizing, State, StreamDetail, Surgeon, cuts, measure, profile,
+    ranked_dimensions,
+};
 use crate::walker::Walk;
 use crate::work::Work;
 
@@ -52,11 +59,13 @@ pub struct StructuredSettings {
     pub importance: StructuredImportance,
     /// Whether what stays is solved for.
     pub solves: bool,
+    /// Whether biases make up for the means of what goes.
+    pub compensates: bool,
     /// How long to look, and whether to aim at the original's outputs.
     pub effort: Effort,
     /// Blocks that stay.
     pub keep_layers: Vec<usize>,
-    /// What the number of channels is a multiple of; `None` for what GGUF's types like.
+    /// What numbers of channels and dimensions are multiples of; `None` for what GGUF's types like.
     pub multiple: Option<usize>,
     /// A file of importance scores to read, or to write if it is not there.
     pub scores: Option<PathBuf>,
@@ -66,8 +75,10 @@ pub struct StructuredSettings {
     pub batches: BatchOptions,
     /// Where the model runs during calibration.
     pub device: Device,
-    /// The directory to write.
+    /// The directory to write, or the GGUF file.
     pub output: PathBuf,
+    /// The type of a GGUF file; `None` for a checkpoint, which keeps its element types.
+    pub gguf: Option<Mix>,
     /// How to measure the result; `None` not to.
     pub measure: Option<Measure>,
     /// Resident memory that calibrating and writing may take; `None` for what the machine has.
@@ -86,6 +97,7 @@ pub struct PreparedStructured {
     batches: TokenBatches,
     existing: ExistingTarget,
     left_out: Vec<String>,
+    detail: StreamDetail,
     started: Instant,
     /// How memory is used.
     pub footing: Footing,
@@ -108,13 +120,14 @@ impl PreparedStructured {
     pub fn new(settings: StructuredSettings) -> Result<Self, PipelineError> {
         let started = Instant::now();
         let (model, checkpoint) = ModelFile::open_original(&settings.model)?;
-        let existing = may_replace(&settings.output, &settings.model)?;
+        let written = as_gguf::checkpoint_of(&settings.output, settings.gguf);
+        let existing = may_replace(&written, &settings.model)?;
         let source = model.source()?;
         let PackTensors { tensors, facts, left_out } = pack_tensors(&checkpoint, source.config())?;
         let batches = calibration_batches(&model, source.config(), &settings.calibration, &settings.batches)?;
         let how = (slmc_quant::Method::Gptq, settings.effort, None);
         let footing = durable::footing(how, settings.max_memory, source.config(), Some(&batches), None)?;
-        let this = Self {
+        let mut this = Self {
             settings,
             checkpoint,
             source,
@@ -123,10 +136,20 @@ impl PreparedStructured {
             batches,
             existing,
             left_out,
+            detail: StreamDetail::Nothing,
             started,
             footing,
         };
-        this.sizing()?;
+        let narrows = this.sizing()?.may_narrow();
+        if narrows {
+            let hessians = this.choice().needs_hessians();
+            this.detail = if hessians { StreamDetail::Hessians } else { StreamDetail::Moments };
+        }
+        if narrows && this.settings.solves && this.settings.effort == Effort::Fast {
+            // the original runs beside: see `PlannedStructured::effort`
+            let (how, limit) = ((how.0, Effort::Balanced, how.2), this.settings.max_memory);
+            this.footing = durable::footing(how, limit, this.source.config(), Some(&this.batches), None)?;
+        }
         Ok(this)
     }
 
@@ -150,7 +173,7 @@ impl PreparedStructured {
         Sizing::new(
             config,
             (settings.asked, settings.budget, &settings.kinds),
-            parameter_bytes,
+            (parameter_bytes, settings.compensates),
             (settings.keep_layers.len(), settings.multiple),
         )
     }
@@ -174,7 +197,13 @@ impl PreparedStructured {
             ..Walk::new(self.source.as_ref(), &self.batches.tokens, &device, reporter)
         };
         let profile = self.profile(&walk)?;
-        let dispensable = profile.dispensable(&self.settings.keep_layers);
+        let config = self.source.config();
+        let (blocks, choice) = (profile.dispensable(&self.settings.keep_layers), self.choice());
+        let dimensions = match self.detail {
+            StreamDetail::Nothing => Vec::new(),
+            _ => ranked_dimensions(self.source.as_ref(), &profile, choice.importance, choice.seed)?,
+        };
+        let ranked = Ranked { blocks: &blocks, dimensions: &dimensions };
         let sizing = self.sizing()?;
         let removals = sizing.removals();
         let damages =
@@ -183,13 +212,14 @@ impl PreparedStructured {
                 _ => {
                     let (windows, sequences) = split(&self.batches.tokens);
                     let walk = Walk { sequences: &sequences, ..walk };
-                    let how = (self.choice(), self.settings.solves);
-                    measure(&walk, &windows, &removals, how, (&profile, &dispensable))?
+                    let StructuredSettings { solves, compensates: biases, .. } = self.settings;
+                    let how = Cutting { choice, solves, biases, profile: &profile, ranked };
+                    measure(&walk, &windows, &removals, how)?
                 }
             };
         let chosen = sizing.choose(&damages)?;
-        let config = self.source.config();
-        let shape = Shape::new(chosen.widths, config.num_hidden_layers, &dispensable);
+        let mut shape = Shape::new(chosen.widths, config, ranked);
+        shape.biases = self.settings.compensates;
         let before = Shape::widths_of(config);
         let (parameters_before, block_parameters_before) = sizing.parameters(before);
         let (parameters, block_parameters) = sizing.parameters(chosen.widths);
@@ -197,7 +227,7 @@ impl PreparedStructured {
             importance: self.settings.importance,
             solves: self.settings.solves,
             before,
-            tensors: cuts(config, &shape, &self.tensors, &self.facts),
+            tensors: cuts(config, &shape, &self.facts),
             shape,
             predicted_divergence: (!damages.is_empty()).then_some(chosen.predicted),
             damages,
@@ -212,13 +242,17 @@ impl PreparedStructured {
     }
 
     fn profile(&self, walk: &Walk<'_>) -> Result<Profile, PipelineError> {
-        let Some(path) = &self.settings.scores else { return profile(walk) };
-        let inputs = Scores::inputs(&self.checkpoint, &self.batches.hash)?;
-        if let Some(scores) = Scores::read(path, &inputs)? {
-            return Ok(scores.profile);
+        let (path, config) = (self.settings.scores.as_ref(), self.source.config());
+        let Some(path) = path else { return profile(walk, self.detail) };
+        let (config_json, device) = (self.checkpoint.config_json(), self.settings.device.name());
+        let identity = Identity::new(self.source.as_ref(), config_json, &self.batches.hash, device)?;
+        let mut file = ScoreFile::open(path, identity)?;
+        if let Some(profile) = Profile::find(&file, config, self.detail) {
+            return Ok(profile);
         }
-        let profile = profile(walk)?;
-        Scores::write(path, inputs, &profile)?;
+        let profile = profile(walk, self.detail)?;
+        profile.put(&mut file);
+        file.write(path)?;
         Ok(profile)
     }
 
@@ -250,9 +284,36 @@ impl PlannedStructured {
         &self.prepared.footing
     }
 
-    /// Bytes of the weight files to be written.
+    /// Bytes of the weight files to be written, or of a GGUF file's tensors.
     pub fn output_bytes(&self) -> u64 {
-        self.layout.total_bytes()
+        let Some(mix) = self.prepared.settings.gguf else { return self.layout.total_bytes() };
+        let bytes = |cut: &PlannedCut| match (cut.shape.len(), mix) {
+            (1, _) | (_, Mix::F32) => 4 * cut.weights(),
+            _ => 2 * cut.weights(),
+        };
+        self.plan.tensors.iter().map(bytes).sum()
+    }
+
+    /// The checkpoint to write: the output, or one beside a GGUF file.
+    fn checkpoint_path(&self) -> PathBuf {
+        let settings = &self.prepared.settings;
+        as_gguf::checkpoint_of(&settings.output, settings.gguf)
+    }
+
+    /// Whether the model is walked through to be cut: where what stays is solved for, and where Hessians decide what goes.
+    fn walks(&self) -> bool {
+        let (before, after) = (self.plan.before, self.plan.shape.widths);
+        let inside = [Kind::KeyValueHeads, Kind::QueryHeads, Kind::Channels];
+        let chooses = inside.iter().any(|kind| after.of(*kind) < before.of(*kind));
+        self.plan.solves || (chooses && self.prepared.choice().needs_hessians())
+    }
+
+    /// How long to look. What was read of dimensions that went can be made up for only beside the original.
+    fn effort(&self) -> Effort {
+        match self.prepared.settings.effort {
+            Effort::Fast if self.plan.solves && self.plan.shape.dimensions.is_some() => Effort::Balanced,
+            effort => effort,
+        }
     }
 
     /// Every block of the original.
@@ -269,36 +330,40 @@ impl PlannedStructured {
     /// work directory of what is finished; a directory that was written stays when measuring fails.
     pub fn run(self, reporter: &dyn Reporter) -> Result<StructuredOutcome, PipelineError> {
         let Self { prepared, plan, .. } = &self;
-        let settings = &prepared.settings;
+        let (settings, checkpoint) = (&prepared.settings, self.checkpoint_path());
         let durable = Durable {
-            output: &settings.output,
+            output: &checkpoint,
             method: slmc_quant::Method::Gptq,
-            effort: settings.effort,
+            effort: self.effort(),
             run_len: None,
             recipe: &self.recipe().to_string(),
             device: settings.device,
             pre: None,
             checkpoint: &prepared.checkpoint,
             source: prepared.source.as_ref(),
-            batches: Some(&prepared.batches),
+            batches: Some(&prepared.batches).filter(|_| self.walks()),
             max_memory: settings.max_memory,
             resume: settings.resume,
         };
-        let tensors = durable.run(plan, prepared.footing, reporter, |walk, _| {
-            let (walk, work) = walk.expect("there is calibration text");
-            self.write(walk, work, reporter)
-        })?;
+        let tensors = durable.run(plan, prepared.footing, reporter, |walk, _| self.write(walk, reporter))?;
         // a stock reader must accept it: every tensor there, of the shape that its configuration says
-        let written = CheckpointSource::open(&settings.output)?;
+        let written = CheckpointSource::open(&checkpoint)?;
         let parameters = written.config().parameters() as u64;
         if parameters != plan.parameters {
             return Err(PipelineError::CannotPrune {
                 reason: format!(
                     "{}: {parameters} parameters instead of {}; please report this",
-                    settings.output.display(),
+                    checkpoint.display(),
                     plan.parameters
                 ),
             });
+        }
+        drop(written);
+        if let Some(mix) = settings.gguf {
+            let made = (&prepared.checkpoint, self.recipe());
+            let conversion: QuantizeSettings =
+                as_gguf::conversion((&checkpoint, &settings.output, mix), made, KeepZeros::Never);
+            as_gguf::convert(conversion, reporter)?;
         }
         let (seconds, peak_memory_bytes) = (prepared.started.elapsed().as_secs_f64(), peak_resident_bytes());
         let (bytes, layers) = (self.output_bytes(), self.layers());
@@ -334,14 +399,13 @@ impl PlannedStructured {
 
     fn write(
         &self,
-        walk: &Walk<'_>,
-        work: &Work,
+        walk: Option<(&Walk<'_>, &Work)>,
         reporter: &dyn Reporter,
     ) -> Result<Vec<TensorReport>, PipelineError> {
         let Self { prepared, profile, layout, plan } = self;
-        let room = work.room()?;
-        let output = &prepared.settings.output;
-        let writer = PrunedWriter::create(output, Some(&room), layout.clone(), prepared.existing)?;
+        let room = walk.map(|(_, work)| work.room()).transpose()?;
+        let (output, layout) = (self.checkpoint_path(), layout.clone());
+        let writer = PrunedWriter::create(&output, room.as_deref(), layout, prepared.existing)?;
         let rescaling = Rescaling::default();
         let reader = RowReader::new(&prepared.checkpoint, &rescaling);
         let surgeon = Surgeon {
@@ -352,11 +416,14 @@ impl PlannedStructured {
             profile,
             choice: prepared.choice(),
             writer: &writer,
-            effort: prepared.settings.effort,
-            work,
+            effort: self.effort(),
+            work: walk.map(|(_, work)| work),
             state: Mutex::new(State::default()),
         };
-        let done = gptq::quantize(walk, &surgeon)?;
+        let done = match walk {
+            Some((walk, _)) => gptq::quantize(walk, &surgeon)?,
+            None => surgeon.cut_plainly(reporter)?,
+        };
         let reports = surgeon.write_others(done, reporter)?;
         writer.finish(&self.config_json(), &prepared.checkpoint)?;
         Ok(reports)
@@ -369,11 +436,13 @@ impl PlannedStructured {
             "prune": "structured",
             "importance": settings.importance,
             "solve": settings.solves,
-            "effort": settings.effort,
+            "compensate_bias": settings.compensates,
+            "effort": self.effort(),
             "layers": self.plan.shape.layers,
             "key_value_heads": self.plan.shape.widths.key_value_heads,
             "query_heads": self.plan.shape.widths.query_heads(),
             "channels": self.plan.shape.widths.channels,
+            "hidden_size": self.plan.shape.widths.hidden_size,
             "samples": settings.batches.samples,
             "seq_len": settings.batches.seq_len,
             "seed": settings.batches.seed,

@@ -14,7 +14,7 @@ mod wanda;
 mod writer;
 
 pub use pruner::Pruner;
-pub use scores::{BlockCosts, Identity, Scores};
+pub use scores::{BlockCosts, Scores};
 pub use shares::{Layers, measured_shares, moments};
 pub use verify::{PrunedTensor, verify};
 pub use wanda::prune_blocks;

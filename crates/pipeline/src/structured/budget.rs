@@ -1,12 +1,17 @@
 //! How much may stay, and of what.
 
 use serde::{Deserialize, Serialize};
-use slmc_model::ModelConfig;
+use slmc_gguf::TensorType;
+use slmc_model::arch::Bias;
+use slmc_model::{ModelConfig, Role, TensorId};
 use slmc_prune::structured::allocate::{Allocation, allocate};
 use slmc_prune::structured::{Curve, Kind, Widths};
+use slmc_quant::mix::TensorFacts;
+use slmc_quant::{Method, Mix, Plan, PlanRequest};
 
 use super::{Damage, Shape};
 use crate::PipelineError;
+use crate::export::model_facts;
 
 /// What the result may be.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,8 +21,10 @@ pub enum Budget {
     Share(f64),
     /// So many parameters stay at most, embedding and head included.
     Parameters(u64),
-    /// The weights take so many bytes at most.
+    /// The weights take so many bytes at most, in the checkpoint's own types.
     Bytes(u64),
+    /// A GGUF file of a mix's types takes so many bytes at most for its tensors.
+    File(u64, Mix),
 }
 
 /// How many of each kind were asked for; `None` where it is left open.
@@ -31,6 +38,8 @@ pub struct Asked {
     pub query_heads: Option<usize>,
     /// Channels of a block's MLP.
     pub channels: Option<usize>,
+    /// Dimensions of the residual stream.
+    pub hidden_size: Option<usize>,
 }
 
 /// Which sizes are allowed.
@@ -44,20 +53,27 @@ pub struct Sizing<'a> {
     budget: Option<Budget>,
     /// Bytes that a parameter takes.
     parameter_bytes: f64,
+    /// Whether biases come that the original does not have.
+    biases: bool,
     /// Blocks that must stay.
     fewest_layers: usize,
     /// What channels are a multiple of, and columns of the attention's output where they were before.
     multiple: usize,
+    /// What dimensions of the stream are a multiple of.
+    hidden_multiple: usize,
 }
 
-/// Channels come in whole blocks of a K-quant where that leaves enough of a choice, and else of the small block formats.
+/// Columns come in whole blocks of a K-quant where that leaves enough of a choice, and else of the small block formats.
 const MULTIPLES: [usize; 2] = [256, 32];
 
 /// By what part of the blocks' parameters a share may be missed: norms stay whole, and a quarter of all matrices is a quarter.
 const SLACK: f64 = 0.001;
 
-/// From this many multiples on there is enough of a choice.
+/// From this many multiples on there is enough of a choice among channels.
 const ENOUGH: usize = 16;
+
+/// The same among dimensions of the stream, which all matrices have for rows or columns.
+const ENOUGH_DIMENSIONS: usize = 6;
 
 impl<'a> Sizing<'a> {
     /// Sizes of a model that were asked for, or that a budget allows for the kinds `free`; for all that can go where it is empty.
@@ -67,7 +83,7 @@ impl<'a> Sizing<'a> {
     pub fn new(
         config: &'a ModelConfig,
         (asked, budget, free): (Asked, Option<Budget>, &[Kind]),
-        parameter_bytes: f64,
+        (parameter_bytes, biases): (f64, bool),
         (fewest_layers, multiple): (usize, Option<usize>),
     ) -> Result<Self, PipelineError> {
         let full = Shape::widths_of(config);
@@ -75,8 +91,9 @@ impl<'a> Sizing<'a> {
         let mut set = |kind: Kind, count: Option<usize>| -> Result<bool, PipelineError> {
             let Some(count) = count else { return Ok(false) };
             if count == 0 || count > full.of(kind) {
+                let what = if kind == Kind::HiddenSize { "dimensions" } else { kind.name() };
                 return Err(PipelineError::cannot_prune(format!(
-                    "{count} {kind} cannot be kept: the model has {}",
+                    "{count} {what} cannot be kept: the model has {}",
                     full.of(kind)
                 )));
             }
@@ -88,6 +105,7 @@ impl<'a> Sizing<'a> {
             (Kind::Layers, asked.layers),
             (Kind::KeyValueHeads, asked.key_value_heads),
             (Kind::Channels, asked.channels),
+            (Kind::HiddenSize, asked.hidden_size),
         ] {
             if set(kind, count)? {
                 pinned.push(kind);
@@ -112,18 +130,29 @@ impl<'a> Sizing<'a> {
                 widths.layers
             )));
         }
-        let multiple = multiple.unwrap_or_else(|| {
-            let fits = |multiple: &usize| {
-                full.channels.is_multiple_of(*multiple) && full.channels / multiple >= ENOUGH
-            };
-            MULTIPLES.into_iter().find(fits).unwrap_or(1)
-        });
-        let heads = [Kind::KeyValueHeads, Kind::QueryHeads];
+        let multiple_of = |count: usize, enough: usize| {
+            let fits = |of: &usize| count.is_multiple_of(*of) && count / of >= enough;
+            multiple.unwrap_or_else(|| MULTIPLES.into_iter().find(fits).unwrap_or(1))
+        };
+        let hidden_multiple = multiple_of(full.hidden_size, ENOUGH_DIMENSIONS);
+        let multiple = multiple_of(full.channels, ENOUGH);
+        let heads = [Kind::KeyValueHeads, Kind::QueryHeads, Kind::HiddenSize];
         if !config.arch.free_heads
-            && (widths.query_heads() < full.query_heads() || free.iter().any(|kind| heads.contains(kind)))
+            && (widths.query_heads() < full.query_heads()
+                || widths.hidden_size < full.hidden_size
+                || free.iter().any(|kind| heads.contains(kind)))
         {
             return Err(PipelineError::cannot_prune(format!(
-                "llama.cpp reads {} models only where the heads are together as wide as the residual stream, so heads must stay; layers                  and channels can go",
+                "llama.cpp reads {} models only where the heads are together as wide as the residual stream, so heads and hidden size \
+                 must stay; layers and channels can go",
+                config.arch.model_type
+            )));
+        }
+        if biases
+            && (config.arch.output_bias, config.arch.mlp_bias) != (Bias::IfAttentionBias, Bias::IfMlpBias)
+        {
+            return Err(PipelineError::cannot_prune(format!(
+                "{} models have no biases behind attention and MLP that could make up for anything; leave --compensate-bias out",
                 config.arch.model_type
             )));
         }
@@ -131,19 +160,56 @@ impl<'a> Sizing<'a> {
         let free = if free.is_empty() { all.collect() } else { free.to_vec() };
         let free = free.into_iter().filter(|kind| !pinned.contains(kind)).collect();
         let fewest_layers = fewest_layers.max(1);
-        Ok(Self { config, full, asked: widths, free, budget, parameter_bytes, fewest_layers, multiple })
+        Ok(Self {
+            config,
+            full,
+            asked: widths,
+            free,
+            budget,
+            parameter_bytes,
+            biases,
+            fewest_layers,
+            multiple,
+            hidden_multiple,
+        })
+    }
+
+    /// Whether dimensions of the residual stream may go.
+    pub fn may_narrow(&self) -> bool {
+        self.asked.hidden_size < self.full.hidden_size
+            || (self.budget.is_some() && self.free.contains(&Kind::HiddenSize))
     }
 
     /// Parameters of a size, and those of its blocks.
     pub fn parameters(&self, widths: Widths) -> (u64, u64) {
-        let layers: Vec<usize> = (0..widths.layers).collect();
-        let of = |shape: Shape| {
-            let config = shape.narrowed(self.config);
-            let blocks = config.tensors().into_iter().filter(|id| id.layer.is_some());
-            let blocks = blocks.map(|id| config.shape(id.role).iter().product::<usize>() as u64).sum();
-            (config.parameters() as u64, blocks)
+        let config = self.shape(widths).narrowed(self.config);
+        let mut sums = [0; 2];
+        for role in Role::ALL.into_iter().filter(|role| config.has(*role)) {
+            let of = config.shape(role).iter().product::<usize>() as u64;
+            sums[usize::from(role.is_per_layer())] += of;
+        }
+        let blocks = sums[1] * widths.layers as u64;
+        (sums[0] + blocks, blocks)
+    }
+
+    /// What the tensors of a size take in a GGUF file of a mix's types; `None` where the mix cannot hold it.
+    fn file_bytes(&self, widths: Widths, mix: Mix) -> Option<u64> {
+        let config = self.shape(widths).narrowed(self.config);
+        let facts = |id: TensorId| {
+            let name = config.arch.gguf_name(id)?;
+            // what matrices were is of no account, as every mix says what they become
+            Some(TensorFacts { name, shape: config.shape(id.role), source: TensorType::F16 })
         };
-        of(Shape { layers, widths })
+        let facts: Vec<TensorFacts> = config.tensors().into_iter().map(facts).collect::<Option<_>>()?;
+        let request = PlanRequest::new(mix, Method::Rtn);
+        let plan = Plan::new(&model_facts(&config), &facts, &request).ok()?;
+        Some(plan.tensors.iter().map(|tensor| tensor.bytes).sum())
+    }
+
+    /// A size whose blocks and dimensions are the first ones.
+    fn shape(&self, widths: Widths) -> Shape {
+        let layers = (0..widths.layers).collect();
+        Shape { layers, dimensions: None, widths, biases: self.biases }
     }
 
     /// Whether a size keeps within the budget.
@@ -161,6 +227,7 @@ impl<'a> Sizing<'a> {
             }
             Some(Budget::Parameters(most)) => all <= most,
             Some(Budget::Bytes(most)) => all as f64 * self.parameter_bytes <= most as f64,
+            Some(Budget::File(most, mix)) => self.file_bytes(widths, mix).is_some_and(|bytes| bytes <= most),
         }
     }
 
@@ -174,6 +241,7 @@ impl<'a> Sizing<'a> {
             Kind::Layers => (self.fewest_layers..=full).collect(),
             Kind::KeyValueHeads | Kind::QueryHeads => (1..=full).collect(),
             Kind::Channels => (1..=full / self.multiple).map(|n| n * self.multiple).collect(),
+            Kind::HiddenSize => (1..=full / self.hidden_multiple).map(|n| n * self.hidden_multiple).collect(),
         };
         if choices.last() != Some(&full) {
             choices.push(full);

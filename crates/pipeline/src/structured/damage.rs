@@ -6,11 +6,14 @@ use serde::Serialize;
 use slmc_calibration::statistics::SecondMoment;
 use slmc_eval::Variant;
 use slmc_gguf::activation::ActivationFormat;
-use slmc_model::{Block, LinearInput, LinearObserver, ModelConfig, NoObserver, Role, embed};
-use slmc_prune::structured::{Kind, Widths, solve};
+use slmc_model::{Block, LinearInput, LinearObserver, ModelConfig, NoObserver, Role, Tensor, embed, host};
+use slmc_prune::PruneError;
+use slmc_prune::structured::{Kind, solve};
 use slmc_quant::gptq::FeedbackFactor;
 
-use super::{Choice, Profile, Shape};
+use super::cutting::keep_only;
+use super::surgeon::compensation;
+use super::{Choice, Profile, Ranked, Shape};
 use crate::PipelineError;
 use crate::gptq::DAMPING;
 use crate::sensitivity::stream::{Stream, WindowStates};
@@ -27,6 +30,21 @@ pub struct Damage {
     pub divergence: f64,
 }
 
+/// How what is measured is cut.
+#[derive(Clone, Copy)]
+pub struct Cutting<'a> {
+    /// How channels and heads are chosen.
+    pub choice: Choice,
+    /// Whether what stays is solved for.
+    pub solves: bool,
+    /// Whether biases make up for the means of what goes.
+    pub biases: bool,
+    /// What is known of the original.
+    pub profile: &'a Profile,
+    /// What may go.
+    pub ranked: Ranked<'a>,
+}
+
 /// Measures each of `removals` (a kind and how many stay) on `windows`; the walk's sequences give the statistics. Nothing depends on the
 /// number of threads.
 ///
@@ -36,8 +54,7 @@ pub fn measure(
     walk: &Walk<'_>,
     windows: &[Vec<u32>],
     removals: &[(Kind, usize)],
-    (choice, solves): (Choice, bool),
-    (profile, dispensable): (&Profile, &[usize]),
+    how: Cutting<'_>,
 ) -> Result<Vec<Damage>, PipelineError> {
     let (source, config) = (walk.source, walk.source.config());
     let full = Shape::widths_of(config);
@@ -48,16 +65,24 @@ pub fn measure(
         .map(|batch| embed(source, &batch.concat(), seq_len, walk.device))
         .collect::<Result<_, _>>()?;
     let mut original = embedded.clone();
-    let mut copies: Vec<Copy> = removals
-        .iter()
-        .map(|&(kind, kept)| {
-            let shape = Shape::new(full.with(kind, kept), full.layers, dispensable);
-            Copy { kind, kept, shape, states: embedded.clone() }
-        })
-        .collect();
-    let cutter = Cutter { config, choice, solves, profile };
+    let mut copies = Vec::new();
+    for &(kind, kept) in removals {
+        let shape = Shape::new(full.with(kind, kept), config, how.ranked);
+        let mut states = embedded.clone();
+        if let Some(dimensions) = &shape.dimensions {
+            states = states.into_iter().map(|states| keep_dimensions(states, dimensions)).collect();
+        }
+        copies.push(Copy { kind, kept, shape, states });
+    }
+    let wants = |kinds: &[Kind]| removals.iter().any(|(kind, _)| kinds.contains(kind));
+    let solved = |kinds: &[Kind]| wants(kinds) && (how.solves || how.choice.needs_hessians());
+    let gathered = LinearInput::ALL.map(|input| match input {
+        LinearInput::Attention | LinearInput::Mlp => wants(&[Kind::HiddenSize]) && how.solves,
+        LinearInput::Output => solved(&[Kind::KeyValueHeads, Kind::QueryHeads]),
+        LinearInput::Down => solved(&[Kind::Channels]),
+    });
     walk.blocks(|layer, block, hidden, context| {
-        let mut moments = Moments::new(layer);
+        let mut moments = Moments { layer, gathered, moments: Default::default() };
         hidden.replace(|states| Ok(block.forward(states, context, &mut moments)?))?;
         let factors = moments
             .factors()
@@ -66,7 +91,7 @@ pub fn measure(
             if !copy.shape.layers.contains(&layer) {
                 continue;
             }
-            let cut = cutter.cut(block, copy, &factors, full)?;
+            let cut = how.cut(block, config, copy, &factors)?;
             copy.states = stream.step(cut.as_ref().unwrap_or(block), &copy.states, &mut NoObserver)?;
         }
         original = stream.step(block, &original, &mut NoObserver)?;
@@ -76,7 +101,16 @@ pub fn measure(
     states.extend(copies.iter_mut().map(|copy| std::mem::take(&mut copy.states)));
     let mut states = stream.finish(config.num_hidden_layers, states, ActivationFormat::F32)?.into_iter();
     let original = states.next().expect("the original is first");
-    let variants: Vec<_> = states.map(|states| Variant { states, head: None }).collect();
+    let variants: Vec<_> = states
+        .zip(&copies)
+        .map(|(states, copy)| {
+            let factor = how.shrinkage(&copy.shape, None, Role::FinalNorm);
+            Variant {
+                states: if copy.kind == Kind::HiddenSize { states * factor } else { states },
+                head: None,
+            }
+        })
+        .collect();
     let divergences = stream.divergences(&original, &variants)?;
     let damages = copies.into_iter().zip(divergences);
     Ok(damages.map(|(Copy { kind, kept, .. }, divergence)| Damage { kind, kept, divergence }).collect())
@@ -90,76 +124,118 @@ struct Copy {
     states: WindowStates,
 }
 
-struct Cutter<'a> {
-    config: &'a ModelConfig,
-    choice: Choice,
-    solves: bool,
-    profile: &'a Profile,
-}
+/// What is known of the inputs of a block's linear layers.
+type Factors = [Option<FeedbackFactor>; 4];
 
-impl Cutter<'_> {
+impl Cutting<'_> {
     /// The block with zeros where the copy has nothing; `None` where it has everything.
     fn cut(
         &self,
         block: &Block,
+        config: &ModelConfig,
         copy: &Copy,
-        factors: &[FeedbackFactor; 2],
-        full: Widths,
+        factors: &Factors,
     ) -> Result<Option<Block>, PipelineError> {
-        let (layer, [heads, channels]) = (block.layer(), factors);
-        let profile = &self.profile.layers[layer];
         let role = match copy.kind {
             Kind::Layers => return Ok(None),
+            Kind::HiddenSize => {
+                return self.without_dimensions(block, config, &copy.shape, factors).map(Some);
+            }
             Kind::KeyValueHeads | Kind::QueryHeads => Role::Output,
             Kind::Channels => Role::Down,
         };
-        let failed = |source| PipelineError::Pruning { tensor: format!("{role:?} of block {layer}"), source };
-        let mut weights = block.weight(role)?;
-        let (kept, factor) = if role == Role::Output {
-            let place = (layer, self.config, copy.shape.widths);
-            (self.choice.queries(&weights, heads, &profile.heads, place), heads)
-        } else {
-            let removed = full.channels - copy.kept;
-            let gone = self.choice.channels(&weights, channels, &profile.channels, (layer, removed));
-            (gone.map(|gone| gone.kept(removed)), channels)
-        };
-        let kept = kept.map_err(failed)?;
-        if self.solves {
-            solve(&mut weights, &kept, factor).map_err(failed)?;
-        } else {
-            super::surgeon::keep_only(&mut weights, factor.columns(), &kept);
+        let (layer, mut cut, mut weights) = (block.layer(), block.clone(), block.weight(role)?);
+        let input = if role == Role::Output { LinearInput::Output } else { LinearInput::Down };
+        let (profile, factor) = (&self.profile.layers[layer], factors[input.index()].as_ref());
+        let place = (layer, role, config, copy.shape.widths);
+        let failed = failed(layer, role);
+        let kept = self.choice.columns(&weights, factor, profile, place).map_err(&failed)?;
+        let whole = weights.clone();
+        match factor {
+            Some(factor) if self.solves => solve(&mut weights, &kept, factor).map_err(&failed)?,
+            _ => keep_only(&mut weights, config.shape(role)[1], (None, Some(&kept))),
         }
-        let mut cut = block.clone();
+        if self.biases {
+            cut.add_bias(role, compensation(&whole, &weights, profile.means(role)))?;
+        }
         cut.set_weight(role, weights)?;
         Ok(Some(cut))
     }
+
+    /// The block in which fewer dimensions of the stream are read and written.
+    fn without_dimensions(
+        &self,
+        block: &Block,
+        config: &ModelConfig,
+        shape: &Shape,
+        factors: &Factors,
+    ) -> Result<Block, PipelineError> {
+        let mut cut = block.clone();
+        for role in [Role::InputNorm, Role::PostNorm] {
+            let factor = self.shrinkage(shape, Some(block.layer()), role);
+            let scaled = block.weight(role)?.into_iter().map(|weight| weight * factor).collect();
+            cut.set_weight(role, scaled)?;
+        }
+        for input in LinearInput::ALL {
+            for &role in input.roles() {
+                let mut weights = block.weight(role)?;
+                match (shape.staying(role), &factors[input.index()]) {
+                    ((None, Some(kept)), Some(factor)) if self.solves => {
+                        solve(&mut weights, kept, factor).map_err(failed(block.layer(), role))?;
+                    }
+                    (staying, _) => keep_only(&mut weights, config.shape(role)[1], staying),
+                }
+                cut.set_weight(role, weights)?;
+                if let Some(bias) = role.bias().filter(|bias| config.has(*bias)) {
+                    let mut values = block.weight(bias)?;
+                    keep_only(&mut values, 1, shape.staying(bias));
+                    cut.set_weight(bias, values)?;
+                }
+            }
+        }
+        Ok(cut)
+    }
+
+    /// What a norm is multiplied by for the dimensions that went, their number aside.
+    fn shrinkage(&self, shape: &Shape, layer: Option<usize>, norm: Role) -> f32 {
+        let reader = shape.dimensions.as_ref().zip(self.profile.reader(layer, norm));
+        reader.map_or(1.0, |(kept, reader)| reader.shrinkage(kept) as f32)
+    }
 }
 
-/// Gathers the Hessians of the two inputs whose columns can go.
+fn failed(layer: usize, role: Role) -> impl Fn(PruneError) -> PipelineError {
+    move |source| PipelineError::Pruning { tensor: format!("{role:?} of block {layer}"), source }
+}
+
+fn keep_dimensions(states: Tensor<3>, dimensions: &[usize]) -> Tensor<3> {
+    let (shape, device) = (states.dims(), states.device());
+    let mut values = host::into_vec(states);
+    keep_only(&mut values, shape[2], (None, Some(dimensions)));
+    host::tensor(values, shape, &device)
+}
+
+/// Gathers the Hessians of inputs.
 struct Moments {
     layer: usize,
-    moments: [Option<SecondMoment>; 2],
+    gathered: [bool; 4],
+    moments: [Option<SecondMoment>; 4],
 }
 
 impl Moments {
-    fn new(layer: usize) -> Self {
-        Self { layer, moments: Default::default() }
-    }
-
-    /// Of the heads' outputs and of the gated activations.
-    fn factors(self) -> Result<[FeedbackFactor; 2], slmc_quant::QuantError> {
-        let factor = |moment: Option<SecondMoment>| {
-            let moment = moment.expect("every block observes its inputs");
-            FeedbackFactor::new(moment.hessian(), moment.d_in(), DAMPING)
-        };
-        let [heads, channels] = self.moments;
-        Ok([factor(heads)?, factor(channels)?])
+    fn factors(self) -> Result<Factors, slmc_quant::QuantError> {
+        let mut factors = Factors::default();
+        for (factor, moment) in factors.iter_mut().zip(self.moments) {
+            if let Some(moment) = moment {
+                *factor = Some(FeedbackFactor::new(moment.hessian(), moment.d_in(), DAMPING)?);
+            }
+        }
+        Ok(factors)
     }
 }
 
 impl LinearObserver for Moments {
     fn wants(&self, input: LinearInput) -> bool {
-        matches!(input, LinearInput::Output | LinearInput::Down)
+        self.gathered[input.index()]
     }
 
     fn observe(
@@ -169,7 +245,7 @@ impl LinearObserver for Moments {
         d_in: usize,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let layer = self.layer;
-        self.moments[usize::from(input == LinearInput::Down)]
+        self.moments[input.index()]
             .get_or_insert_with(|| SecondMoment::new(format!("block {layer}, {input}"), d_in))
             .add(x)?;
         Ok(())

@@ -8,6 +8,9 @@ use slmc_prune::structured::{
 };
 use slmc_quant::gptq::FeedbackFactor;
 
+use super::LayerProfile;
+use super::cutting::Staying;
+
 /// How groups are chosen.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Choice {
@@ -31,27 +34,30 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// The rows that stay of a linear layer or its bias; `None` for all.
-    pub fn rows(&self, role: Role) -> Option<&[usize]> {
+    /// What stays of the rows and columns of a linear layer, or of its bias's rows, inside the block.
+    pub fn staying(&self, role: Role) -> Staying<'_> {
         match role {
-            Role::Query | Role::QueryBias => Some(&self.queries),
-            Role::Key | Role::KeyBias | Role::Value | Role::ValueBias => Some(&self.key_values),
-            Role::Gate | Role::GateBias | Role::Up | Role::UpBias => Some(&self.channels),
-            _ => None,
+            Role::Query | Role::QueryBias => (Some(&self.queries), None),
+            Role::Key | Role::KeyBias | Role::Value | Role::ValueBias => (Some(&self.key_values), None),
+            Role::Gate | Role::GateBias | Role::Up | Role::UpBias => (Some(&self.channels), None),
+            Role::Output => (None, Some(&self.queries)),
+            Role::Down => (None, Some(&self.channels)),
+            _ => (None, None),
         }
     }
 
-    /// The columns that stay of a linear layer; `None` for all.
-    pub fn columns(&self, role: Role) -> Option<&[usize]> {
-        match role {
-            Role::Output => Some(&self.queries),
-            Role::Down => Some(&self.channels),
-            _ => None,
+    /// Notes which columns stay of one of the two layers that end a half of the block.
+    pub fn note(&mut self, role: Role, columns: Vec<usize>, config: &ModelConfig) {
+        if role == Role::Output {
+            self.key_values = Self::key_values_of(&columns, config);
+            self.queries = columns;
+        } else {
+            self.channels = columns;
         }
     }
 
     /// Key's and value's rows, from the query columns that stay: those of heads of which any query stays.
-    pub fn key_values_of(queries: &[usize], config: &ModelConfig) -> Vec<usize> {
+    fn key_values_of(queries: &[usize], config: &ModelConfig) -> Vec<usize> {
         let (width, group) = (config.head_dim, config.num_attention_heads / config.num_key_value_heads);
         let mut heads: Vec<usize> = queries.iter().map(|column| column / width / group).collect();
         heads.dedup();
@@ -60,69 +66,81 @@ impl Kept {
 }
 
 impl Choice {
-    /// The channels that stay, and what would have been lost when each number of them had gone. `targets` are down's
-    /// (`[hidden, channels]`), `layer` is where.
-    ///
-    /// # Errors
-    /// A number that cannot go; lengths that do not fit.
-    pub fn channels(
-        &self,
-        targets: &[f32],
-        factor: &FeedbackFactor,
-        moments: &InputMoments,
-        (layer, removed): (usize, usize),
-    ) -> Result<Elimination, PruneError> {
-        let groups = Groups::single(factor.columns())?;
-        self.eliminate(targets, groups, factor, moments, (2 * layer, removed))
+    /// Whether Hessians decide.
+    pub fn needs_hessians(&self) -> bool {
+        self.importance == StructuredImportance::Hessian
     }
 
-    /// The columns of the attention's output projection that stay (`targets`, `[hidden, queries]`) when only so many heads do.
+    /// Which columns stay of a layer that ends a half of block `layer`: the attention's output projection, or down (`targets`,
+    /// `[hidden, columns]`). The factor may be absent where it does not decide.
     ///
     /// # Errors
     /// A number that cannot go; lengths that do not fit.
-    pub fn queries(
+    pub fn columns(
         &self,
         targets: &[f32],
-        factor: &FeedbackFactor,
+        factor: Option<&FeedbackFactor>,
+        profile: &LayerProfile,
+        (layer, role, config, widths): (usize, Role, &ModelConfig, Widths),
+    ) -> Result<Vec<usize>, PruneError> {
+        if role == Role::Output {
+            return self.queries(targets, factor, &profile.heads, (layer, config, widths));
+        }
+        let (groups, removed) =
+            (Groups::single(config.intermediate_size)?, config.intermediate_size - widths.channels);
+        let gone = self.eliminate(targets, groups, factor, &profile.channels, (2 * layer, removed))?;
+        Ok(gone.kept(removed))
+    }
+
+    fn queries(
+        &self,
+        targets: &[f32],
+        factor: Option<&FeedbackFactor>,
         moments: &InputMoments,
         (layer, config, widths): (usize, &ModelConfig, Widths),
     ) -> Result<Vec<usize>, PruneError> {
-        let (columns, width) = (factor.columns(), config.head_dim);
+        let (columns, width) = (config.query_size(), config.head_dim);
         let (heads, per_head) =
             (config.num_key_value_heads, config.num_attention_heads / config.num_key_value_heads);
         let groups = Groups::new(columns, width * per_head, heads)?;
         let removed = heads - widths.key_value_heads;
         let gone = self.eliminate(targets, groups, factor, moments, (2 * layer + 1, removed))?;
-        let mut kept = groups.columns_of(&gone.kept(removed));
+        let kept = groups.columns_of(&gone.kept(removed));
         let removed = (per_head - widths.queries_per_group) * widths.key_value_heads;
         if removed == 0 {
             return Ok(kept);
         }
         // of the heads that stay, every one loses as many queries
-        let mut solved = targets.to_vec();
-        solve(&mut solved, &kept, factor)?;
-        let hessian = columns_of(&rows_of(factor.hessian(), columns, &kept), columns, &kept);
-        let inner = FeedbackFactor::new(hessian, kept.len(), 0.0)?;
         let of = |values: &[f64]| kept.iter().map(|column| values[*column]).collect();
         let moments = InputMoments { means: of(&moments.means), second_moments: of(&moments.second_moments) };
         let groups = Groups::new(kept.len(), width, per_head)?;
-        let solved = columns_of(&solved, columns, &kept);
-        let gone = self.eliminate(&solved, groups, &inner, &moments, (2 * layer + 1, removed))?;
-        kept = groups.columns_of(&gone.kept(removed)).into_iter().map(|at| kept[at]).collect();
-        Ok(kept)
+        let (mut left, mut inner) = (targets.to_vec(), None);
+        if let (Some(factor), StructuredImportance::Hessian) = (factor, self.importance) {
+            solve(&mut left, &kept, factor)?;
+            let hessian = columns_of(&rows_of(factor.hessian(), columns, &kept), columns, &kept);
+            inner = Some(FeedbackFactor::new(hessian, kept.len(), 0.0)?);
+        }
+        let left = columns_of(&left, columns, &kept);
+        let gone = self.eliminate(&left, groups, inner.as_ref(), &moments, (2 * layer + 1, removed))?;
+        Ok(groups.columns_of(&gone.kept(removed)).into_iter().map(|at| kept[at]).collect())
     }
 
     fn eliminate(
         &self,
         targets: &[f32],
         groups: Groups,
-        factor: &FeedbackFactor,
+        factor: Option<&FeedbackFactor>,
         moments: &InputMoments,
         (place, removed): (usize, usize),
     ) -> Result<Elimination, PruneError> {
-        match self.importance.of_groups(targets, groups, moments, (place, self.seed))? {
-            None => eliminate(targets, groups, factor, removed, self.rounds),
-            Some(importance) => Elimination::by_importance(groups, &importance, removed),
+        let importance = self.importance.of_groups(targets, groups, moments, (place, self.seed))?;
+        match (importance, factor) {
+            (None, _) if removed == 0 => {
+                Elimination::by_importance(groups, &vec![0.0; groups.count()], removed)
+            }
+            (Some(importance), _) => Elimination::by_importance(groups, &importance, removed),
+            (None, Some(factor)) => eliminate(targets, groups, factor, removed, self.rounds),
+            (None, None) => unreachable!("Hessians are gathered where they decide"),
         }
     }
 }

@@ -2,12 +2,11 @@
 
 use serde::Serialize;
 use slmc_checkpoint::{Dtype, TensorSpec};
-use slmc_model::{ModelConfig, TensorId};
+use slmc_model::{ModelConfig, Role, TensorId};
 use slmc_prune::structured::{StructuredImportance, Widths};
 use slmc_quant::plan::IntFacts;
 
 use super::{Damage, Shape};
-use crate::export::ExportTensor;
 
 /// What becomes of a checkpoint.
 #[derive(Clone, Debug, Serialize)]
@@ -41,14 +40,14 @@ pub struct StructuredPlan {
 pub struct PlannedCut {
     /// Its name there.
     pub name: String,
-    /// Its name in the original.
+    /// Its name in the original, or what it would be called there.
     pub from: String,
     /// What it is in the original.
     #[serde(skip)]
     pub id: TensorId,
-    /// Where it stands among the original's tensors.
+    /// Where it stands among the original's tensors; `None` of a bias that the original does not have.
     #[serde(skip)]
-    pub at: usize,
+    pub at: Option<usize>,
     /// Its dimensions before.
     pub shape_before: Vec<usize>,
     /// Its dimensions.
@@ -75,33 +74,28 @@ impl PlannedCut {
     }
 }
 
-/// The tensors that stay of the original's (`tensors` and what is known of them), under their new names.
-pub fn cuts(
-    config: &ModelConfig,
-    shape: &Shape,
-    tensors: &[ExportTensor],
-    facts: &[IntFacts],
-) -> Vec<PlannedCut> {
+/// The tensors of the new checkpoint, from what is known of the original's (`facts`).
+pub fn cuts(config: &ModelConfig, shape: &Shape, facts: &[IntFacts]) -> Vec<PlannedCut> {
     let (arch, narrowed) = (config.arch, shape.narrowed(config));
-    let mut cuts = Vec::new();
-    for (at, (tensor, facts)) in tensors.iter().zip(facts).enumerate() {
-        let id = arch.by_hf_name(&facts.hf_name).expect("the checkpoint's tensors are the architecture's");
-        let layer = match id.layer {
-            None => None,
-            Some(layer) => match shape.layers.iter().position(|kept| *kept == layer) {
-                None => continue,
-                layer => layer,
-            },
+    let name = |id| arch.hf_name(id).expect("an architecture names every tensor it has");
+    let cut = |new: TensorId| {
+        let id = TensorId { layer: new.layer.map(|layer| shape.layers[layer]), ..new };
+        let of = |id| {
+            let name = name(id);
+            facts.iter().position(|facts| facts.hf_name == name)
         };
-        cuts.push(PlannedCut {
-            name: arch.hf_name(TensorId { layer, ..id }).expect("as above"),
-            from: facts.hf_name.clone(),
+        let at = of(id);
+        let weight = Role::LINEAR.into_iter().find(|linear| linear.bias() == Some(id.role));
+        let like = at.or_else(|| of(TensorId { role: weight?, ..id }));
+        PlannedCut {
+            name: name(new),
+            from: name(id),
             id,
             at,
-            shape_before: tensor.shape.clone(),
+            shape_before: config.shape(id.role),
             shape: narrowed.shape(id.role),
-            dtype: facts.dtype,
-        });
-    }
-    cuts
+            dtype: facts[like.expect("the checkpoint's tensors are the architecture's")].dtype,
+        }
+    };
+    narrowed.tensors().into_iter().map(cut).collect()
 }

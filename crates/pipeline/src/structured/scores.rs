@@ -1,77 +1,81 @@
-//! A profile in a file, for the next run of the same model and text.
+//! A profile in a file of scores, for the next run of the same model and text.
 
-use std::fs;
-use std::path::Path;
+use slmc_model::ModelConfig;
+use slmc_prune::structured::{InputMoments, StreamMoments};
 
-use serde::{Deserialize, Serialize};
-use slmc_checkpoint::Checkpoint;
-use slmc_report::file::write_whole;
+use super::{LayerProfile, Profile, StreamDetail};
+use crate::scores::ScoreFile;
 
-use super::Profile;
-use crate::PipelineError;
-use crate::work::{Fingerprint, WorkError};
+/// One figure a block.
+const INFLUENCE: &str = "profile.influence";
 
-/// Version of the file.
-const FORMAT: u32 = 1;
+/// The stream's dimensions, those that the others tell best first.
+const TOLD: &str = "profile.stream.told_by_others";
 
-/// A profile and what it was taken of.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Scores {
-    slmc_scores: u32,
-    inputs: Fingerprint,
-    /// The profile.
-    pub profile: Profile,
+/// Numbers that are a ranking of all dimensions.
+fn ranking(values: Vec<f64>) -> Option<Vec<usize>> {
+    let ranked: Vec<usize> = values.iter().map(|value| *value as usize).collect();
+    let mut sorted = ranked.clone();
+    sorted.sort_unstable();
+    (0..ranked.len()).eq(sorted).then_some(ranked)
 }
 
-impl Scores {
-    /// What a profile of this checkpoint on these calibration tokens depends on.
-    ///
-    /// # Errors
-    /// The checkpoint cannot be read.
-    pub fn inputs(checkpoint: &Checkpoint, calibration_sha256: &str) -> Result<Fingerprint, PipelineError> {
-        let mut inputs = Fingerprint::default();
-        inputs.content("the calibration text", calibration_sha256.as_bytes());
-        inputs.content("config.json", checkpoint.config_json().to_string().as_bytes());
-        for path in checkpoint.weight_files() {
-            inputs.weight_file(path).map_err(WorkError::io(path))?;
+impl Profile {
+    /// The profile of a model in a file, if there is one that knows as much of the stream as is wanted.
+    pub fn find(file: &ScoreFile, config: &ModelConfig, detail: StreamDetail) -> Option<Self> {
+        let values = |name: String, count: usize| {
+            let values = file.figures(&name).filter(|values| values.len() == count);
+            values.map(<[f64]>::to_vec)
+        };
+        let moments = |of: String, count: usize| -> Option<InputMoments> {
+            Some(InputMoments {
+                means: values(format!("profile.{of}.means"), count)?,
+                second_moments: values(format!("profile.{of}.second_moments"), count)?,
+            })
+        };
+        let mut layers = Vec::new();
+        for (layer, influence) in
+            values(INFLUENCE.to_owned(), config.num_hidden_layers)?.into_iter().enumerate()
+        {
+            layers.push(LayerProfile {
+                influence,
+                heads: moments(format!("blk.{layer}.heads"), config.query_size())?,
+                channels: moments(format!("blk.{layer}.channels"), config.intermediate_size)?,
+            });
         }
-        Ok(inputs)
+        let readers = if detail == StreamDetail::Nothing { 0 } else { 2 * layers.len() + 1 };
+        let width = config.hidden_size;
+        let reader = |at: usize| -> Option<StreamMoments> {
+            let of = |what: &str| values(format!("profile.stream.{at}.{what}"), width);
+            Some(StreamMoments { normed: moments(format!("stream.{at}"), width)?, energy: of("energy")? })
+        };
+        let told_by_others = match detail {
+            StreamDetail::Hessians => ranking(values(TOLD.to_owned(), width)?)?,
+            _ => Vec::new(),
+        };
+        Some(Self { layers, stream: (0..readers).map(reader).collect::<Option<_>>()?, told_by_others })
     }
 
-    /// Reads the file, if there is one.
-    ///
-    /// # Errors
-    /// It cannot be read, is none of scores, or was made of something else than `inputs`.
-    pub fn read(path: &Path, inputs: &Fingerprint) -> Result<Option<Self>, PipelineError> {
-        let refuse = |reason: String| PipelineError::Scores { path: path.to_owned(), reason };
-        let text = match fs::read(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            read => read.map_err(|error| refuse(error.to_string()))?,
+    /// Puts the profile into a file, in the place of one that knew less.
+    pub fn put(&self, file: &mut ScoreFile) {
+        file.remove("profile.");
+        file.put_figures(INFLUENCE, self.layers.iter().map(|layer| layer.influence).collect());
+        let mut put = |of: String, moments: &InputMoments| {
+            file.put_figures(&format!("profile.{of}.means"), moments.means.clone());
+            file.put_figures(&format!("profile.{of}.second_moments"), moments.second_moments.clone());
         };
-        let scores: Self = serde_json::from_slice(&text)
-            .map_err(|error| refuse(format!("is no file of scores: {error}")))?;
-        if scores.slmc_scores != FORMAT {
-            return Err(refuse(format!("has version {}; this slmc reads {FORMAT}", scores.slmc_scores)));
+        for (layer, profile) in self.layers.iter().enumerate() {
+            put(format!("blk.{layer}.heads"), &profile.heads);
+            put(format!("blk.{layer}.channels"), &profile.channels);
         }
-        if let Some(change) = scores.inputs.changes(inputs).first() {
-            return Err(refuse(format!(
-                "was made of something else ({change}); name another file to make new ones"
-            )));
+        for (at, reader) in self.stream.iter().enumerate() {
+            put(format!("stream.{at}"), &reader.normed);
         }
-        Ok(Some(scores))
-    }
-
-    /// Writes the file, whole or not at all.
-    ///
-    /// # Errors
-    /// It cannot be written.
-    pub fn write(path: &Path, inputs: Fingerprint, profile: &Profile) -> Result<(), PipelineError> {
-        let refuse = |error: std::io::Error| PipelineError::Scores {
-            path: path.to_owned(),
-            reason: error.to_string(),
-        };
-        let scores = Self { slmc_scores: FORMAT, inputs, profile: profile.clone() };
-        let text = serde_json::to_vec(&scores).map_err(|error| refuse(error.into()))?;
-        write_whole(path, &text).map_err(refuse)
+        for (at, reader) in self.stream.iter().enumerate() {
+            file.put_figures(&format!("profile.stream.{at}.energy"), reader.energy.clone());
+        }
+        if !self.told_by_others.is_empty() {
+            file.put_figures(TOLD, self.told_by_others.iter().map(|dimension| *dimension as f64).collect());
+        }
     }
 }

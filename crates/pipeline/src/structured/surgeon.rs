@@ -3,29 +3,32 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use slmc_model::{ModelConfig, Role};
+use slmc_model::{Block, ModelConfig, Role};
 use slmc_prune::PruneError;
 use slmc_prune::structured::solve;
-use slmc_prune::structured::solve::{columns_of, rows_of};
 use slmc_quant::gptq::FeedbackFactor;
 use slmc_quant::loss::InputStatistics;
 use slmc_quant::plan::StoredType;
 use slmc_quant::{Effort, QuantError};
 
+use super::cutting::{Staying, cut_out, keep_only, put_back};
+use super::end::{End, Streams, solve_end};
 use super::plan::PlannedCut;
 use super::{Choice, Kept, Profile, StructuredPlan};
 use crate::PipelineError;
 use crate::export::{ErrorMeter, Errors, ExportTensor, RowReader, Rows, TensorReport};
 use crate::gptq::RoundTensors;
-use crate::progress::{Reporter, Unit};
+use crate::hidden::HiddenStates;
 use crate::pruning::{PrunedWriter, stored};
+use crate::walker::Walk;
 use crate::work::{Finished, Work};
 
-/// Weights that are read and written together.
-const CHUNK_WEIGHTS: usize = 1 << 22;
+/// What the end of the model is kept under in the work directory.
+const END: &str = "the end";
 
 /// Where the tensors of a smaller checkpoint come from and go to. While a block is at work its matrices keep their shapes, with zeros in
-/// the columns that go; rows are cut when the product behind them has said which.
+/// the columns that go; rows are cut when the product behind them has said which. The residual stream keeps its width, too, with zeros in
+/// the dimensions that go.
 pub struct Surgeon<'a> {
     /// The original.
     pub config: &'a ModelConfig,
@@ -43,132 +46,125 @@ pub struct Surgeon<'a> {
     pub writer: &'a PrunedWriter,
     /// Whether to aim at the original's outputs.
     pub effort: Effort,
-    /// Keeps what is finished.
-    pub work: &'a Work,
-    /// What the walk has found out so far.
+    /// Keeps what is finished; `None` where the model is not walked through.
+    pub work: Option<&'a Work>,
+    /// What has been found out so far.
     pub state: Mutex<State>,
 }
 
-/// What a walk has found out.
+/// What has been found out.
 #[derive(Default)]
 pub struct State {
     /// Of each block that is done.
-    kept: BTreeMap<usize, Kept>,
+    pub(super) kept: BTreeMap<usize, Kept>,
+    /// What biases get for what went, by block and linear layer.
+    pub(super) biases: BTreeMap<(usize, Role), Vec<f32>>,
+    /// The end of the model, where it was solved for.
+    pub(super) end: Option<End>,
     /// Matrices as stored, whose rows are still to be cut.
     pending: Vec<(Role, Vec<f32>)>,
 }
 
+/// Whether a layer ends a half of its block, so that its columns are what goes.
+pub(super) const fn ends_half(role: Role) -> bool {
+    matches!(role, Role::Output | Role::Down)
+}
+
 impl Surgeon<'_> {
-    /// Writes what the walk has not: what no block holds, norms and biases. `done` are the tensors that are written; reports on all, in
-    /// the plan's order.
-    ///
-    /// # Errors
-    /// Reading or writing fails; the user cancels.
-    pub fn write_others(
-        &self,
-        mut done: Vec<TensorReport>,
-        reporter: &dyn Reporter,
-    ) -> Result<Vec<TensorReport>, PipelineError> {
-        let is_left = |cut: &&PlannedCut| !done.iter().any(|report| report.name == cut.name);
-        let left: Vec<&PlannedCut> = self.plan.tensors.iter().filter(is_left).collect();
-        reporter.begin("Writing", left.iter().map(|cut| cut.weights()).sum(), Unit::Weights);
-        for cut in left {
-            let tensor = &self.tensors[cut.at];
-            let step = (CHUNK_WEIGHTS / tensor.columns()).max(1);
-            let mut values = Vec::new();
-            for first in (0..tensor.rows()).step_by(step) {
-                if reporter.is_cancelled() {
-                    return Err(PipelineError::Cancelled);
-                }
-                let rows = first..tensor.rows().min(first + step);
-                self.reader.read(tensor, rows, &mut values, &mut Vec::new())?;
-                if cut.shape != cut.shape_before {
-                    values = self.cut_bias(cut, &values);
-                }
-                self.encode(cut, first * tensor.columns(), &values)?;
-                reporter.advance(values.len() as u64);
-            }
-            done.push(report(cut, Errors::default()));
-        }
-        reporter.end();
-        done.sort_by_key(|report| self.plan.tensors.iter().position(|cut| cut.name == report.name));
-        Ok(done)
-    }
-
-    /// What stays of a bias.
-    fn cut_bias(&self, cut: &PlannedCut, values: &[f32]) -> Vec<f32> {
-        let state = self.state();
-        let kept =
-            cut.id.layer.and_then(|layer| state.kept.get(&layer)).and_then(|kept| kept.rows(cut.id.role));
-        rows_of(values, 1, kept.expect("only rows of blocks that are done are cut"))
-    }
-
-    /// What stays of block `layer`'s layer `role` in the plan.
-    fn cut(&self, layer: usize, role: Role) -> &PlannedCut {
+    /// What becomes of block `layer`'s layer `role`.
+    pub(super) fn cut(&self, layer: usize, role: Role) -> &PlannedCut {
         let wanted = |cut: &&PlannedCut| cut.id.layer == Some(layer) && cut.id.role == role;
         self.plan.tensors.iter().find(wanted).expect("the walk visits blocks that stay")
     }
 
-    /// Solves for what stays of a layer whose columns go, and notes which.
-    fn choose(
+    /// What stays of the rows and columns of a tensor of a block.
+    pub(super) fn staying<'k>(&'k self, kept: &'k Kept, role: Role) -> Staying<'k> {
+        let ((rows, columns), stream) = (kept.staying(role), self.plan.shape.staying(role));
+        (rows.or(stream.0), columns.or(stream.1))
+    }
+
+    /// Chooses which columns of a layer stay, solves for them where that is wanted, and notes what was chosen.
+    pub(super) fn choose(
         &self,
         (layer, role): (usize, Role),
         targets: &mut [f32],
-        factor: &FeedbackFactor,
+        factor: Option<&FeedbackFactor>,
     ) -> Result<(), PruneError> {
         let (profile, widths) = (&self.profile.layers[layer], self.plan.shape.widths);
-        let columns = if role == Role::Output {
-            let place = (layer, self.config, widths);
-            self.choice.queries(targets, factor, &profile.heads, place)?
-        } else {
-            let removed = self.config.intermediate_size - widths.channels;
-            let gone = self.choice.channels(targets, factor, &profile.channels, (layer, removed))?;
-            gone.kept(removed)
-        };
-        if self.plan.solves {
-            solve(targets, &columns, factor)?;
-        } else {
-            keep_only(targets, factor.columns(), &columns);
+        let place = (layer, role, self.config, widths);
+        let kept = self.choice.columns(targets, factor, profile, place)?;
+        match factor {
+            Some(factor) if self.plan.solves => solve(targets, &kept, factor)?,
+            _ => keep_only(targets, self.config.shape(role)[1], (None, Some(&kept))),
         }
-        let mut state = self.state();
-        let kept = state.kept.entry(layer).or_default();
-        if role == Role::Output {
-            kept.key_values = Kept::key_values_of(&columns, self.config);
-            kept.queries = columns;
-        } else {
-            kept.channels = columns;
+        self.state().kept.entry(layer).or_default().note(role, kept, self.config);
+        Ok(())
+    }
+
+    /// Notes what a layer's bias gets for the difference that is made to its weights, and keeps it.
+    pub(super) fn compensate(
+        &self,
+        (layer, role): (usize, Role),
+        wanted: &[f32],
+        stored: &[f32],
+    ) -> Result<(), PipelineError> {
+        if !self.plan.shape.biases || !ends_half(role) {
+            return Ok(());
+        }
+        let bias = compensation(wanted, stored, self.profile.layers[layer].means(role));
+        let cut = self.bias_cut(layer, role);
+        let bias = as_stored(cut, &bias, bias.len())?;
+        if let Some(work) = self.work {
+            work.put_values(&cut.from, &bias)?;
+        }
+        self.state().biases.insert((layer, role), bias);
+        Ok(())
+    }
+
+    fn bias_cut(&self, layer: usize, role: Role) -> &PlannedCut {
+        self.cut(layer, role.bias().expect("linear layers can have biases"))
+    }
+
+    /// Writes what stays of a whole layer (`values` in its old shape, as stored) and keeps it.
+    pub(super) fn write(&self, layer: usize, role: Role, values: &[f32]) -> Result<(), PipelineError> {
+        let cut = self.cut(layer, role);
+        let state = self.state();
+        let kept = &state.kept[&layer];
+        let staying = cut_out(values, cut.shape_before[1], self.staying(kept, role));
+        let columns: Option<Vec<u8>> = kept
+            .staying(role)
+            .1
+            .map(|some| some.iter().flat_map(|column| (*column as u32).to_le_bytes()).collect());
+        drop(state);
+        let bytes = self.encode(cut, 0, &staying)?;
+        if let Some(work) = self.work {
+            if let Some(columns) = columns {
+                work.put(&columns_name(cut), &columns)?;
+            }
+            work.put(&cut.from, &bytes)?;
         }
         Ok(())
     }
 
-    /// Writes what stays of a whole layer (`values` in its old shape, as stored) and keeps it.
-    fn write(&self, layer: usize, role: Role, values: &[f32]) -> Result<(), PipelineError> {
-        let cut = self.cut(layer, role);
-        let columns = cut.shape_before[1];
-        let state = self.state();
-        let kept = &state.kept[&layer];
-        let staying = match (kept.rows(role), kept.columns(role)) {
-            (Some(rows), _) => rows_of(values, columns, rows),
-            (_, Some(some)) => columns_of(values, columns, some),
-            _ => values.to_vec(),
-        };
-        if let Some(some) = kept.columns(role) {
-            let bytes: Vec<u8> = some.iter().flat_map(|column| (*column as u32).to_le_bytes()).collect();
-            self.work.put(&columns_name(cut), &bytes)?;
-        }
-        drop(state);
-        let bytes = self.encode(cut, 0, &staying)?;
-        Ok(self.work.put(&cut.from, &bytes)?)
-    }
-
     /// Writes values of a new tensor from flat index `first` on; their bytes.
-    fn encode(&self, cut: &PlannedCut, first: usize, values: &[f32]) -> Result<Vec<u8>, PipelineError> {
+    pub(super) fn encode(
+        &self,
+        cut: &PlannedCut,
+        first: usize,
+        values: &[f32],
+    ) -> Result<Vec<u8>, PipelineError> {
         let bytes = encoded(cut, values, *cut.shape.last().unwrap_or(&1))?;
         self.writer.write(&cut.name, first, &bytes)?;
         Ok(bytes)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    /// What norms are multiplied by for the dimensions that went, their number aside.
+    pub(super) fn shrinkage(&self, layer: Option<usize>, norm: Role) -> f32 {
+        let Some(dimensions) = &self.plan.shape.dimensions else { return 1.0 };
+        self.profile.reader(layer, norm).map_or(1.0, |reader| reader.shrinkage(dimensions) as f32)
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -182,33 +178,61 @@ impl RoundTensors for Surgeon<'_> {
         self.plan.shape.layers.contains(&layer)
     }
 
+    fn stream_dimensions(&self) -> Option<&[usize]> {
+        self.plan.shape.dimensions.as_deref()
+    }
+
+    fn prepare(&self, block: &mut Block) -> Result<(), PipelineError> {
+        if self.plan.shape.dimensions.is_none() {
+            return Ok(());
+        }
+        for role in [Role::InputNorm, Role::PostNorm, Role::OutputBias, Role::DownBias] {
+            if !self.config.has(role) {
+                continue;
+            }
+            let mut values = block.weight(role)?;
+            keep_only(&mut values, 1, self.plan.shape.staying(role));
+            if matches!(role, Role::InputNorm | Role::PostNorm) {
+                let factor = self.shrinkage(Some(block.layer()), role);
+                values.iter_mut().for_each(|weight| *weight *= factor);
+            }
+            block.set_weight(role, values)?;
+        }
+        Ok(())
+    }
+
     fn round_linear(
         &self,
         layer: usize,
         role: Role,
-        weights: Vec<f32>,
+        mut weights: Vec<f32>,
         mut targets: Vec<f32>,
         factor: &FeedbackFactor,
     ) -> Result<(TensorReport, Vec<f32>), PipelineError> {
         let cut = self.cut(layer, role);
         let (rows, columns) = (cut.shape_before[0], cut.shape_before[1]);
+        // what only dimensions that go would have read or got
+        for values in [&mut weights, &mut targets] {
+            keep_only(values, columns, self.plan.shape.staying(role));
+        }
         let aim = targets.clone();
-        if matches!(role, Role::Output | Role::Down) {
-            self.choose((layer, role), &mut targets, factor).map_err(failed(cut))?;
+        if ends_half(role) {
+            self.choose((layer, role), &mut targets, Some(factor)).map_err(failed(cut))?;
         }
         let stored = as_stored(cut, &targets, columns)?;
+        self.compensate((layer, role), &aim, &stored)?;
         let mut errors = ErrorMeter::new(rows);
         let looked_at =
             Rows { first: 0, columns, weights: &weights, targets: &aim, rounded: &stored, scales: None };
         let plain = |mut weights: Vec<f32>| {
-            if let Some(kept) = self.state().kept.get(&layer).and_then(|kept| kept.columns(role)) {
-                keep_only(&mut weights, columns, kept);
+            if let Some(kept) = self.state().kept.get(&layer).filter(|_| ends_half(role)) {
+                keep_only(&mut weights, columns, (None, kept.staying(role).1));
             }
             Ok::<_, QuantError>(weights)
         };
         let inputs = InputStatistics::Covariance(factor.hessian());
         errors.add_beside(looked_at, inputs, plain).map_err(rounding(cut))?;
-        if matches!(role, Role::Output | Role::Down) {
+        if ends_half(role) {
             let pending = std::mem::take(&mut self.state().pending);
             self.write(layer, role, &stored)?;
             for (role, values) in pending {
@@ -220,7 +244,11 @@ impl RoundTensors for Surgeon<'_> {
         Ok((report(cut, errors.finish()), stored))
     }
 
-    /// The head stays as it is.
+    fn added_bias(&self, layer: usize, role: Role) -> Option<Vec<f32>> {
+        self.state().biases.get(&(layer, role)).cloned()
+    }
+
+    /// The head is no step of its own.
     fn rounds_head(&self) -> bool {
         false
     }
@@ -229,8 +257,28 @@ impl RoundTensors for Surgeon<'_> {
         unreachable!("the head is not pruned")
     }
 
+    fn looks_at_end(&self) -> bool {
+        self.plan.solves && self.plan.shape.dimensions.is_some()
+    }
+
+    fn look_at_end(
+        &self,
+        walk: &Walk<'_>,
+        rounded: &HiddenStates,
+        float: Option<(&HiddenStates, usize)>,
+    ) -> Result<(), PipelineError> {
+        let (Some(dimensions), Some((float, every))) = (&self.plan.shape.dimensions, float) else {
+            return Ok(());
+        };
+        let streams = Streams { rounded, float, every };
+        let end = solve_end(walk, streams, dimensions, self.shrinkage(None, Role::FinalNorm))?;
+        self.work().put_values(END, end.values())?;
+        self.state().end = Some(end);
+        Ok(())
+    }
+
     fn work(&self) -> &Work {
-        self.work
+        self.work.expect("a walk has a work directory")
     }
 
     fn restore_linear(
@@ -244,43 +292,28 @@ impl RoundTensors for Surgeon<'_> {
             Role::Query | Role::Key | Role::Value | Role::Output => Role::Output,
             _ => Role::Down,
         };
-        let columns: Vec<usize> = {
-            let bytes = finished.bytes(&columns_name(self.cut(layer, behind)))?;
-            bytes.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes) as usize).collect()
-        };
+        let bytes = finished.bytes(&columns_name(self.cut(layer, behind)))?;
+        let columns = bytes.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes) as usize).collect();
+        if self.plan.shape.biases && ends_half(role) {
+            let bias = finished.values(&self.bias_cut(layer, role).from)?;
+            self.state().biases.insert((layer, role), bias);
+        }
         let mut state = self.state();
         let kept = state.kept.entry(layer).or_default();
-        if behind == Role::Output {
-            kept.key_values = Kept::key_values_of(&columns, self.config);
-            kept.queries = columns;
-        } else {
-            kept.channels = columns;
-        }
+        kept.note(behind, columns, self.config);
         let bytes = finished.bytes(&cut.from)?;
         self.writer.write(&cut.name, 0, &bytes)?;
-        let width = cut.shape[1];
-        let staying = stored::decode(cut.dtype, &bytes, width).map_err(rounding(cut))?;
-        // back into the old shape, with zeros where something is cut out
-        let columns = cut.shape_before[1];
-        let mut values = vec![0.0; cut.shape_before[0] * columns];
-        match (kept.rows(role), kept.columns(role)) {
-            (Some(rows), _) => {
-                for (row, staying) in rows.iter().zip(staying.chunks_exact(width)) {
-                    values[row * columns..][..columns].copy_from_slice(staying);
-                }
-            }
-            (_, Some(some)) => {
-                for (row, staying) in values.chunks_exact_mut(columns).zip(staying.chunks_exact(width)) {
-                    some.iter().zip(staying).for_each(|(column, value)| row[*column] = *value);
-                }
-            }
-            _ => values = staying,
-        }
-        Ok(values)
+        let staying = stored::decode(cut.dtype, &bytes, cut.shape[1]).map_err(rounding(cut))?;
+        Ok(put_back(&staying, [cut.shape_before[0], cut.shape_before[1]], self.staying(kept, role)))
     }
 
-    fn restore_head(&self, _: &Finished<'_>) -> Result<(), PipelineError> {
-        unreachable!("the head is not pruned")
+    fn restore_head(&self, finished: &Finished<'_>) -> Result<(), PipelineError> {
+        if self.looks_at_end() {
+            let end = End::of(self.config, finished.values(END)?);
+            let failed = |source| PipelineError::Rounding { tensor: "the head".into(), source };
+            self.state().end = Some(end.map_err(failed)?);
+        }
+        Ok(())
     }
 
     fn report(&self, name: &str, errors: Errors) -> Option<TensorReport> {
@@ -288,12 +321,16 @@ impl RoundTensors for Surgeon<'_> {
     }
 }
 
-/// Makes every other column zero.
-pub(super) fn keep_only(values: &mut [f32], columns: usize, kept: &[usize]) {
-    let gone = slmc_prune::structured::solve::others(kept, columns);
-    for row in values.chunks_exact_mut(columns) {
-        gone.iter().for_each(|column| row[*column] = 0.0);
-    }
+/// What a bias must give for outputs that stay the same on the average, where `wanted` weights (`[n, columns]`) have become `stored`
+/// ones and inputs have these means: (W − Ŵ) E\[x\] (An et al., "FLAP", arXiv 2312.11983, section 3.3).
+pub(super) fn compensation(wanted: &[f32], stored: &[f32], means: &[f64]) -> Vec<f32> {
+    let rows = wanted.chunks_exact(means.len()).zip(stored.chunks_exact(means.len()));
+    let lost = |(wanted, stored): (&[f32], &[f32])| {
+        let lost =
+            wanted.iter().zip(stored).zip(means).map(|((w, s), mean)| (f64::from(*w) - f64::from(*s)) * mean);
+        lost.sum::<f64>() as f32
+    };
+    rows.map(lost).collect()
 }
 
 /// What the columns that stay of a layer are kept under in the work directory.
@@ -305,12 +342,12 @@ fn encoded(cut: &PlannedCut, values: &[f32], columns: usize) -> Result<Vec<u8>, 
     stored::encode(cut.dtype, values, columns).map_err(rounding(cut))
 }
 
-fn as_stored(cut: &PlannedCut, values: &[f32], columns: usize) -> Result<Vec<f32>, PipelineError> {
+pub(super) fn as_stored(cut: &PlannedCut, values: &[f32], columns: usize) -> Result<Vec<f32>, PipelineError> {
     let bytes = encoded(cut, values, columns)?;
     stored::decode(cut.dtype, &bytes, columns).map_err(rounding(cut))
 }
 
-fn report(cut: &PlannedCut, errors: Errors) -> TensorReport {
+pub(super) fn report(cut: &PlannedCut, errors: Errors) -> TensorReport {
     TensorReport {
         name: cut.name.clone(),
         ty: StoredType::as_it_is(cut.dtype).into(),
@@ -322,7 +359,7 @@ fn report(cut: &PlannedCut, errors: Errors) -> TensorReport {
     }
 }
 
-fn failed(cut: &PlannedCut) -> impl Fn(PruneError) -> PipelineError {
+pub(super) fn failed(cut: &PlannedCut) -> impl Fn(PruneError) -> PipelineError {
     |source| PipelineError::Pruning { tensor: cut.from.clone(), source }
 }
 

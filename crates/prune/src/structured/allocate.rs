@@ -20,11 +20,14 @@ pub enum Kind {
     QueryHeads,
     /// Channels of the MLP.
     Channels,
+    /// Dimensions of the residual stream, the same in every block, the embedding and the head.
+    HiddenSize,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Layers, Self::KeyValueHeads, Self::QueryHeads, Self::Channels];
+    pub const ALL: [Self; 5] =
+        [Self::Layers, Self::KeyValueHeads, Self::QueryHeads, Self::Channels, Self::HiddenSize];
 
     /// How it is called in the plural.
     pub const fn name(self) -> &'static str {
@@ -33,6 +36,7 @@ impl Kind {
             Self::KeyValueHeads => "kv-heads",
             Self::QueryHeads => "query-heads",
             Self::Channels => "channels",
+            Self::HiddenSize => "hidden-size",
         }
     }
 }
@@ -66,6 +70,8 @@ pub struct Widths {
     pub queries_per_group: usize,
     /// Channels of a block's MLP.
     pub channels: usize,
+    /// Dimensions of the residual stream.
+    pub hidden_size: usize,
 }
 
 impl Widths {
@@ -76,6 +82,7 @@ impl Widths {
             Kind::KeyValueHeads => self.key_value_heads,
             Kind::QueryHeads => self.queries_per_group,
             Kind::Channels => self.channels,
+            Kind::HiddenSize => self.hidden_size,
         }
     }
 
@@ -86,6 +93,7 @@ impl Widths {
             Kind::KeyValueHeads => self.key_value_heads = count,
             Kind::QueryHeads => self.queries_per_group = count,
             Kind::Channels => self.channels = count,
+            Kind::HiddenSize => self.hidden_size = count,
         }
         self
     }
@@ -159,21 +167,24 @@ pub fn allocate(
         options.sort_by_key(|(n, _)| std::cmp::Reverse(*n));
         options
     };
-    let [layers, key_value, queries, channels] = Kind::ALL.map(options);
+    let options = Kind::ALL.map(options);
     let mut best: Option<Allocation> = None;
-    for &(l, lost_layers) in &layers {
-        for &(k, lost_heads) in &key_value {
-            for &(q, lost_queries) in &queries {
-                for &(c, lost_channels) in &channels {
-                    let widths = Widths { layers: l, key_value_heads: k, queries_per_group: q, channels: c };
-                    // blocks that went lose no width
-                    let share = l as f64 / full.layers as f64;
-                    let predicted = lost_layers + share * (lost_heads + lost_queries + lost_channels);
-                    if best.is_none_or(|best| predicted < best.predicted) && fits(widths) {
-                        best = Some(Allocation { widths, predicted });
-                    }
-                }
-            }
+    for number in 0..options.iter().map(Vec::len).product() {
+        let (mut widths, mut rest) = (full, number);
+        let mut lost = [0.0; Kind::ALL.len()];
+        // the last kind runs fastest
+        for (at, kind) in Kind::ALL.into_iter().enumerate().rev() {
+            let (count, damage) = options[at][rest % options[at].len()];
+            rest /= options[at].len();
+            widths = widths.with(kind, count);
+            lost[at] = damage;
+        }
+        let [layers, heads, queries, channels, hidden_size] = lost;
+        // blocks that went lose no width
+        let share = widths.layers as f64 / full.layers as f64;
+        let predicted = layers + share * (heads + queries + channels + hidden_size);
+        if best.is_none_or(|best| predicted < best.predicted) && fits(widths) {
+            best = Some(Allocation { widths, predicted });
         }
     }
     best
@@ -183,7 +194,8 @@ pub fn allocate(
 mod tests {
     use super::*;
 
-    const FULL: Widths = Widths { layers: 8, key_value_heads: 4, queries_per_group: 2, channels: 1024 };
+    const FULL: Widths =
+        Widths { layers: 8, key_value_heads: 4, queries_per_group: 2, channels: 1024, hidden_size: 256 };
 
     fn curve(kind: Kind, points: &[(usize, f64)]) -> Curve {
         Curve { kind, full: FULL.of(kind), points: points.to_vec() }

@@ -126,7 +126,7 @@ impl InputMoments {
 }
 
 /// Σ w² of every column.
-pub(super) fn squared_norms(weights: &[f32], columns: usize) -> Vec<f64> {
+pub fn squared_norms(weights: &[f32], columns: usize) -> Vec<f64> {
     let mut squares = vec![0.0; columns];
     for row in weights.chunks_exact(columns) {
         squares.iter_mut().zip(row).for_each(|(sum, w)| *sum += f64::from(*w) * f64::from(*w));

@@ -42,6 +42,21 @@ impl InputCorrection {
         Ok(Self { columns, matrix })
     }
 
+    /// From T with W* = W + W T, `[columns, columns]`, as [`InputCorrection::matrix`] gives it.
+    ///
+    /// # Errors
+    /// A length that does not fit; values that are not finite.
+    pub fn from_matrix(matrix: Vec<f32>, columns: usize) -> Result<Self, QuantError> {
+        check_length("input correction", &matrix, columns.saturating_mul(columns))?;
+        check_finite("input correction", &matrix)?;
+        Ok(Self { columns, matrix })
+    }
+
+    /// T with W* = W + W T, `[columns, columns]`.
+    pub fn matrix(&self) -> &[f32] {
+        &self.matrix
+    }
+
     /// W* in place of W (`[n, columns]`).
     ///
     /// # Errors

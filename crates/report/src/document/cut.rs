@@ -1,4 +1,4 @@
-//! What structured pruning cut out.
+//! What was cut out of a model whole: by structured pruning, or tokens.
 
 use super::{Key, Section, Table};
 use crate::charts::{Axes, Colour, Description, Series, lines};
@@ -6,16 +6,17 @@ use crate::{Metric, Report, ReportError, Scope, Side};
 
 /// Dimensions before and after, and the influence of every layer; none where nothing was cut out.
 pub fn section(report: &Report) -> Result<Option<Section>, ReportError> {
-    let Some(share) = report.own(Metric::CutShare).and_then(|row| row.value) else {
+    let items = report.items(Scope::Dimension, Metric::Extent);
+    if items.is_empty() {
         return Ok(None);
-    };
+    }
     let extent = |side, item: &str| {
         report
             .value(side, Scope::Dimension, item, Metric::Extent)
             .map_or_else(String::new, |n| Metric::Extent.show(n))
     };
-    let dimensions = report.items(Scope::Dimension, Metric::Extent).into_iter();
-    let dimensions = dimensions
+    let dimensions = items
+        .into_iter()
         .map(|item| vec![item.to_owned(), extent(Side::Base, item), extent(Side::Model, item)])
         .collect();
     let (mut stays, mut went, mut rows) = (Vec::new(), Vec::new(), Vec::new());
@@ -37,6 +38,18 @@ pub fn section(report: &Report) -> Result<Option<Section>, ReportError> {
             fate.unwrap_or_default().to_owned(),
         ]);
     }
+    let dimensions = Table::new("Dimensions", &["dimension", "before", "after"], dimensions);
+    let Some(share) = report.own(Metric::CutShare).and_then(|row| row.value) else {
+        return Ok(Some(Section {
+            id: "cut",
+            heading: "What was cut out",
+            lead: "Tokens, and with each its rows of the embedding and the head.".into(),
+            legend: Vec::new(),
+            charts: Vec::new(),
+            small: false,
+            tables: vec![dimensions],
+        }));
+    };
     let description = Description {
         id: "chart-influence",
         caption: "Block influence",
@@ -68,7 +81,7 @@ pub fn section(report: &Report) -> Result<Option<Section>, ReportError> {
         charts,
         small: false,
         tables: vec![
-            Table::new("Dimensions", &["dimension", "before", "after"], dimensions),
+            dimensions,
             Table::new("Layers", &["layer", "block influence", "fate"], rows)
                 .texts(&["fate"])
                 .folded_beyond(16),

@@ -9,7 +9,7 @@ use slmc_quant::rtn::round_trip;
 use slmc_quant::{Method, Mix, Plan, PlanRequest};
 
 use crate::PipelineError;
-use crate::jobs::quantize::model_facts;
+use crate::export::model_facts;
 
 /// The type of every matrix in a GGUF mix.
 #[derive(Clone, Debug)]

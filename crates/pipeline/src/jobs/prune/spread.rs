@@ -16,8 +16,9 @@ use crate::gptq::DAMPING;
 use crate::hidden::Storage;
 use crate::imatrix;
 use crate::progress::Reporter;
-use crate::pruning::{BlockCosts, Identity, Layers, Scores, measured_shares, moments};
+use crate::pruning::{BlockCosts, Layers, Scores, measured_shares, moments};
 use crate::rescaling::Rescaling;
+use crate::scores::{Identity, ScoreFile};
 use crate::sensitivity::block_divergences;
 use crate::walker::Walk;
 
@@ -78,15 +79,15 @@ impl PreparedPrune {
         let device = self.settings.device;
         let config_json = self.checkpoint.config_json();
         let identity = Identity::new(self.source.as_ref(), config_json, &batches.hash, device.name())?;
-        let kept = match &self.settings.scores {
-            Some(path) => Scores::read(path, &identity)?,
-            None => None,
+        let mut file = match &self.settings.scores {
+            Some(path) => ScoreFile::open(path, identity)?,
+            None => ScoreFile::new(identity),
         };
-        let is_new = kept.is_none();
-        let mut scores = match kept {
-            Some(scores) => scores,
-            None => Scores { identity, moments: self.gather_moments(reporter)?, costs: None },
-        };
+        let mut scores = Scores::find(&file);
+        let is_new = scores.moments.is_empty();
+        if is_new {
+            scores.moments = self.gather_moments(reporter)?;
+        }
         let shares = measured_shares(self.settings.sparsity.share());
         let wants_costs = self.settings.layer_sparsity == LayerSparsity::Measured
             && scores
@@ -97,7 +98,8 @@ impl PreparedPrune {
             scores.costs = Some(self.measure_costs(&scores, shares, reporter)?);
         }
         if let Some(path) = self.settings.scores.as_ref().filter(|_| is_new || wants_costs) {
-            scores.write(path)?;
+            scores.put(&mut file);
+            file.write(path)?;
         }
         Ok(scores)
     }

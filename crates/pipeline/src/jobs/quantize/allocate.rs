@@ -6,10 +6,10 @@ use slmc_gguf::container::Metadata;
 use slmc_model::ModelError;
 use slmc_quant::{Plan, PlanRequest, Rounding};
 
-use super::{Prepared, lay_out, model_facts};
+use super::{Prepared, lay_out};
 use crate::PipelineError;
 use crate::allocation::{Chosen, FileFacts, check, choose, mostly, split, types};
-use crate::export::{ExportTensor, metadata};
+use crate::export::{ExportTensor, metadata, model_facts};
 use crate::gptq::{DAMPING, HEAD_DAMPING};
 use crate::hidden::Storage;
 use crate::progress::Reporter;
