@@ -85,7 +85,7 @@ impl BundledFile {
     /// transcripts (`User: …`, `Assistant: …`).
     fn documents(&self, template: Option<&ChatTemplate>) -> Result<Vec<Document>, CalibrationError> {
         if self.name.ends_with(".jsonl") {
-            return parse_jsonl(self.text, Path::new(self.name), |messages| {
+            return parse_jsonl(self.text, Path::new(self.name), |messages, _| {
                 Ok(Some(match template {
                     Some(template) => (template.render(messages)?, TextKind::Markup),
                     None => (transcript(messages), TextKind::Plain),

@@ -37,9 +37,9 @@ impl Document {
 /// A plain text file is **one** document, whatever blank lines it has: in most corpora they separate
 /// paragraphs, not documents.
 pub fn read(path: &Path, template: Option<&ChatTemplate>) -> Result<Vec<Document>, CalibrationError> {
-    read_by(path, |messages| match template {
+    read_by(path, |messages, tools| match template {
         None => Ok(None),
-        Some(template) => template.render(messages).map(|t| Some((t, TextKind::Markup))),
+        Some(template) => template.render_with(messages, tools, false).map(|t| Some((t, TextKind::Markup))),
     })
 }
 
@@ -48,12 +48,12 @@ pub fn read(path: &Path, template: Option<&ChatTemplate>) -> Result<Vec<Document
 /// # Errors
 /// It cannot be read, is not UTF-8, or has a line that is no record.
 pub fn read_to_measure(path: &Path) -> Result<Vec<Document>, CalibrationError> {
-    read_by(path, |messages| Ok(Some((transcript(messages), TextKind::Plain))))
+    read_by(path, |messages, _| Ok(Some((transcript(messages), TextKind::Plain))))
 }
 
 fn read_by(
     path: &Path,
-    render: impl Fn(&[Value]) -> Result<Option<(String, TextKind)>, String>,
+    render: impl Fn(&[Value], Option<&[Value]>) -> Result<Option<(String, TextKind)>, String>,
 ) -> Result<Vec<Document>, CalibrationError> {
     let text = read_text(path)?;
     if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("jsonl")) {
@@ -79,12 +79,12 @@ pub fn read_text(path: &Path) -> Result<String, CalibrationError> {
 }
 
 /// Parses JSON lines: each an object with a string `text`, or a list `messages` of
-/// `{"role": …, "content": …}` that `render` turns into text (`None`: it has no template). Blank lines are
+/// `{"role": …, "content": …}`, with a list `tools` or without, that `render` turns into text (`None`: it has no template). Blank lines are
 /// passed over, and so are records with an empty text.
 pub(crate) fn parse_jsonl(
     text: &str,
     path: &Path,
-    render: impl Fn(&[Value]) -> Result<Option<(String, TextKind)>, String>,
+    render: impl Fn(&[Value], Option<&[Value]>) -> Result<Option<(String, TextKind)>, String>,
 ) -> Result<Vec<Document>, CalibrationError> {
     let mut documents = Vec::new();
     for (n, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
@@ -95,7 +95,12 @@ pub(crate) fn parse_jsonl(
             (Some(Value::String(text)), None) => Document::plain(text.as_str()),
             (None, Some(Value::Array(messages))) => {
                 check_messages(messages).map_err(bad)?;
-                match render(messages) {
+                let tools = match record.get("tools") {
+                    None | Some(Value::Null) => None,
+                    Some(Value::Array(tools)) => Some(tools.as_slice()),
+                    Some(_) => return Err(bad("\"tools\" is no list".into())),
+                };
+                match render(messages, tools) {
                     Ok(Some((text, kind))) => Document { text, kind },
                     Ok(None) => return Err(CalibrationError::NoChatTemplate { path, line: line_number }),
                     Err(reason) => {
