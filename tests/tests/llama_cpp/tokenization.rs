@@ -7,7 +7,8 @@ use slmc_pipeline::jobs::quantize::Mix;
 
 use crate::engine::Engine;
 use crate::models::{Family, quantize};
-use crate::tokenizers_to_carry::{NASTY, llama3, sentence_piece, tiny};
+use crate::tokenizers_to_carry::byte_level::FAMILIES;
+use crate::tokenizers_to_carry::{NASTY, gemma, llama3, phi3, sentence_piece, tiny, unigram};
 
 /// The nasty text, whole, in words and from many places on.
 fn texts() -> impl Iterator<Item = &'static str> {
@@ -71,6 +72,40 @@ fn sentence_pieces() {
     let config =
         json!({"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "add_bos_token": true});
     assert_agreement(&sentence_piece(), &config, None);
+}
+
+/// Spaces and lines in runs, which Gemma has tokens for; the nasty text comes with them.
+#[test]
+fn gemma_s() {
+    let config =
+        json!({"bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>", "pad_token": "<pad>"});
+    assert_agreement(&gemma(), &config, None);
+}
+
+#[test]
+fn phi_3() {
+    let config = json!({"bos_token": "<s>", "eos_token": "<|endoftext|>", "unk_token": "<unk>"});
+    let mut tokenizer = phi3();
+    for token in tokenizer["added_tokens"].as_array_mut().unwrap() {
+        token["rstrip"] = false.into();
+    }
+    assert_agreement(&tokenizer, &config, None);
+}
+
+#[test]
+fn unigrams() {
+    let config = json!({"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"});
+    assert_agreement(&unigram(), &config, None);
+}
+
+#[test]
+fn every_family_with_a_byte_level_tokenizer() {
+    for family in &FAMILIES {
+        let mut tokenizer = family.tokenizer();
+        // llama.cpp does not normalize, which is noted when a file is written
+        tokenizer["normalizer"] = Value::Null;
+        assert_agreement(&tokenizer, &family.config(), None);
+    }
 }
 
 #[test]

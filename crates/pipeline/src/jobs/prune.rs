@@ -39,6 +39,8 @@ use crate::work::Work;
 pub struct PruneSettings {
     /// The checkpoint.
     pub model: PathBuf,
+    /// Whether the text model of one for several modalities is meant.
+    pub text_only: bool,
     /// How weights are chosen.
     pub method: Method,
     /// How many.
@@ -132,7 +134,7 @@ impl PreparedPrune {
     /// # Errors
     /// Anything that would make the job fail and can be known now.
     pub fn new(settings: PruneSettings) -> Result<Self, PipelineError> {
-        let (model, checkpoint) = ModelFile::open_original(&settings.model)?;
+        let (model, checkpoint) = ModelFile::open_original(&settings.model, settings.text_only)?;
         let existing = may_replace(&gguf::checkpoint(&settings), &settings.model)?;
         let source = model.source()?;
         let PackTensors { tensors, facts, left_out } = pack_tensors(&checkpoint, source.config())?;
