@@ -62,7 +62,16 @@ fn what_is_predicted_is_near_what_is_measured() {
 fn shapes_that_do_not_fit_get_measured_types() {
     let directory = tempfile::tempdir().unwrap();
     let model = tiny();
-    let cut = ["prune", model.to_str().unwrap(), "--structured", "--channels", "480", "--output", "cut", "--no-eval"];
+    let cut = [
+        "prune",
+        model.to_str().unwrap(),
+        "--structured",
+        "--channels",
+        "480",
+        "--output",
+        "cut",
+        "--no-eval",
+    ];
     let output = slmc(directory.path(), [&cut[..], &CALIBRATION].concat());
     assert!(output.status.success(), "{}", stderr(&output));
     let plan = |more: &[&str]| {

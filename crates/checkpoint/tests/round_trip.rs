@@ -194,6 +194,9 @@ fn tokenizer_files_come_along() {
     assert_eq!(written.config(), checkpoint.config());
     let templates = [("tool_use".to_owned(), "tools".to_owned())];
     assert_eq!(written.additional_chat_templates().unwrap(), templates);
+    assert_eq!(written.tokenizer_json().unwrap(), checkpoint.tokenizer_json().unwrap());
+    assert_eq!(written.tokenizer_config().unwrap(), checkpoint.tokenizer_config().unwrap());
+    assert_eq!(written.generation_config().unwrap(), Some(json!({"eos_token_id": 3})));
     // such a directory may be replaced
     let mut writer = CheckpointWriter::create(&target, plan(&one, 100), ExistingTarget::Replace).unwrap();
     writer.write_f32("x", &[1.0, -2.0]).unwrap();
@@ -201,9 +204,6 @@ fn tokenizer_files_come_along() {
     writer.copy_side_files(&checkpoint).unwrap();
     writer.finish().unwrap();
     assert_eq!(entries(&target), expected);
-    assert_eq!(written.tokenizer_json().unwrap(), checkpoint.tokenizer_json().unwrap());
-    assert_eq!(written.tokenizer_config().unwrap(), checkpoint.tokenizer_config().unwrap());
-    assert_eq!(written.generation_config().unwrap(), Some(json!({"eos_token_id": 3})));
 }
 
 #[test]

@@ -204,7 +204,7 @@ fn a_unigram_tokenizer_survives() {
 
     let breaks: [Break; 4] = [
         (|t| t["model"]["byte_fallback"] = true.into(), "UnigramBytes"),
-        (|t| t["model"]["vocab"][7] = json!(["x"]), "WrongField"),
+        (|t| t["model"]["vocab"][7] = json!(["zzzzz"]), "WrongField"),
         (|t| t["normalizer"]["normalizers"][0]["precompiled_charsmap"] = "?".into(), "Charsmap"),
         (|t| t["pre_tokenizer"] = Value::Null, "UnsupportedNormalizer"),
     ];

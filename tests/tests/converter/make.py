@@ -5,7 +5,7 @@ usage: make.py LLAMA_CPP_SRC [CHECKPOINT_DIR...]    (default: every case of crat
        make.py LLAMA_CPP_SRC --vocabularies DIRECTORY
 
 For each checkpoint writes listings/NAME.json: every metadata key with its type and value (of long arrays their
-length and SHA-256) and every tensor with its type, shape and the SHA-256 of its bytes. All checkpoints get the
+length and SHA-256) and every tensor with its type, shape and the SHA-256 of its bytes, of those computed their values. All checkpoints get the
 tokenizer beside this script. With --vocabularies the same of tokenizers alone, those that the ignored test
 write_the_tokenizers wrote to DIRECTORY, as listings/vocabularies/NAME.json; SentencePiece models that
 crates/gguf/tests/tokenizers_to_carry/make.py --models made go there as NAME/tokenizer.model first.
@@ -61,14 +61,14 @@ def listing(path):
 
     reader = GGUFReader(path)
     metadata = {name: value(field) for name, field in reader.fields.items() if not name.startswith("GGUF.")}
-    tensors = {
-        tensor.name: {
-            "type": tensor.tensor_type.name.lower(),
-            "shape": [int(n) for n in reversed(tensor.shape)],
-            "sha256": hashlib.sha256(tensor.data.tobytes()).hexdigest(),
-        }
-        for tensor in reader.tensors
-    }
+    tensors = {}
+    for tensor in reader.tensors:
+        entry = {"type": tensor.tensor_type.name.lower(), "shape": [int(n) for n in reversed(tensor.shape)]}
+        if tensor.name.startswith("rope_"):  # computed, in the converter's precision
+            entry["values"] = tensor.data.astype(float).tolist()
+        else:
+            entry["sha256"] = hashlib.sha256(tensor.data.tobytes()).hexdigest()
+        tensors[tensor.name] = entry
     return {"metadata": dict(sorted(metadata.items())), "tensors": dict(sorted(tensors.items()))}
 
 

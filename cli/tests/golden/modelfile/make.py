@@ -7,6 +7,7 @@ The templates are written for this test, as families build theirs.  Needs transf
 usage: make.py SLMC > cases.json      (SLMC: the program)
 """
 import json, pathlib, shutil, subprocess, sys, tempfile
+from transformers.utils import chat_template_utils
 from transformers.utils.chat_template_utils import render_jinja_template
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -91,6 +92,12 @@ def modelfile(slmc, template, adds_bos, generation):
         return (pathlib.Path(work) / "model.Modelfile").read_text()
 
 
+def render(messages, template):
+    """As transformers does, without a clock."""
+    chat_template_utils._compile_jinja_template(template).environment.globals.pop("strftime_now", None)
+    return render_jinja_template([messages], chat_template=template, add_generation_prompt=True, **TOKENS)[0][0]
+
+
 def main():
     slmc = str(pathlib.Path(sys.argv[1]).resolve())
     cases = []
@@ -100,10 +107,10 @@ def main():
         conversations = []
         for messages in CONVERSATIONS if template is not None else []:
             try:
-                rendered, _ = render_jinja_template([messages], chat_template=jinja, add_generation_prompt=True, **TOKENS)
+                rendered = render(messages, jinja)
             except Exception:  # a system message that the template refuses
                 continue
-            conversations.append({"messages": messages, "transformers": rendered[0]})
+            conversations.append({"messages": messages, "transformers": rendered})
         cases.append({"name": name, "jinja": jinja or "", "adds_bos": adds_bos, "generation": generation, "modelfile": text,
                       "template": template, "conversations": conversations})
     out = subprocess.run(["go", "run", str(HERE / "render.go")], input=json.dumps(cases), text=True, check=True,

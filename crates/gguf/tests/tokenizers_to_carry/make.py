@@ -101,7 +101,7 @@ def phi3():
 def unigram():
     """SentencePiece's unigram language model, text normalized by a compiled table (as of T5, with a few rules)."""
     with tempfile.NamedTemporaryFile("w", suffix=".tsv") as rules:
-        rules.write("3000\t20\nA0\t20\n9\t20\nFB01\t66 69\n2026\t2E 2E 2E\n65 301\tE9\n200B\t\nFEFF\t\n")
+        rules.write("3000\t20\nA0\t20\n9\t20\nA\t20\nD\t20\nFB01\t66 69\n2026\t2E 2E 2E\n65 301\tE9\n200B\t\nFEFF\t\n")
         rules.flush()
         model = train(model_type="unigram", vocab_size=1000, character_coverage=0.98, normalization_rule_tsv=rules.name,
                       pad_id=0, eos_id=1, unk_id=2, bos_id=-1, pad_piece="<pad>")

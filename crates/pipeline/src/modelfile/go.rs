@@ -18,11 +18,9 @@ pub(super) fn template(turns: &Turns, bos: Option<&str>) -> Result<String, Strin
     let mut out = String::new();
     match system {
         System::First(around) => {
-            out += &format!(
-                "{{{{ if .System }}}}{}{{{{ else }}}}{}{{{{ end }}}}",
-                wrapped(around, ".System"),
-                literal(head)
-            );
+            let otherwise =
+                if head.is_empty() { String::new() } else { format!("{{{{ else }}}}{}", literal(head)) };
+            out += &format!("{{{{ if .System }}}}{}{otherwise}{{{{ end }}}}", wrapped(around, ".System"));
         }
         _ => out += &literal(head),
     }

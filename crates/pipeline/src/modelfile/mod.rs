@@ -10,11 +10,14 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use slmc_calibration::ChatTemplate;
-use slmc_gguf::vocabulary::Vocabulary;
+use slmc_gguf::vocabulary::{TokenKind, Vocabulary};
 use slmc_report::file::write_whole;
 
 use crate::PipelineError;
 use turns::{System, Turns};
+
+/// The function by which a template is told the day.
+const CLOCK: &str = "strftime_now";
 
 /// A Modelfile's text, and what it could not say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,14 +98,21 @@ fn template(source: &str, vocabulary: &Vocabulary) -> Result<(Turns, String), St
     });
     let template = ChatTemplate::without_clock(source, Some(&tokens)).map_err(|error| error.to_string())?;
     let bos = spelled(ids.bos).filter(|_| vocabulary.add_bos());
-    let turns = Turns::of(&template)?;
+    let turns = Turns::of(&template).map_err(|reason| match reason.contains(CLOCK) {
+        true => "the model's template tells what day it is, which Ollama's do not".to_owned(),
+        false => reason,
+    })?;
     let template = go::template(&turns, bos)?;
     Ok((turns, template))
 }
 
 /// Names and values of `PARAMETER` lines: where a generation ends, and how the model's authors sample from it.
 fn parameters(vocabulary: &Vocabulary, generation: Option<&Value>) -> Vec<(&'static str, String)> {
-    let ends = vocabulary.ends().into_iter().filter_map(|id| vocabulary.tokens().get(id as usize));
+    // what is text would end a generation wherever it is said
+    let is_mark =
+        |id: &u32| matches!(vocabulary.kinds()[*id as usize], TokenKind::Control | TokenKind::UserDefined);
+    let ends = vocabulary.ends().into_iter().filter(is_mark);
+    let ends = ends.filter_map(|id| vocabulary.tokens().get(id as usize));
     let mut parameters: Vec<_> = ends
         .filter(|end| !end.contains(['"', '\\', '\n']))
         .map(|end| ("stop", format!("\"{end}\"")))
