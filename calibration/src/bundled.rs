@@ -89,7 +89,7 @@ impl BundledFile {
         render: impl Fn(&[Value]) -> Result<Vec<Document>, String>,
     ) -> Result<Vec<Vec<Document>>, CalibrationError> {
         if self.name.ends_with(".jsonl") {
-            return parse_jsonl(self.text, Path::new(self.name), |messages| render(messages).map(Some));
+            return parse_jsonl(self.text, Path::new(self.name), |messages, _| render(messages).map(Some));
         }
         let texts = self.text.split(SEPARATOR).map(str::trim_end);
         Ok(texts.filter(|text| !text.is_empty()).map(|text| vec![Document::plain(text)]).collect())
@@ -137,7 +137,7 @@ pub fn documents(parts: &Parts, template: Option<&ChatTemplate>) -> Result<Vec<D
 /// As [`documents`]; a template whose answers cannot be told from the rest.
 pub fn answers(parts: &Parts, template: Option<&ChatTemplate>) -> Result<Vec<Document>, CalibrationError> {
     part(parts, false, |messages| match template {
-        Some(template) => crate::documents::answers(template, messages),
+        Some(template) => crate::documents::answers(template, messages, None),
         None => Ok(plain(messages)),
     })
 }

@@ -45,9 +45,11 @@ impl Document {
 /// A plain text file is **one** document, whatever blank lines it has: in most corpora they separate
 /// paragraphs, not documents.
 pub fn read(path: &Path, template: Option<&ChatTemplate>) -> Result<Vec<Document>, CalibrationError> {
-    read_by(path, |messages| match template {
+    read_by(path, |messages, tools| match template {
         None => Ok(None),
-        Some(template) => template.render(messages).map(|text| Some(vec![Document::markup(text)])),
+        Some(template) => {
+            template.render_with(messages, tools, false).map(|text| Some(vec![Document::markup(text)]))
+        }
     })
 }
 
@@ -57,12 +59,16 @@ pub fn read(path: &Path, template: Option<&ChatTemplate>) -> Result<Vec<Document
 /// # Errors
 /// As [`read`]; a template whose answers cannot be told from the rest.
 pub fn read_answers(path: &Path, template: Option<&ChatTemplate>) -> Result<Vec<Document>, CalibrationError> {
-    read_by(path, |messages| template.map(|template| answers(template, messages)).transpose())
+    read_by(path, |messages, tools| template.map(|template| answers(template, messages, tools)).transpose())
 }
 
 /// A conversation as documents whose answers are marked.
-pub(crate) fn answers(template: &ChatTemplate, messages: &[Value]) -> Result<Vec<Document>, String> {
-    let texts = template.render_answers(messages)?.into_iter();
+pub(crate) fn answers(
+    template: &ChatTemplate,
+    messages: &[Value],
+    tools: Option<&[Value]>,
+) -> Result<Vec<Document>, String> {
+    let texts = template.render_answers(messages, tools)?.into_iter();
     Ok(texts
         .map(|Answered { text, answers }| Document { answers: Some(answers), ..Document::markup(text) })
         .collect())
@@ -73,12 +79,12 @@ pub(crate) fn answers(template: &ChatTemplate, messages: &[Value]) -> Result<Vec
 /// # Errors
 /// It cannot be read, is not UTF-8, or has a line that is no record.
 pub fn read_to_measure(path: &Path) -> Result<Vec<Document>, CalibrationError> {
-    read_by(path, |messages| Ok(Some(vec![Document::plain(transcript(messages))])))
+    read_by(path, |messages, _| Ok(Some(vec![Document::plain(transcript(messages))])))
 }
 
 fn read_by(
     path: &Path,
-    render: impl Fn(&[Value]) -> Result<Option<Vec<Document>>, String>,
+    render: impl Fn(&[Value], Option<&[Value]>) -> Result<Option<Vec<Document>>, String>,
 ) -> Result<Vec<Document>, CalibrationError> {
     let text = read_text(path)?;
     if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("jsonl")) {
@@ -104,12 +110,12 @@ pub fn read_text(path: &Path) -> Result<String, CalibrationError> {
 }
 
 /// Parses JSON lines: each an object with a string `text`, or a list `messages` of
-/// `{"role": …, "content": …}` that `render` turns into documents (`None`: it has no template). Gives the documents of every record;
-/// blank lines are passed over, and so are records with an empty text.
+/// `{"role": …, "content": …}`, with a list `tools` or without, that `render` turns into documents (`None`: it has no template). Gives the
+/// documents of every record; blank lines are passed over, and so are records with an empty text.
 pub(crate) fn parse_jsonl(
     text: &str,
     path: &Path,
-    render: impl Fn(&[Value]) -> Result<Option<Vec<Document>>, String>,
+    render: impl Fn(&[Value], Option<&[Value]>) -> Result<Option<Vec<Document>>, String>,
 ) -> Result<Vec<Vec<Document>>, CalibrationError> {
     let mut records = Vec::new();
     for (n, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
@@ -120,7 +126,12 @@ pub(crate) fn parse_jsonl(
             (Some(Value::String(text)), None) => vec![Document::plain(text.as_str())],
             (None, Some(Value::Array(messages))) => {
                 check_messages(messages).map_err(bad)?;
-                match render(messages) {
+                let tools = match record.get("tools") {
+                    None | Some(Value::Null) => None,
+                    Some(Value::Array(tools)) => Some(tools.as_slice()),
+                    Some(_) => return Err(bad("\"tools\" is no list".into())),
+                };
+                match render(messages, tools) {
                     Ok(Some(documents)) => documents,
                     Ok(None) => return Err(CalibrationError::NoChatTemplate { path, line: line_number }),
                     Err(reason) => {

@@ -8,12 +8,14 @@ fn templates_render_as_transformers_renders_them() {
     let golden: Value = serde_json::from_str(include_str!("chat_golden/cases.json")).unwrap();
     let mut wrong = Vec::new();
     let cases = golden["cases"].as_array().unwrap();
-    assert!(cases.len() >= 28);
+    assert!(cases.len() >= 98);
     for case in cases {
         let (name, label) = (case["template"].as_str().unwrap(), case["messages"].as_str().unwrap());
         let template =
             ChatTemplate::new(golden["templates"][name].as_str().unwrap(), Some(&golden["tokens"])).unwrap();
-        let found = template.render(golden["conversations"][label].as_array().unwrap());
+        let tools = golden["tools"].as_array().filter(|_| case["tools"] == true).map(Vec::as_slice);
+        let messages = golden["conversations"][label].as_array().unwrap();
+        let found = template.render_with(messages, tools, case["prompt"] == true);
         let right = match case.get("expected") {
             Some(expected) => found.as_deref() == Ok(expected.as_str().unwrap()),
             None => found.is_err(),

@@ -235,6 +235,14 @@ fn files_become_documents() {
     let rendered = Document::markup("user:hi;");
     assert_eq!(read("a.JSONL", chat, Some(&template)).unwrap(), [rendered]);
     assert!(matches!(read("a.jsonl", chat, None), Err(CalibrationError::NoChatTemplate { line: 1, .. })));
+    let template =
+        ChatTemplate::new("{{ tools | length if tools else 0 }}{{ messages[0].content }}", None).unwrap();
+    let lines = [
+        r#"{"messages": [{"role": "user", "content": "a"}], "tools": [{"type": "function"}, {}]}"#,
+        r#"{"messages": [{"role": "user", "content": "b"}], "tools": null}"#,
+    ];
+    let found = read("a.jsonl", lines.join("\n").as_bytes(), Some(&template)).unwrap();
+    assert_eq!(found.iter().map(|document| document.text.as_str()).collect::<Vec<_>>(), ["2a", "0b"]);
 }
 
 #[test]
@@ -248,6 +256,7 @@ fn bad_files_are_refused_with_their_line() {
         "{\"prompt\": \"x\"}",
         "{\"messages\": []}",
         "{\"messages\": [{}]}",
+        "{\"messages\": [{\"role\": \"user\"}], \"tools\": {}}",
         "{\"text\": \"a\", \"messages\": []}",
     ] {
         let found = read("a.jsonl", format!("{{\"text\": \"x\"}}\n{bad}").as_bytes(), None).unwrap_err();

@@ -57,6 +57,49 @@ fn what_is_predicted_is_near_what_is_measured() {
     }
 }
 
+/// Down matrices of 480 columns, which no super-block divides: they alone have a choice, in no more bytes than without one.
+#[test]
+fn shapes_that_do_not_fit_get_measured_types() {
+    let directory = tempfile::tempdir().unwrap();
+    let model = tiny();
+    let cut = [
+        "prune",
+        model.to_str().unwrap(),
+        "--structured",
+        "--channels",
+        "480",
+        "--output",
+        "cut",
+        "--no-eval",
+    ];
+    let output = slmc(directory.path(), [&cut[..], &CALIBRATION].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let plan = |more: &[&str]| {
+        let common = ["quantize", "cut", "--method", "imatrix", "--type", "q4_k_m", "--dry-run", "--json"];
+        let output = slmc(directory.path(), [&common[..], &CALIBRATION, more].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        serde_json::from_str::<Value>(&stdout(&output)).unwrap()["plan"].take()
+    };
+    let (mix, measured) = (plan(&[]), plan(&["--fallback", "measured"]));
+    assert_eq!(measured["mix"], "q4_k_m");
+    assert!(measured["total_bytes"].as_u64().unwrap() <= mix["total_bytes"].as_u64().unwrap());
+    let tensors = |plan: &Value| plan["tensors"].as_array().unwrap().clone();
+    let mut chosen = 0;
+    for (before, after) in tensors(&mix).iter().zip(&tensors(&measured)) {
+        let is_down = before["name"].as_str().unwrap().contains("ffn_down");
+        assert_eq!(!before["fallback"].is_null(), is_down, "{before}");
+        assert_eq!(after["reason"]["kind"] == "measured_cost", is_down, "{after}");
+        if is_down {
+            chosen += 1;
+        } else {
+            assert_eq!((&before["type"], &before["reason"]), (&after["type"], &after["reason"]));
+        }
+    }
+    assert_eq!(chosen, 4);
+    let output = slmc(directory.path(), ["quantize", "cut", "--fallback", "best"]);
+    assert_eq!(output.status.code(), Some(2));
+}
+
 #[test]
 fn what_cannot_be_reached_is_an_error_that_says_what_can() {
     let directory = tempfile::tempdir().unwrap();

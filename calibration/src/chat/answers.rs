@@ -36,16 +36,20 @@ pub(super) fn put_marks(answer: &str) -> String {
 
 impl ChatTemplate {
     /// The text of a conversation, or several that together have every answer once, and where the assistant's answers are. None
-    /// where the conversation has no answer.
+    /// where the conversation has no answer. `tools` as for [`ChatTemplate::render_with`].
     ///
     /// # Errors
     /// The template's or the engine's message; a template whose prompt for an answer is not how its answers begin.
-    pub fn render_answers(&self, messages: &[Value]) -> Result<Vec<Answered>, String> {
+    pub fn render_answers(
+        &self,
+        messages: &[Value],
+        tools: Option<&[Value]>,
+    ) -> Result<Vec<Answered>, String> {
         let answers: Vec<usize> =
             messages.iter().enumerate().filter(|(_, message)| is_answer(message)).map(|(n, _)| n).collect();
         let texts = match self.marks_answers {
-            true => vec![unmarked(&self.render_as(MARKED, messages, false)?)?],
-            false => self.by_beginnings(messages, &answers)?,
+            true => vec![unmarked(&self.render_as(MARKED, messages, tools, false)?)?],
+            false => self.by_beginnings(messages, tools, &answers)?,
         };
         let trimmed = texts.into_iter().map(|Answered { text, answers }| {
             let kept = answers.into_iter().map(|at| at.start..at.start + text[at.clone()].trim_end().len());
@@ -55,13 +59,21 @@ impl ChatTemplate {
         Ok(trimmed.filter(|text| !text.answers.is_empty()).collect())
     }
 
-    fn by_beginnings(&self, messages: &[Value], answers: &[usize]) -> Result<Vec<Answered>, String> {
-        let whole = self.render(messages)?;
+    fn by_beginnings(
+        &self,
+        messages: &[Value],
+        tools: Option<&[Value]>,
+        answers: &[usize],
+    ) -> Result<Vec<Answered>, String> {
+        let whole = self.render_with(messages, tools, false)?;
         let mut alone = Vec::with_capacity(answers.len());
         for &n in answers {
             // The last message may be an answer that the template ends otherwise than one in the middle.
-            let text = if n + 1 == messages.len() { whole.clone() } else { self.render(&messages[..=n])? };
-            let prompt = self.render_as(NAME, &messages[..n], true)?;
+            let text = match n + 1 == messages.len() {
+                true => whole.clone(),
+                false => self.render_with(&messages[..=n], tools, false)?,
+            };
+            let prompt = self.render_with(&messages[..n], tools, true)?;
             if !text.starts_with(&prompt) {
                 return Err(format!(
                     "answers cannot be told from the rest: the text before message {n} with the prompt for an answer is not how the \
@@ -117,7 +129,7 @@ mod tests {
     fn answers(source: &str, messages: &Value) -> Result<Vec<(String, Vec<String>)>, String> {
         let config = json!({ "bos_token": "<s>", "eos_token": "</s>" });
         let template = ChatTemplate::new(source, Some(&config)).unwrap();
-        let texts = template.render_answers(messages.as_array().unwrap())?;
+        let texts = template.render_answers(messages.as_array().unwrap(), None)?;
         let parts =
             |text: &Answered| text.answers.iter().map(|at| text.text[at.clone()].to_owned()).collect();
         Ok(texts.iter().map(|text| (text.text.clone(), parts(text))).collect())

@@ -48,6 +48,23 @@ impl ChatTemplate {
         tokenizer_config: Option<&Value>,
         date: Date,
     ) -> Result<Self, CalibrationError> {
+        Self::build(source, tokenizer_config, Some(date))
+    }
+
+    /// As [`new`](Self::new), without `strftime_now`: many templates then fall back on a date of their own, others cannot be
+    /// rendered.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn without_clock(source: &str, tokenizer_config: Option<&Value>) -> Result<Self, CalibrationError> {
+        Self::build(source, tokenizer_config, None)
+    }
+
+    fn build(
+        source: &str,
+        tokenizer_config: Option<&Value>,
+        date: Option<Date>,
+    ) -> Result<Self, CalibrationError> {
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(syntax.map_err(|e| CalibrationError::ChatTemplate { reason: describe(&e) })?);
@@ -57,9 +74,11 @@ impl ChatTemplate {
         environment.add_function("raise_exception", |message: String| -> Result<Jinja, Error> {
             Err(Error::new(ErrorKind::InvalidOperation, message))
         });
-        environment.add_function("strftime_now", move |format: &str| {
-            date.format(format).map_err(|reason| Error::new(ErrorKind::InvalidOperation, reason))
-        });
+        if let Some(date) = date {
+            environment.add_function("strftime_now", move |format: &str| {
+                date.format(format).map_err(|reason| Error::new(ErrorKind::InvalidOperation, reason))
+            });
+        }
         environment.add_filter("tojson", |value: &Jinja, options: Kwargs| -> Result<Jinja, Error> {
             let options = json_options(&options)?;
             let json = python_json::to_string(value, &options)
@@ -85,7 +104,7 @@ impl ChatTemplate {
     /// # Errors
     /// The template's or the engine's message.
     pub fn render(&self, messages: &[Value]) -> Result<String, String> {
-        self.render_as(NAME, messages, false)
+        self.render_as(NAME, messages, None, false)
     }
 
     /// The text of a conversation with the beginning of the answer that the model is to give.
@@ -93,13 +112,27 @@ impl ChatTemplate {
     /// # Errors
     /// As [`ChatTemplate::render`].
     pub fn render_prompt(&self, messages: &[Value]) -> Result<String, String> {
-        self.render_as(NAME, messages, true)
+        self.render_as(NAME, messages, None, true)
+    }
+
+    /// The text of a conversation in which the model may use `tools`: JSON schemas, as `apply_chat_template` takes them.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::render`].
+    pub fn render_with(
+        &self,
+        messages: &[Value],
+        tools: Option<&[Value]>,
+        add_generation_prompt: bool,
+    ) -> Result<String, String> {
+        self.render_as(NAME, messages, tools, add_generation_prompt)
     }
 
     fn render_as(
         &self,
         template: &str,
         messages: &[Value],
+        tools: Option<&[Value]>,
         add_generation_prompt: bool,
     ) -> Result<String, String> {
         let mut context: Vec<(String, Jinja)> = self
@@ -109,7 +142,8 @@ impl ChatTemplate {
             .collect();
         context.push(("messages".into(), Jinja::from(Serde(messages))));
         context.push(("add_generation_prompt".into(), Jinja::from(add_generation_prompt)));
-        context.push(("tools".into(), Jinja::from(())));
+        context
+            .push(("tools".into(), tools.map_or_else(|| Jinja::from(()), |tools| Jinja::from(Serde(tools)))));
         context.push(("documents".into(), Jinja::from(())));
         let template = self.environment.get_template(template).map_err(|e| describe(&e))?;
         template.render(Jinja::from_pairs(context)).map_err(|e| describe(&e))

@@ -45,6 +45,9 @@ Examples:
 pub struct Prune {
     /// Checkpoint directory [default: `model` of slmc.toml]
     pub model: Option<PathBuf>,
+    /// Of a model with a vision part, take the text model and leave the rest out (Gemma 3, Mistral 3, Qwen 2 and 2.5 VL)
+    #[arg(long)]
+    pub text_only: bool,
     /// How weights are chosen: magnitude, wanda or sparsegpt [default: sparsegpt]
     #[arg(long, value_name = "METHOD")]
     pub method: Option<String>,

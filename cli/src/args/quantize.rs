@@ -28,12 +28,14 @@ Examples:
   slmc quantize MODEL --method gptq --target-bpw 4.25
   slmc quantize MODEL --method gptq --target-size 700MB --dry-run
   slmc quantize MODEL --method gptq --max-kl 0.02
+  slmc quantize MODEL --method gptq --bits 4 --fallback measured    hidden 576, 896 or 1152, which K-quants do not fit
   slmc quantize MODEL --bits 4 --tensor-type 'attn_v=q6_k' --keep 'blk\\.0\\.'
   slmc quantize MODEL --bits 4 --calibration chats.jsonl --samples 64
   slmc quantize MODEL --bits 4 --imatrix model.imatrix.gguf
   slmc quantize MODEL --type q3_k_m --dry-run
   slmc quantize PRUNED --method gptq --type q4_0 --keep-zeros
   slmc quantize MODEL --bits 4 --report report
+  slmc quantize MODEL --bits 4 --modelfile    then: ollama create NAME -f OUTPUT.Modelfile
   slmc quantize MODEL --method gptq --bits 4 --max-memory 4GiB
   slmc quantize MODEL --method gptq --bits 4 --max-memory 4GiB --resume    after a kill or Ctrl-C
   slmc quantize MODEL --method gptq --bits 4 --group-size 128 --output model-w4a16
@@ -48,6 +50,9 @@ A calibrated run keeps its finished blocks in OUTPUT.work until the output is wh
 pub struct Quantize {
     /// Checkpoint directory [default: `model` of slmc.toml]
     pub model: Option<PathBuf>,
+    /// Of a model with a vision part, take the text model and leave the rest out (Gemma 3, Mistral 3, Qwen 2 and 2.5 VL)
+    #[arg(long)]
+    pub text_only: bool,
     /// How values are chosen: rtn, imatrix, awq, gptq or awq+gptq [default: awq; imatrix with --imatrix]
     #[arg(long, value_name = "METHOD")]
     pub method: Option<String>,
@@ -70,6 +75,10 @@ pub struct Quantize {
     /// The same for the smallest file whose predicted mean KL divergence from the original is at most this
     #[arg(long, value_name = "KL", group = "target", conflicts_with_all = ["bits", "type", "group_size"])]
     pub max_kl: Option<f64>,
+    /// Types of tensors whose columns the mix's super-blocks do not divide: mix (the block of 32 next to each) or measured (those that
+    /// were measured to lose least, in no more bytes; calibrates) [default: mix]
+    #[arg(long, value_name = "HOW", conflicts_with_all = ["group_size", "target_bpw", "target_size", "max_kl"])]
+    pub fallback: Option<String>,
     /// Write packed integers instead of GGUF: columns that share a scale, 32, 64, 128 or channel (a whole row)
     #[arg(long, value_name = "N")]
     pub group_size: Option<String>,
@@ -102,6 +111,10 @@ pub struct Quantize {
     /// File to write, with --group-size a directory [default: MODEL-METHOD-MIX.gguf in the working directory]
     #[arg(long, short, value_name = "PATH")]
     pub output: Option<PathBuf>,
+    /// Write an Ollama Modelfile beside the file, with the ending .Modelfile: the chat template in Ollama's terms where the model's
+    /// own can be said so, stop tokens and sampling parameters
+    #[arg(long, conflicts_with = "group_size")]
+    pub modelfile: bool,
     /// Continue a run that was killed or interrupted: same command, same inputs, the same file in the end
     #[arg(long)]
     pub resume: bool,

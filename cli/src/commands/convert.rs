@@ -2,6 +2,7 @@
 
 use slmc_pipeline::jobs::quantize::Prepared;
 
+use super::quantize::print_modelfile;
 use super::{failure, print_json};
 use crate::args::convert::Convert;
 use crate::failure::Failure;
@@ -16,5 +17,6 @@ pub fn run(args: &Convert, resolver: &Resolver, terminal: &Terminal, json: bool)
         return print_json(&outcome);
     }
     println!("{}  {} in {}", outcome.output.display(), bytes(outcome.bytes), seconds(outcome.seconds));
+    print_modelfile(&outcome);
     Ok(())
 }

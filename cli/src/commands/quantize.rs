@@ -156,6 +156,14 @@ fn print_outcome(outcome: &QuantizeOutcome) {
     }
     let memory = outcome.peak_memory_bytes.map_or_else(String::new, |n| format!(", {} at most", bytes(n)));
     println!("{}  {}{memory}", outcome.output.display(), seconds(outcome.seconds));
+    print_modelfile(outcome);
+}
+
+/// Where the Modelfile is and what to do with it.
+pub(super) fn print_modelfile(outcome: &QuantizeOutcome) {
+    if let Some(path) = &outcome.modelfile {
+        println!("{0}  ollama create NAME -f {0}", path.display());
+    }
 }
 
 fn comparison(outcome: &QuantizeOutcome) -> Vec<[String; 4]> {

@@ -15,7 +15,11 @@ impl Resolver {
         let output =
             args.output.clone().unwrap_or_else(|| default_output(&model, &format!("{}.gguf", mix.name())));
         let pre = args.pre.clone().or_else(|| self.settings.quantize.pre.clone());
-        Ok(QuantizeSettings::conversion(model, mix, output, pre))
+        Ok(QuantizeSettings {
+            text_only: args.text_only,
+            modelfile: args.modelfile,
+            ..QuantizeSettings::conversion(model, mix, output, pre)
+        })
     }
 }
 

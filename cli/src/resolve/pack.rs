@@ -42,6 +42,7 @@ impl Resolver {
         let output =
             args.output.clone().unwrap_or_else(|| default_output(&model, &format!("{method}-{scheme}")));
         Ok(PackSettings {
+            text_only: args.text_only,
             method,
             effort: parse_or("--effort", args.effort.as_ref().or(file.effort.as_ref()), Effort::default())?,
             scheme,

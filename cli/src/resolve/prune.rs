@@ -65,6 +65,7 @@ impl Resolver {
             .unwrap_or_else(|| default_output(&model, &format!("{method}-{named}{ending}")));
         let max_memory = args.max_memory.as_ref().map(|size| parse("--max-memory", size)).transpose()?;
         Ok(PruneSettings {
+            text_only: args.text_only,
             method,
             sparsity,
             scope,

@@ -21,15 +21,19 @@ impl Resolver {
             (typed, _) => parse_or("--method", typed.as_ref().or(file.method.as_ref()), Method::Awq)?,
         };
         let target = target(args, &self.settings)?;
-        let mix = if target.is_some() { Mix::Q4_K_M } else { mix(args, &self.settings)? };
+        let mix = match target {
+            None | Some(Target::Mix) => mix(args, &self.settings)?,
+            Some(_) => Mix::Q4_K_M,
+        };
         let measure = match args.no_eval {
             true => None,
             false => Some(self.measure_by(args.text.as_ref(), None, None, args.device.as_deref())?),
         };
-        let types = target.map_or_else(|| mix.to_string(), named);
+        let types = target.map_or_else(|| mix.to_string(), |target| named(target, mix));
         let output =
             args.output.clone().unwrap_or_else(|| default_output(&model, &format!("{method}-{types}.gguf")));
         Ok(QuantizeSettings {
+            text_only: args.text_only,
             made_from: None,
             act_order: act_order(args, method)?,
             method,
@@ -45,6 +49,7 @@ impl Resolver {
             device: self.device(args.device.as_deref())?,
             pre: args.pre.clone().or_else(|| file.pre.clone()),
             output,
+            modelfile: args.modelfile,
             measure,
             max_memory: self.max_memory(args)?,
             resume: args.resume,
@@ -86,11 +91,21 @@ fn mix(args: &Quantize, settings: &Settings) -> Result<Mix, Failure> {
     }
 }
 
+/// `--fallback`.
+fn fallback_measured(args: &Quantize) -> Result<bool, Failure> {
+    match args.fallback.as_deref() {
+        None | Some("mix") => Ok(false),
+        Some("measured") => Ok(true),
+        Some(other) => Err(Failure::usage(format!("--fallback {other}: expected mix or measured"))),
+    }
+}
+
 /// What types chosen by measured cost shall reach. A flag beats the file as a whole, and so do `--bits` and `--type`.
 fn target(args: &Quantize, settings: &Settings) -> Result<Option<Target>, Failure> {
     let file = &settings.quantize;
     let typed = (args.target_bpw, args.target_size.as_ref(), args.max_kl);
     let (bits, size, kl) = match typed {
+        (None, None, None) if fallback_measured(args)? => return Ok(Some(Target::Mix)),
         (None, None, None) if args.bits.is_some() || args.r#type.is_some() => return Ok(None),
         (None, None, None) => (file.target_bpw, file.target_size.as_ref(), file.max_kl),
         typed => typed,
@@ -111,8 +126,9 @@ fn target(args: &Quantize, settings: &Settings) -> Result<Option<Target>, Failur
 }
 
 /// A target as part of a file's name.
-fn named(target: Target) -> String {
+fn named(target: Target, mix: Mix) -> String {
     match target {
+        Target::Mix => mix.to_string(),
         Target::BitsPerWeight(bits) => format!("{bits}bpw"),
         Target::FileBytes(bytes) => format!("{bytes}bytes"),
         Target::KlDivergence(kl) => format!("kl{kl}"),

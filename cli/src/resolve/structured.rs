@@ -72,6 +72,7 @@ impl Resolver {
         keep_layers.sort_unstable();
         keep_layers.dedup();
         Ok(StructuredSettings {
+            text_only: args.text_only,
             budget,
             asked,
             kinds,

@@ -15,6 +15,12 @@ impl Resolver {
             false => Some(self.measure_by(args.text.as_ref(), None, None, args.device.as_deref())?),
         };
         let output = args.output.clone().unwrap_or_else(|| default_output(&model, "trimmed"));
-        Ok(VocabularySettings { corpus: args.vocab.clone(), output, measure, model })
+        Ok(VocabularySettings {
+            text_only: args.text_only,
+            corpus: args.vocab.clone(),
+            output,
+            measure,
+            model,
+        })
     }
 }

@@ -13,6 +13,7 @@ use crate::index::{INDEX_FILE, IndexError, ShardIndex};
 use crate::json_file::{read_json, read_text};
 use crate::packed::{PackedTensor, find_packed};
 use crate::shard::Shard;
+use crate::text_part::{text_config, text_name};
 use crate::{CheckpointError, Dtype};
 
 /// The weights of a checkpoint that is not sharded.
@@ -65,6 +66,7 @@ pub struct Checkpoint {
     tensors: Vec<TensorInfo>,
     by_name: HashMap<String, usize>,
     packed: HashMap<String, PackedTensor>,
+    text_part_of: Option<String>,
 }
 
 impl Checkpoint {
@@ -73,6 +75,9 @@ impl Checkpoint {
     ///
     /// As in transformers, `model.safetensors` wins over an index if both are there. A shard may be a
     /// symbolic link only within the directory, or to the blobs of the Hugging Face cache it lies in.
+    ///
+    /// Of a model for several modalities whose text model is one that stands by itself, that is opened
+    /// ([`text_part_of`](Self::text_part_of)): its settings, its tensors under the names that they have then.
     pub fn open(dir: &Path) -> Result<Self, CheckpointError> {
         if !dir.is_dir() {
             return Err(match dir.symlink_metadata() {
@@ -81,12 +86,39 @@ impl Checkpoint {
             });
         }
         let config_path = dir.join("config.json");
-        let config_json = read_json(&config_path)?
+        let mut config_json = read_json(&config_path)?
             .ok_or_else(|| CheckpointError::MissingFile { dir: dir.to_path_buf(), file: "config.json" })?;
+        let text_part_of = match text_config(&config_json) {
+            Some(text) => {
+                let whole = config_json["model_type"].as_str().unwrap_or_default().to_owned();
+                config_json = text;
+                Some(whole)
+            }
+            None => None,
+        };
         let config = Config::from_json(&config_json)
             .map_err(|source| CheckpointError::Config { path: config_path, source })?;
         let (shards, index) = open_shards(dir)?;
-        let (tensors, by_name) = list_tensors(dir, &shards, index.as_ref())?;
+        let (mut tensors, mut by_name) = list_tensors(dir, &shards, index.as_ref())?;
+        if text_part_of.is_some() {
+            tensors = tensors
+                .into_iter()
+                .filter_map(|tensor| Some(TensorInfo { name: text_name(&tensor.name)?, ..tensor }))
+                .collect();
+            by_name.clear();
+            for (n, tensor) in tensors.iter().enumerate() {
+                if let Some(first) = by_name.insert(tensor.name.clone(), n) {
+                    return Err(CheckpointError::Index {
+                        path: dir.join(INDEX_FILE),
+                        source: IndexError::TensorInTwoShards {
+                            tensor: tensor.name.clone(),
+                            first: shards[tensors[first].shard].name(),
+                            second: shards[tensor.shard].name(),
+                        },
+                    });
+                }
+            }
+        }
         let packed = match config.quantization {
             None => HashMap::new(),
             Some(scheme) => {
@@ -98,7 +130,21 @@ impl Checkpoint {
                 })?
             }
         };
-        Ok(Self { dir: dir.to_path_buf(), config, config_json, shards, tensors, by_name, packed })
+        Ok(Self {
+            dir: dir.to_path_buf(),
+            config,
+            config_json,
+            shards,
+            tensors,
+            by_name,
+            packed,
+            text_part_of,
+        })
+    }
+
+    /// The `model_type` of the model for several modalities that this is the text model of, if it is part of one.
+    pub fn text_part_of(&self) -> Option<&str> {
+        self.text_part_of.as_deref()
     }
 
     /// The checkpoint's directory.

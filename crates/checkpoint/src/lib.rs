@@ -19,6 +19,7 @@ mod json_file;
 pub mod packed;
 mod shard;
 mod side_files;
+mod text_part;
 pub mod writer;
 
 pub use checkpoint::{Checkpoint, TensorInfo};

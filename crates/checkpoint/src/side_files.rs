@@ -1,6 +1,6 @@
 //! The files beside the weights: tokenizer, generation settings, chat template.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -21,6 +21,9 @@ pub const SIDE_FILES: [&str; 10] = [
     "merges.txt",
     "tokenizer.model",
 ];
+
+/// The directory of chat templates for other uses than a plain chat.
+pub(crate) const ADDITIONAL_CHAT_TEMPLATES: &str = "additional_chat_templates";
 
 impl Checkpoint {
     /// Where `tokenizer.json` is, or would be.
@@ -66,6 +69,37 @@ impl Checkpoint {
         }
         Ok(None)
     }
+}
+
+impl Checkpoint {
+    /// Chat templates for other uses than a plain chat, by name: the files of `additional_chat_templates/` that end in `.jinja`, in the
+    /// order of their names. Those that `tokenizer_config.json` lists are not among them.
+    pub fn additional_chat_templates(&self) -> Result<Vec<(String, String)>, CheckpointError> {
+        let dir = self.dir().join(ADDITIONAL_CHAT_TEMPLATES);
+        let mut templates = Vec::new();
+        for path in
+            named_templates(&dir).map_err(|source| CheckpointError::Io { path: dir.clone(), source })?
+        {
+            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            if let Some(text) = read_text(&path)? {
+                templates.push((name, text));
+            }
+        }
+        Ok(templates)
+    }
+}
+
+/// The templates in a directory, sorted; none where there is no such directory.
+pub(crate) fn named_templates(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    if dir.is_dir() {
+        for entry in std::fs::read_dir(dir)? {
+            paths.push(entry?.path());
+        }
+    }
+    paths.retain(|path| path.extension().is_some_and(|ending| ending == "jinja"));
+    paths.sort();
+    Ok(paths)
 }
 
 /// The template that is used when none is asked for by name.

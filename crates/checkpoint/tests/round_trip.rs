@@ -166,6 +166,9 @@ fn tokenizer_files_come_along() {
     source.write("tokenizer_config.json", br#"{"chat_template": "{{ messages }}"}"#);
     source.write("generation_config.json", b"{\"eos_token_id\": 2}");
     source.write("README.md", b"not taken along");
+    std::fs::create_dir(source.path().join("additional_chat_templates")).unwrap();
+    source.write("additional_chat_templates/tool_use.jinja", b"tools");
+    source.write("additional_chat_templates/notes.txt", b"not taken along");
     let checkpoint = source.open().unwrap();
     assert_eq!(checkpoint.chat_template().unwrap().as_deref(), Some("{{ messages }}"));
     let parent = tempfile::tempdir().unwrap();
@@ -178,6 +181,7 @@ fn tokenizer_files_come_along() {
     writer.write_json("generation_config.json", &json!({"eos_token_id": 3})).unwrap();
     writer.finish().unwrap();
     let expected = [
+        "additional_chat_templates",
         "config.json",
         "generation_config.json",
         "model.safetensors",
@@ -185,11 +189,21 @@ fn tokenizer_files_come_along() {
         "tokenizer_config.json",
     ];
     assert_eq!(entries(&target), expected);
+    assert_eq!(entries(&target.join("additional_chat_templates")), ["tool_use.jinja"]);
     let written = Checkpoint::open(&target).unwrap();
     assert_eq!(written.config(), checkpoint.config());
+    let templates = [("tool_use".to_owned(), "tools".to_owned())];
+    assert_eq!(written.additional_chat_templates().unwrap(), templates);
     assert_eq!(written.tokenizer_json().unwrap(), checkpoint.tokenizer_json().unwrap());
     assert_eq!(written.tokenizer_config().unwrap(), checkpoint.tokenizer_config().unwrap());
     assert_eq!(written.generation_config().unwrap(), Some(json!({"eos_token_id": 3})));
+    // such a directory may be replaced
+    let mut writer = CheckpointWriter::create(&target, plan(&one, 100), ExistingTarget::Replace).unwrap();
+    writer.write_f32("x", &[1.0, -2.0]).unwrap();
+    writer.write_config(checkpoint.config_json()).unwrap();
+    writer.copy_side_files(&checkpoint).unwrap();
+    writer.finish().unwrap();
+    assert_eq!(entries(&target), expected);
 }
 
 #[test]

@@ -27,10 +27,11 @@ const WINDOWS: usize = 4;
 /// Solutions that are tried, each under the factor of the one before.
 const SOLUTIONS: usize = 6;
 
-/// The mix that a plan starts from before costs are known: AWQ searches its scales on it, and its base type is the one whose
-/// divergence is measured.
-pub fn starting_mix(target: Target, weights: u64) -> Mix {
+/// The mix that a plan starts from before costs are known, where `asked` is the one that was named: AWQ searches its scales on it, and
+/// its base type is the one whose divergence is measured.
+pub fn starting_mix(target: Target, asked: Mix, weights: u64) -> Mix {
     let bits = match target {
+        Target::Mix => return asked,
         Target::BitsPerWeight(bits) => bits,
         Target::FileBytes(bytes) => 8.0 * bytes as f64 / weights.max(1) as f64,
         Target::KlDivergence(_) => return Mix::Q4_K_M,
@@ -45,14 +46,16 @@ pub fn starting_mix(target: Target, weights: u64) -> Mix {
 }
 
 /// What to try for every tensor of `plan`: tensors that a pattern pins have one type, those that its mix decides have all that
-/// fit, and where zeros must stay, can hold them. Tensors whose columns no block divides, and vectors, are not measured.
-pub fn types(plan: &Plan, keep: KeepZeros) -> HashMap<String, Types> {
+/// fit, and where zeros must stay, can hold them; where the target is the mix itself, only those that its types do not fit have a
+/// choice. Tensors whose columns no block divides, and vectors, are not measured.
+pub fn types(plan: &Plan, target: Target, keep: KeepZeros) -> HashMap<String, Types> {
     let mut types = HashMap::new();
     for tensor in &plan.tensors {
         let columns = tensor.columns();
         let fits = |ty: &TensorType| columns.is_multiple_of(ty.block_len());
         let reference = fit_columns(plan.mix.base_type(), columns);
         let candidates = match tensor.reason {
+            Reason::Mix { .. } if target == Target::Mix && tensor.fallback.is_none() => vec![tensor.ty],
             Reason::Mix { .. } => {
                 let known = match tensor.zeros {
                     Some(_) if keep == KeepZeros::Always => &ZEROS[..],
@@ -200,7 +203,7 @@ impl<'a> Problem<'a> {
     fn counted(&self, bytes: u64) -> u64 {
         match self.target {
             Target::FileBytes(_) => bytes.next_multiple_of(self.file.alignment),
-            Target::BitsPerWeight(_) | Target::KlDivergence(_) => bytes,
+            Target::BitsPerWeight(_) | Target::KlDivergence(_) | Target::Mix => bytes,
         }
     }
 
@@ -221,6 +224,7 @@ impl<'a> Problem<'a> {
                 Budget::Bytes(bytes.saturating_sub(self.fixed))
             }
             Target::FileBytes(bytes) => Budget::Bytes(bytes.saturating_sub(self.fixed + self.file.overhead)),
+            Target::Mix => Budget::Bytes(self.plan.total_bytes.saturating_sub(self.fixed)),
             Target::KlDivergence(kl) => Budget::Loss(kl),
         };
         let found = allocate(&candidates, budget).map_err(|error| self.missed(Some(error)))?;
@@ -241,7 +245,7 @@ impl<'a> Problem<'a> {
             (Target::KlDivergence(_), Some((best, best_predicted))) => {
                 (choice.bytes, predicted) < (best.bytes, *best_predicted)
             }
-            (Target::BitsPerWeight(_) | Target::FileBytes(_), Some((_, best))) => predicted < *best,
+            (_, Some((_, best))) => predicted < *best,
         }
     }
 

@@ -16,6 +16,7 @@ pub mod imatrix;
 pub mod jobs;
 pub mod memory;
 pub mod model_file;
+mod modelfile;
 pub mod moments;
 pub mod packing;
 pub mod progress;

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde_json::Value;
 use slmc_calibration::{ChatTemplate, Tokenizer};
 use slmc_checkpoint::Checkpoint;
 use slmc_gguf::container::GgufFile;
-use slmc_gguf::vocabulary::Vocabulary;
+use slmc_gguf::vocabulary::{ENDS_BY_TEXT, Vocabulary};
 use slmc_model::{CheckpointSource, GgufSource, WeightSource};
 
 use crate::PipelineError;
@@ -20,11 +21,13 @@ pub enum ModelFile {
 }
 
 impl ModelFile {
-    /// Opens a checkpoint to be compressed.
+    /// Opens a checkpoint to be compressed. Of a model for several modalities it is the text model alone, which must be what is
+    /// wanted: `text_only`.
     ///
     /// # Errors
-    /// As [`ModelFile::open`]; a GGUF file, or a checkpoint whose weights are packed integers: both are outputs already.
-    pub fn open_original(path: &Path) -> Result<(Self, Arc<Checkpoint>), PipelineError> {
+    /// As [`ModelFile::open`]; a GGUF file, or a checkpoint whose weights are packed integers: both are outputs already. A model
+    /// for several modalities where that is not said.
+    pub fn open_original(path: &Path, text_only: bool) -> Result<(Self, Arc<Checkpoint>), PipelineError> {
         let refuse =
             |reason: &str| PipelineError::NoModel { path: path.to_owned(), reason: reason.to_owned() };
         let model = Self::open(path)?;
@@ -34,6 +37,11 @@ impl ModelFile {
             ));
         };
         refuse_quantized(checkpoint)?;
+        if let Some(whole) = checkpoint.text_part_of().filter(|_| !text_only) {
+            return Err(refuse(&format!(
+                "a {whole} model sees as well as reads; --text-only takes its text model and leaves the rest out"
+            )));
+        }
         let checkpoint = Arc::clone(checkpoint);
         Ok((model, checkpoint))
     }
@@ -91,8 +99,12 @@ impl ModelFile {
                 if let Some(generation) = checkpoint.generation_config()? {
                     vocabulary.fill_special_ids(&generation);
                 }
+                vocabulary.end_at(&named_ends(checkpoint)?);
                 if let Some(template) = checkpoint.chat_template()? {
                     vocabulary.set_chat_template(template);
+                }
+                for (name, template) in checkpoint.additional_chat_templates()? {
+                    vocabulary.add_chat_template(&name, template);
                 }
                 Ok(vocabulary)
             }
@@ -107,7 +119,14 @@ impl ModelFile {
     /// No tokenizer, or a broken one.
     pub fn tokenizer(&self, vocab_size: usize) -> Result<Tokenizer, PipelineError> {
         Ok(match self {
-            Self::Checkpoint(checkpoint) => Tokenizer::from_file(&checkpoint.tokenizer_json_path())?,
+            Self::Checkpoint(checkpoint) => {
+                let path = checkpoint.tokenizer_json_path();
+                let mut json = checkpoint.tokenizer_json()?;
+                match drop_beyond(&mut json, vocab_size) {
+                    true => Tokenizer::from_json(&json, &path)?,
+                    false => Tokenizer::from_file(&path)?,
+                }
+            }
             Self::Gguf(file) => {
                 let json = self.vocabulary(vocab_size, None)?.to_tokenizer_json().map_err(|source| {
                     PipelineError::Vocabulary { path: file.path().to_path_buf(), source }
@@ -169,17 +188,10 @@ impl ModelFile {
     /// # Errors
     /// A file beside the weights or a vocabulary that cannot be read.
     pub fn end_tokens(&self, tokenizer: &Tokenizer) -> Result<Vec<u32>, PipelineError> {
-        const BY_TEXT: [&str; 6] =
-            ["<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<end_of_turn>", "<|end|>"];
-        let mut ids: Vec<u32> = BY_TEXT.iter().filter_map(|text| tokenizer.token_to_id(text)).collect();
+        let mut ids: Vec<u32> = ENDS_BY_TEXT.iter().filter_map(|text| tokenizer.token_to_id(text)).collect();
         match self {
             Self::Checkpoint(checkpoint) => {
-                let generation = checkpoint.generation_config()?;
-                for config in generation.iter().chain([checkpoint.config_json()]) {
-                    let named = &config["eos_token_id"];
-                    let list = named.as_array().map_or(std::slice::from_ref(named), Vec::as_slice);
-                    ids.extend(list.iter().filter_map(|id| u32::try_from(id.as_u64()?).ok()));
-                }
+                ids.extend(named_ends(checkpoint)?);
                 if let Some(config) = checkpoint.tokenizer_config()? {
                     let eos = &config["eos_token"];
                     let text = eos.as_str().or_else(|| eos["content"].as_str());
@@ -224,6 +236,36 @@ impl ModelFile {
         };
         name.map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned())
     }
+}
+
+/// `eos_token_id` of `generation_config.json`, then of `config.json`: an id or a list of ids.
+fn named_ends(checkpoint: &Checkpoint) -> Result<Vec<u32>, PipelineError> {
+    let generation = checkpoint.generation_config()?;
+    let named = generation.iter().chain([checkpoint.config_json()]).flat_map(|config| {
+        let named = &config["eos_token_id"];
+        named.as_array().map_or(std::slice::from_ref(named), Vec::as_slice)
+    });
+    Ok(named.filter_map(|id| u32::try_from(id.as_u64()?).ok()).collect())
+}
+
+/// Takes the special tokens out of a `tokenizer.json` that the model's embedding has no rows for, so that no text becomes them; true if
+/// there were any. Gemma 3's text models have one for images.
+fn drop_beyond(tokenizer: &mut Value, vocab_size: usize) -> bool {
+    let Some(added) = tokenizer.get_mut("added_tokens").and_then(Value::as_array_mut) else { return false };
+    let is_beyond = |token: &Value| {
+        token["special"] == true && token["id"].as_u64().is_some_and(|id| id >= vocab_size as u64)
+    };
+    let beyond: Vec<Value> = added.extract_if(.., |token| is_beyond(token)).collect();
+    let vocab = tokenizer.get_mut("model").and_then(|model| model.get_mut("vocab"));
+    if let Some(vocab) = vocab.and_then(Value::as_object_mut) {
+        for token in &beyond {
+            let spelling = token["content"].as_str().unwrap_or_default();
+            if vocab.get(spelling) == token.get("id") {
+                vocab.remove(spelling);
+            }
+        }
+    }
+    !beyond.is_empty()
 }
 
 /// An error where the checkpoint's weights are packed integers already.

@@ -107,7 +107,8 @@ impl Family {
 
     /// Writes a checkpoint of this family with random weights and the given tokenizer to `dir`.
     pub fn write(self, dir: &Path, tokenizer: &Value, tokenizer_config: &Value) {
-        let tokens = tokenizer["model"]["vocab"].as_object().unwrap().len();
+        let vocab = &tokenizer["model"]["vocab"];
+        let tokens = vocab.as_object().map_or_else(|| vocab.as_array().unwrap().len(), |tokens| tokens.len());
         let added = tokenizer["added_tokens"].as_array().unwrap();
         let largest = added.iter().filter_map(|t| t["id"].as_u64()).max().unwrap_or(0) as usize;
         let vocab_size = tokens.max(largest + 1).next_multiple_of(32);
@@ -169,6 +170,7 @@ pub fn cut(model: &Path, asked: Asked, compensates: bool) -> PathBuf {
     let output = model.with_extension("cut");
     let settings = StructuredSettings {
         model: model.to_owned(),
+        text_only: false,
         budget: None,
         asked,
         kinds: Vec::new(),

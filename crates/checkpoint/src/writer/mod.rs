@@ -14,7 +14,7 @@ use thiserror::Error;
 pub use plan::{CheckpointPlan, TensorSpec};
 pub use target::ExistingTarget;
 
-use crate::side_files::SIDE_FILES;
+use crate::side_files::{ADDITIONAL_CHAT_TEMPLATES, SIDE_FILES, named_templates};
 use crate::{Checkpoint, convert};
 use coverage::Coverage;
 use target::Staging;
@@ -221,6 +221,16 @@ impl CheckpointWriter {
                 Ok(contents) => self.write_file(file, &contents)?,
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
                 Err(source) => return Err(WriteError::Io { path, source }),
+            }
+        }
+        let templates = from.dir().join(ADDITIONAL_CHAT_TEMPLATES);
+        let io = |source| WriteError::Io { path: templates.clone(), source };
+        let files = named_templates(&templates).map_err(io)?;
+        if !files.is_empty() {
+            let dir = self.staging.dir().join(ADDITIONAL_CHAT_TEMPLATES);
+            std::fs::create_dir(&dir).map_err(io)?;
+            for file in files {
+                std::fs::copy(&file, dir.join(file.file_name().unwrap_or_default())).map_err(io)?;
             }
         }
         Ok(())

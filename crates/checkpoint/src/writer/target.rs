@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use super::WriteError;
 use super::plan::ADAPTER_FILES;
 use crate::index::INDEX_FILE;
-use crate::side_files::SIDE_FILES;
+use crate::side_files::{ADDITIONAL_CHAT_TEMPLATES, SIDE_FILES};
 
 /// What to do about a target directory that exists and is not empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,14 +130,14 @@ fn check(target: &Path, existing: ExistingTarget) -> Result<(), WriteError> {
             return Err(WriteError::TargetNotEmpty { path: target.to_path_buf() });
         }
         let name = entry.file_name().to_string_lossy().into_owned();
-        let is_file = entry.file_type().map_err(io(target))?.is_file();
+        let kind = entry.file_type().map_err(io(target))?;
         let ours = name.starts_with("model") && name.ends_with(".safetensors")
             || name == INDEX_FILE
             || name == "config.json"
             || name == METRICS_FILE
             || ADAPTER_FILES.contains(&name.as_str())
             || SIDE_FILES.contains(&name.as_str());
-        if !(is_file && ours) {
+        if !(kind.is_file() && ours || kind.is_dir() && name == ADDITIONAL_CHAT_TEMPLATES) {
             return Err(WriteError::TargetHoldsOtherFiles { path: target.to_path_buf(), found: name });
         }
     }

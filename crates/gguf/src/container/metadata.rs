@@ -180,6 +180,7 @@ from_variant! {
     &'a Strings: "an array of str", Value::Array(Array::Strings(v)) => v;
     &'a [f32]: "an array of f32", Value::Array(Array::F32(v)) => v;
     &'a [i32]: "an array of i32", Value::Array(Array::I32(v)) => v;
+    &'a [u8]: "an array of u8", Value::Array(Array::U8(v)) => v;
     &'a [u32]: "an array of u32", Value::Array(Array::U32(v)) => v;
     &'a [bool]: "an array of bool", Value::Array(Array::Bool(v)) => v;
 }

@@ -3,11 +3,11 @@
 //! llama.cpp ignores the key. With it, [`super::Vocabulary::to_tokenizer_json`] rebuilds the original tokenizer and not
 //! llama.cpp's approximation of it.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::added_tokens::AddedToken;
 use super::error::{Note, VocabularyError};
-use super::json::{flag, wrong};
+use super::json::{array, flag, wrong};
 
 /// The key: a JSON object as text, with the members of a `tokenizer.json` that differ from what the other keys tell.
 pub(super) const KEY: &str = "slmc.tokenizer.differences";
@@ -19,6 +19,8 @@ pub(super) struct Differences {
     pub pre_tokenizer: Option<Value>,
     pub ignore_merges: Option<bool>,
     pub added_tokens: Option<Vec<AddedToken>>,
+    /// Merges that make up added tokens, which no score tells of; in front of all others.
+    pub added_merges: Vec<(String, String)>,
 }
 
 impl Differences {
@@ -57,6 +59,8 @@ impl Differences {
             "added_tokens",
             self.added_tokens.as_ref().map(|list| list.iter().map(AddedToken::to_json).collect()),
         );
+        let merges: Vec<Value> = self.added_merges.iter().map(|(left, right)| json!([left, right])).collect();
+        put("added_merges", (!merges.is_empty()).then_some(Value::Array(merges)));
         (!all.is_empty()).then(|| Value::Object(all).to_string())
     }
 
@@ -70,6 +74,17 @@ impl Differences {
             pre_tokenizer: all.get("pre_tokenizer").cloned(),
             ignore_merges: all.get("ignore_merges").map(|_| flag(&all, "ignore_merges")).transpose()?,
             added_tokens: all.get("added_tokens").map(|_| AddedToken::read_all(&all)).transpose()?,
+            added_merges: match all.get("added_merges") {
+                None => Vec::new(),
+                Some(_) => array(&all, "added_merges")?.iter().map(read_merge).collect::<Result<_, _>>()?,
+            },
         })
+    }
+}
+
+fn read_merge(merge: &Value) -> Result<(String, String), VocabularyError> {
+    match (merge[0].as_str(), merge[1].as_str()) {
+        (Some(left), Some(right)) => Ok((left.to_owned(), right.to_owned())),
+        _ => Err(wrong("added_merges[]", "two strings", Some(merge))),
     }
 }

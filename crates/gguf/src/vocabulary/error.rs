@@ -10,10 +10,16 @@ use crate::container::MetadataError;
 pub enum VocabularyError {
     #[error("tokenizer field `{field}` should be {expected}, found {found}")]
     WrongField { field: String, expected: &'static str, found: String },
-    #[error("tokenizer model {found} is not supported; byte-level BPE and BPE with byte fallback are")]
+    #[error(
+        "tokenizer model {found} is not supported; byte-level BPE, BPE with byte fallback and Unigram are"
+    )]
     UnsupportedModel { found: String },
     #[error("the tokenizer model's `{option}` = {value} cannot be stored in GGUF")]
     UnsupportedOption { option: &'static str, value: String },
+    #[error("llama.cpp has no byte fallback for unigram vocabularies: text without tokens would be lost")]
+    UnigramBytes,
+    #[error("the normalizer's table of characters is no base64: {reason}")]
+    Charsmap { reason: String },
     #[error("llama.cpp has no counterpart of the normalizer {found}")]
     UnsupportedNormalizer { found: String },
     #[error("llama.cpp has no counterpart of the post-processor {found}")]
@@ -41,7 +47,7 @@ pub enum VocabularyError {
     TokenTooLong { bytes: usize, at_most: usize },
     #[error("byte fallback needs a token for every byte, {token} is missing")]
     MissingByteToken { token: String },
-    #[error("tokenizer model `{found}` of the GGUF file is not supported; `gpt2` and `llama` are")]
+    #[error("tokenizer model `{found}` of the GGUF file is not supported; `gpt2`, `llama` and `t5` are")]
     UnsupportedFileModel { found: String },
     #[error("`{key}` has {found} elements for {expected} tokens")]
     LengthMismatch { key: &'static str, expected: usize, found: usize },
@@ -82,6 +88,12 @@ pub enum Note {
     PreTokenizerOverridden,
     /// A special token that `tokenizer_config.json` names is not in the vocabulary: role and token.
     UnknownSpecialToken(&'static str, String),
+    /// Added tokens without a row in the model's embedding; they are left out.
+    BeyondEmbedding(Vec<String>),
+    /// The model's own settings end a generation at these tokens, llama.cpp will not: GGUF has no more keys for them.
+    NoEnd(Vec<String>),
+    /// No end-of-text token is named, for which llama.cpp takes the token with id 11, this one.
+    DefaultEnd(String),
 }
 
 impl fmt::Display for Note {
@@ -114,6 +126,13 @@ impl fmt::Display for Note {
             }
             Note::UnknownSpecialToken(role, token) => {
                 write!(f, "the {role} token {token:?} is not in the vocabulary")
+            }
+            Note::BeyondEmbedding(tokens) => {
+                write!(f, "left out, as the model's embedding has no rows for them: {}", tokens.join(", "))
+            }
+            Note::NoEnd(tokens) => write!(f, "llama.cpp will not end a generation at {}", tokens.join(", ")),
+            Note::DefaultEnd(token) => {
+                write!(f, "no end-of-text token is named; llama.cpp will take {token:?} for one")
             }
         }
     }

@@ -1,6 +1,6 @@
 //! From `tokenizer.json` and `tokenizer_config.json`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use serde_json::Value;
 
@@ -9,8 +9,10 @@ use super::differences::Differences;
 use super::error::{Note, VocabularyError};
 use super::json::{self, optional, wrong};
 use super::pre_tokenizer::PreTokenizer;
-use super::sentence_piece::{byte_token, extra_merges, is_byte_token, scores};
+use super::sentence_piece::is_byte_token;
+use super::spaces::{flatten_normalizer, sentence_piece};
 use super::special::{ChatTemplates, Specials};
+use super::unigram;
 use super::{MAX_TOKENS, Model, TokenKind, Vocabulary};
 use crate::container::Strings;
 
@@ -36,16 +38,32 @@ impl Vocabulary {
         let model = tokenizer.get("model").ok_or_else(|| wrong("model", "an object", None))?;
         check_model(model)?;
         let byte_fallback = json::flag(model, "byte_fallback")?;
-        let added = AddedToken::read_all(tokenizer)?;
-        let merges = read_merges(model)?;
-        let (slots, ids) = place_tokens(model, &added, byte_fallback, vocab_size)?;
+        let is_unigram = json::kind(model) == "Unigram";
+        let pieces = if is_unigram { unigram::pieces(model)? } else { listed(model)? };
+        let merges = if is_unigram { Vec::new() } else { read_merges(model)? };
+        let mut notes = Vec::new();
+        let (added, beyond): (Vec<_>, Vec<_>) = AddedToken::read_all(tokenizer)?
+            .into_iter()
+            .partition(|token| token.id < vocab_size as u64 || !token.special);
+        if !beyond.is_empty() {
+            notes.push(Note::BeyondEmbedding(beyond.iter().map(|token| token.content.clone()).collect()));
+        }
+        let (slots, ids) = place_tokens(
+            &pieces,
+            unknown_token(model),
+            &added,
+            &beyond,
+            byte_fallback || is_unigram,
+            vocab_size,
+        )?;
         let (tokens, kinds) = fill_gaps(slots)?;
 
-        let mut notes = Vec::new();
-        let parts = if byte_fallback {
-            if let Some(name) = pre_override {
-                return Err(VocabularyError::UselessPreName { name: name.to_owned() });
-            }
+        if let Some(name) = pre_override.filter(|_| byte_fallback || is_unigram) {
+            return Err(VocabularyError::UselessPreName { name: name.to_owned() });
+        }
+        let parts = if is_unigram {
+            unigram::read(tokenizer, vocab_size, &mut notes)?
+        } else if byte_fallback {
             sentence_piece(tokenizer, &tokens, &kinds, &merges, &mut notes)?
         } else {
             byte_level(tokenizer, &merges, pre_override, &mut notes)?
@@ -60,7 +78,7 @@ impl Vocabulary {
         let id_of = |text: &str| ids.get(text).copied();
         let mut specials = Specials::read(tokenizer, config, id_of)?;
         notes.append(&mut specials.notes);
-        let unknown = optional(model, "unk_token").and_then(Value::as_str).and_then(id_of);
+        let unknown = unknown_token(model).and_then(id_of);
         specials.ids.unk = specials.ids.unk.or(unknown);
         Ok(Self {
             model: gguf_model,
@@ -78,7 +96,7 @@ impl Vocabulary {
 
 fn check_model(model: &Value) -> Result<(), VocabularyError> {
     match json::kind(model) {
-        "BPE" => {}
+        "BPE" | "Unigram" => {}
         "" if model.get("merges").is_some() => {} // older files leave the type out
         other => return Err(VocabularyError::UnsupportedModel { found: format!("{other:?}") }),
     }
@@ -89,6 +107,19 @@ fn check_model(model: &Value) -> Result<(), VocabularyError> {
         }
     }
     Ok(())
+}
+
+/// The tokens of a vocabulary that lists them with their ids.
+fn listed(model: &Value) -> Result<Vec<(&str, u64)>, VocabularyError> {
+    let id_of = |id: &Value| id.as_u64().ok_or_else(|| wrong("model.vocab", "token ids", Some(id)));
+    json::object(model, "vocab")?.iter().map(|(text, id)| Ok((text.as_str(), id_of(id)?))).collect()
+}
+
+/// The token for what no other covers: by its text, or by its place in the vocabulary.
+fn unknown_token(model: &Value) -> Option<&str> {
+    let by_place =
+        || model.get("vocab")?.get(usize::try_from(model.get("unk_id")?.as_u64()?).ok()?)?.get(0)?.as_str();
+    optional(model, "unk_token").and_then(Value::as_str).or_else(by_place)
 }
 
 /// Merges as pairs, from either of their two spellings; every one makes a token of the vocabulary of two others.
@@ -118,14 +149,16 @@ fn read_merges(model: &Value) -> Result<Vec<(String, String)>, VocabularyError> 
     Ok(merges)
 }
 
-/// Puts every token at its id. Also returns the ids by the tokenizer's own spelling.
+/// Puts every token at its id. Also returns the ids by the tokenizer's own spelling. Those `beyond` the embedding have no place:
+/// Gemma 3's text models have a tokenizer with one for images.
 fn place_tokens<'a>(
-    model: &'a Value,
+    pieces: &[(&'a str, u64)],
+    unknown: Option<&str>,
     added: &'a [AddedToken],
-    byte_fallback: bool,
+    beyond: &[AddedToken],
+    from_pieces: bool,
     vocab_size: usize,
 ) -> Result<(Slots, HashMap<&'a str, u32>), VocabularyError> {
-    let unknown = optional(model, "unk_token").and_then(Value::as_str);
     let mut slots: Slots = vec![None; vocab_size];
     let mut ids: HashMap<&str, u32> = HashMap::new();
     let place = |slots: &mut Slots, text: &str, id: u64| match usize::try_from(id) {
@@ -137,11 +170,13 @@ fn place_tokens<'a>(
         },
         _ => Err(VocabularyError::IdOutOfRange { token: text.to_owned(), id, vocab_size }),
     };
-    for (text, id) in json::object(model, "vocab")? {
-        let id = id.as_u64().ok_or_else(|| wrong("model.vocab", "token ids", Some(id)))?;
+    for &(text, id) in pieces {
+        if beyond.iter().any(|token| token.id == id && token.content == text) {
+            continue;
+        }
         let at = place(&mut slots, text, id)?;
-        if byte_fallback && is_byte_token(text) {
-            slots[at] = Some((text.clone(), TokenKind::Byte));
+        if from_pieces && is_byte_token(text) {
+            slots[at] = Some((text.to_owned(), TokenKind::Byte));
         }
         ids.insert(text, at as u32);
     }
@@ -156,7 +191,7 @@ fn place_tokens<'a>(
             });
         }
     }
-    if byte_fallback && let Some(&at) = unknown.and_then(|text| ids.get(text)) {
+    if from_pieces && let Some(&at) = unknown.and_then(|text| ids.get(text)) {
         slots[at as usize] = Some((unknown.unwrap_or_default().to_owned(), TokenKind::Unknown));
     }
     Ok((slots, ids))
@@ -244,76 +279,4 @@ fn is_byte_level(pre_tokenizer: &Value) -> bool {
     let steps = pre_tokenizer.get("pretokenizers").and_then(Value::as_array);
     let steps = steps.map_or(std::slice::from_ref(pre_tokenizer), Vec::as_slice);
     steps.iter().any(|step| json::kind(step) == "ByteLevel")
-}
-
-/// The steps of a normalizer, `Sequence`s opened.
-fn flatten_normalizer(normalizer: &Value) -> Vec<&Value> {
-    match normalizer.get("normalizers").and_then(Value::as_array) {
-        Some(all) => all.iter().flat_map(flatten_normalizer).collect(),
-        None => vec![normalizer],
-    }
-}
-
-fn sentence_piece(
-    tokenizer: &Value,
-    tokens: &Strings,
-    kinds: &[TokenKind],
-    merges: &[(String, String)],
-    notes: &mut Vec<Note>,
-) -> Result<(Model, Differences), VocabularyError> {
-    let bytes: HashSet<&str> =
-        tokens.iter().zip(kinds).filter(|(_, k)| **k == TokenKind::Byte).map(|(t, _)| t).collect();
-    if let Some(token) = (0..=255).map(byte_token).find(|token| !bytes.contains(token.as_str())) {
-        return Err(VocabularyError::MissingByteToken { token });
-    }
-    let (add_space_prefix, differences) = read_spaces(tokenizer, tokens, kinds, notes)?;
-    if json::flag(&tokenizer["model"], "ignore_merges")? {
-        notes.push(Note::IgnoreMerges(true));
-    }
-    notes.extend(extra_merges(tokens, kinds, merges)?);
-    Ok((Model::SentencePiece { scores: scores(tokens, kinds, merges), add_space_prefix }, differences))
-}
-
-/// How the tokenizer turns spaces into `▁`: by a normalizer, or by the `Metaspace` pre-tokenizer.
-fn read_spaces(
-    tokenizer: &Value,
-    tokens: &Strings,
-    kinds: &[TokenKind],
-    notes: &mut Vec<Note>,
-) -> Result<(bool, Differences), VocabularyError> {
-    let steps = optional(tokenizer, "normalizer").map(flatten_normalizer).unwrap_or_default();
-    let pre = optional(tokenizer, "pre_tokenizer");
-    let prepends = |s: &Value| json::kind(s) == "Prepend" && s["prepend"] == "▁";
-    let replaces =
-        |s: &Value| json::kind(s) == "Replace" && s["pattern"]["String"] == " " && s["content"] == "▁";
-    let mut differences = Differences::default();
-    if json::flag(&tokenizer["model"], "ignore_merges")? {
-        differences.ignore_merges = Some(true);
-    }
-    match (steps.as_slice(), pre) {
-        ([first, second], None) if prepends(first) && replaces(second) => Ok((true, differences)),
-        ([only], None) if replaces(only) => Ok((false, differences)),
-        ([], Some(metaspace)) if json::kind(metaspace) == "Metaspace" && metaspace["replacement"] == "▁" => {
-            // Absent fields default as in the `tokenizers` crate.
-            let scheme = optional(metaspace, "prepend_scheme").and_then(Value::as_str).unwrap_or("always");
-            let never = scheme == "never" || metaspace["add_prefix_space"] == Value::Bool(false);
-            let split = optional(metaspace, "split").is_none_or(|v| *v == Value::Bool(true));
-            if !never {
-                notes.push(Note::SpacePrefix);
-            }
-            let crosses = |text: &str| text.chars().skip(1).any(|c| c == '▁');
-            if split && tokens.iter().zip(kinds).any(|(t, k)| *k == TokenKind::Normal && crosses(t)) {
-                notes.push(Note::NotSplit);
-            }
-            differences.normalizer = Some(Value::Null);
-            differences.pre_tokenizer = Some(metaspace.clone());
-            Ok((!never, differences))
-        }
-        _ => Err(VocabularyError::UnsupportedNormalizer {
-            found: format!(
-                "{} with the pre-tokenizer {}",
-                tokenizer["normalizer"], tokenizer["pre_tokenizer"]
-            ),
-        }),
-    }
 }

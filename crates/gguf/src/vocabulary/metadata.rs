@@ -16,6 +16,8 @@ const MERGES: &str = "tokenizer.ggml.merges";
 const ADD_BOS: &str = "tokenizer.ggml.add_bos_token";
 const ADD_EOS: &str = "tokenizer.ggml.add_eos_token";
 const ADD_SPACE_PREFIX: &str = "tokenizer.ggml.add_space_prefix";
+const REMOVE_EXTRA_WHITESPACES: &str = "tokenizer.ggml.remove_extra_whitespaces";
+const CHARSMAP: &str = "tokenizer.ggml.precompiled_charsmap";
 const CHAT_TEMPLATE: &str = "tokenizer.chat_template";
 const CHAT_TEMPLATES: &str = "tokenizer.chat_templates";
 
@@ -38,6 +40,18 @@ impl Vocabulary {
                 metadata.insert(SCORES, scores.clone());
                 metadata.insert(TOKEN_TYPE, kinds);
                 metadata.insert(ADD_SPACE_PREFIX, *add_space_prefix);
+            }
+            Model::Unigram { scores, add_space_prefix, remove_extra_whitespaces, charsmap } => {
+                metadata.insert(MODEL, "t5");
+                metadata.insert(PRE, "default");
+                metadata.insert(TOKENS, self.tokens.clone());
+                metadata.insert(SCORES, scores.clone());
+                metadata.insert(TOKEN_TYPE, kinds);
+                metadata.insert(ADD_SPACE_PREFIX, *add_space_prefix);
+                metadata.insert(REMOVE_EXTRA_WHITESPACES, *remove_extra_whitespaces);
+                if !charsmap.is_empty() {
+                    metadata.insert(CHARSMAP, charsmap.clone());
+                }
             }
         }
         let mut special = self.special.clone();
@@ -75,18 +89,29 @@ impl Vocabulary {
             return Err(VocabularyError::TooManyTokens { size: tokens.len(), at_most: MAX_TOKENS });
         }
         let kinds = read_kinds(metadata, tokens.len())?;
-        let (model, add_bos) = match metadata.str(MODEL)? {
+        let (model, add_bos, add_eos) = match metadata.str(MODEL)? {
             "gpt2" => {
                 let (pre, known) = PreTokenizer::named(metadata.str(PRE)?)?;
                 let merges = metadata.strings(MERGES)?.clone();
                 // llama.cpp's own defaults for these two names (`llama_vocab::impl::load`).
-                (Model::ByteLevel { merges, pre }, matches!(known.name, "llama-bpe" | "tekken"))
+                (Model::ByteLevel { merges, pre }, matches!(known.name, "llama-bpe" | "tekken"), false)
             }
             "llama" => {
                 let scores = metadata.f32_array(SCORES)?.to_vec();
                 check_length(SCORES, tokens.len(), scores.len())?;
                 let add_space_prefix = metadata.optional(ADD_SPACE_PREFIX)?.unwrap_or(true);
-                (Model::SentencePiece { scores, add_space_prefix }, true)
+                (Model::SentencePiece { scores, add_space_prefix }, true, false)
+            }
+            "t5" => {
+                let scores = metadata.f32_array(SCORES)?.to_vec();
+                check_length(SCORES, tokens.len(), scores.len())?;
+                let model = Model::Unigram {
+                    scores,
+                    add_space_prefix: metadata.optional(ADD_SPACE_PREFIX)?.unwrap_or(true),
+                    remove_extra_whitespaces: metadata.optional(REMOVE_EXTRA_WHITESPACES)?.unwrap_or(false),
+                    charsmap: metadata.optional::<&[u8]>(CHARSMAP)?.unwrap_or_default().to_vec(),
+                };
+                (model, false, true)
             }
             other => return Err(VocabularyError::UnsupportedFileModel { found: other.to_owned() }),
         };
@@ -98,16 +123,25 @@ impl Vocabulary {
             }
             *place(&mut special) = id;
         }
-        if matches!(model, Model::SentencePiece { .. }) {
-            let default = |slot: &mut Option<u32>, id: u32| {
-                *slot = slot.or(Some(id).filter(|&id| (id as usize) < tokens.len()));
-            };
-            default(&mut special.unk, 0);
-            default(&mut special.bos, 1);
-            default(&mut special.eos, 2);
+        let mut default = |place: fn(&mut SpecialIds) -> &mut Option<u32>, id: u32| {
+            let slot = place(&mut special);
+            *slot = slot.or(Some(id).filter(|&id| (id as usize) < tokens.len()));
+        };
+        match model {
+            Model::ByteLevel { .. } => {}
+            Model::SentencePiece { .. } => {
+                default(|s| &mut s.unk, 0);
+                default(|s| &mut s.bos, 1);
+                default(|s| &mut s.eos, 2);
+            }
+            Model::Unigram { .. } => {
+                default(|s| &mut s.pad, 0);
+                default(|s| &mut s.eos, 1);
+                default(|s| &mut s.unk, 2);
+            }
         }
         let add_bos = metadata.optional(ADD_BOS)?.unwrap_or(add_bos);
-        let add_eos = metadata.optional(ADD_EOS)?.unwrap_or(false);
+        let add_eos = metadata.optional(ADD_EOS)?.unwrap_or(add_eos);
         for (key, add, id) in [(ADD_BOS, add_bos, special.bos), (ADD_EOS, add_eos, special.eos)] {
             if add && id.is_none() {
                 return Err(VocabularyError::NothingToAdd { key });

@@ -1,7 +1,7 @@
 //! A Hugging Face `tokenizer.json` as the `tokenizer.*` metadata of GGUF, and back.
 //!
-//! Two kinds of vocabulary are known, the ones of the llama, mistral and qwen2 families: byte-level BPE (GGUF model
-//! `gpt2`) and SentencePiece-style BPE with byte fallback (GGUF model `llama`). The rules are those of llama.cpp's
+//! Three kinds of vocabulary are known: byte-level BPE (GGUF model `gpt2`), SentencePiece-style BPE with byte fallback (GGUF
+//! model `llama`) and SentencePiece's unigram model (GGUF model `t5`). The rules are those of llama.cpp's
 //! `convert_hf_to_gguf.py` (`get_vocab_base`, `SpecialVocab`) and of its reader `src/llama-vocab.cpp`, with these
 //! departures: the pre-tokenizer is recognized by its structure instead of by a hash of test tokens; SentencePiece scores
 //! come from the merges, where the converter has a placeholder; `add_bos_token` and `add_eos_token` are always written.
@@ -10,15 +10,19 @@
 
 mod added_tokens;
 mod differences;
+mod ends;
 mod error;
 mod from_json;
 mod json;
 mod metadata;
 mod pre_tokenizer;
 mod sentence_piece;
+mod spaces;
 mod special;
 mod to_json;
+mod unigram;
 
+pub use ends::ENDS_BY_TEXT;
 pub use error::{Note, VocabularyError};
 pub use pre_tokenizer::PreTokenizer;
 pub use special::{ChatTemplates, SpecialIds};
@@ -72,6 +76,17 @@ pub enum Model {
         scores: Vec<f32>,
         /// Whether a space is put before text.
         add_space_prefix: bool,
+    },
+    /// SentencePiece's unigram language model, GGUF model `t5`.
+    Unigram {
+        /// Log probabilities by id.
+        scores: Vec<f32>,
+        /// Whether a space is put before text.
+        add_space_prefix: bool,
+        /// Whether runs of spaces become one, and those at both ends go.
+        remove_extra_whitespaces: bool,
+        /// SentencePiece's compiled table of what characters become; empty where they stay.
+        charsmap: Vec<u8>,
     },
 }
 
@@ -138,6 +153,11 @@ impl Vocabulary {
     /// Sets the default chat template, for one that stands in a file of its own (`chat_template.jinja`).
     pub fn set_chat_template(&mut self, template: String) {
         self.chat_templates.default = Some(template);
+    }
+
+    /// Adds a chat template with a name, for one that stands in a file of its own (`additional_chat_templates/NAME.jinja`).
+    pub fn add_chat_template(&mut self, name: &str, template: String) {
+        self.chat_templates.add(name, template);
     }
 
     /// Takes special ids that are still unset from a `config.json` or `generation_config.json` (`bos_token_id` …), as

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::ends::TURN_ENDS;
 use super::error::{Note, VocabularyError};
 use super::json::{self, optional, wrong};
 
@@ -113,7 +114,7 @@ impl Specials {
             }
         }
         // llama.cpp finds these by their text too, if no key names them.
-        out.ids.eot = out.ids.eot.or_else(|| id_of("<|eot_id|>"));
+        out.ids.eot = out.ids.eot.or_else(|| TURN_ENDS.iter().find_map(|text| id_of(text)));
         out.ids.eom = out.ids.eom.or_else(|| id_of("<|eom_id|>"));
         for (add, id, key) in
             [(out.add_bos, out.ids.bos, "add_bos_token"), (out.add_eos, out.ids.eos, "add_eos_token")]
@@ -177,6 +178,13 @@ pub struct ChatTemplates {
 }
 
 impl ChatTemplates {
+    /// Adds a named one, in place of one of the same name. GGUF makes a key of the name.
+    pub(super) fn add(&mut self, name: &str, template: String) {
+        let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+        self.named.retain(|(known, _)| *known != name);
+        self.named.push((name, template));
+    }
+
     /// `chat_template` of a `tokenizer_config.json`: a string, or a list of `{name, template}`.
     pub(super) fn read(config: Option<&Value>) -> Result<Self, VocabularyError> {
         let mut out = Self::default();
@@ -194,10 +202,7 @@ impl ChatTemplates {
                     if name == "default" {
                         out.default = Some(template);
                     } else {
-                        // GGUF makes a key of the name.
-                        let name =
-                            name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-                        out.named.push((name, template));
+                        out.add(name, template);
                     }
                 }
             }

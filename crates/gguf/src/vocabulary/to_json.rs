@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::added_tokens::AddedToken;
 use super::error::VocabularyError;
 use super::pre_tokenizer::PreTokenizer;
-use super::{Model, TokenKind, Vocabulary, sentence_piece};
+use super::{Model, TokenKind, Vocabulary, sentence_piece, unigram};
 
 impl Vocabulary {
     /// A `tokenizer.json` for the `tokenizers` crate (0.20 and later: merges are pairs).
@@ -64,7 +64,8 @@ impl Vocabulary {
                     normalizers.insert(0, json!({"type": "Prepend", "prepend": "▁"}));
                     decoders.push(json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
                 }
-                let merges = sentence_piece::merges(&self.tokens, &self.kinds, scores)?;
+                let mut merges = self.differences.added_merges.clone();
+                merges.extend(sentence_piece::merges(&self.tokens, &self.kinds, scores)?);
                 json!({
                     "version": "1.0",
                     "truncation": null,
@@ -85,6 +86,28 @@ impl Vocabulary {
                         "ignore_merges": false,
                         "vocab": self.vocab_json(),
                         "merges": merges,
+                    },
+                })
+            }
+            Model::Unigram { scores, add_space_prefix, remove_extra_whitespaces, charsmap } => {
+                let scheme = if *add_space_prefix { "always" } else { "never" };
+                let metaspace = json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": false});
+                let vocab: Vec<Value> =
+                    self.tokens.iter().zip(scores).map(|(text, score)| json!([text, score])).collect();
+                json!({
+                    "version": "1.0",
+                    "truncation": null,
+                    "padding": null,
+                    "added_tokens": added,
+                    "normalizer": unigram::normalizer(charsmap, *remove_extra_whitespaces),
+                    "pre_tokenizer": metaspace.clone(),
+                    "post_processor": self.post_processor(),
+                    "decoder": metaspace,
+                    "model": {
+                        "type": "Unigram",
+                        "unk_id": self.special.unk,
+                        "vocab": vocab,
+                        "byte_fallback": false,
                     },
                 })
             }

@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // not every test program uses everything
 
+pub mod byte_level;
+
 use std::collections::HashSet;
 
 use serde_json::{Value, json};
@@ -16,10 +18,25 @@ pub const NASTY: &str = "Hello, world!  two  spaces   three\ttab\t\ttabs\n\nline
     <|endoftext|><s> </s> <0x41> ▁under▁score __init__ a==b!=c // /* x */ \"quotes\" “curly” … -- — ------ ======== \
     snake_case camelCase HTTPServer ǅ ﬁ ß ẞ İ \u{0} \u{7f} end ";
 
-const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+pub const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 pub fn tiny() -> Value {
     serde_json::from_str(include_str!("../../../../models/tiny/tokenizer.json")).unwrap()
+}
+
+/// Pieces learned by SentencePiece with the structure of Gemma's tokenizer. `make.py` beside this file made it.
+pub fn gemma() -> Value {
+    serde_json::from_str(include_str!("gemma.json")).unwrap()
+}
+
+/// SentencePiece's unigram model of the same text, with a table of characters.
+pub fn unigram() -> Value {
+    serde_json::from_str(include_str!("unigram.json")).unwrap()
+}
+
+/// The same with the structure of Phi 3's.
+pub fn phi3() -> Value {
+    serde_json::from_str(include_str!("phi3.json")).unwrap()
 }
 
 /// The bundled model's vocabulary under Llama 3's splitting, special tokens and template.

@@ -25,6 +25,9 @@ pub enum Types {
 pub struct QuantizeOutcome {
     /// The file or directory written.
     pub output: PathBuf,
+    /// The Ollama Modelfile beside it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub modelfile: Option<PathBuf>,
     /// The checkpoint it was made from.
     pub source: PathBuf,
     /// The method.

@@ -44,6 +44,8 @@ use crate::zeros;
 pub struct PackSettings {
     /// The checkpoint.
     pub model: PathBuf,
+    /// Whether the text model of one for several modalities is meant.
+    pub text_only: bool,
     /// How values are chosen.
     pub method: Method,
     /// How long to look for better values than the first ones found.
@@ -97,7 +99,7 @@ impl PreparedPack {
     /// # Errors
     /// Anything that would make the job fail and can be known now.
     pub fn new(settings: PackSettings) -> Result<Self, PipelineError> {
-        let (model, checkpoint) = ModelFile::open_original(&settings.model)?;
+        let (model, checkpoint) = ModelFile::open_original(&settings.model, settings.text_only)?;
         let existing = may_replace(&settings.output, &settings.model)?;
         let source = model.source()?;
         let PackTensors { tensors, facts, left_out } = pack_tensors(&checkpoint, source.config())?;
@@ -172,6 +174,7 @@ impl PreparedPack {
             evaluate_written(&settings.output, Some(&settings.model), settings.measure, reporter)?;
         Ok(QuantizeOutcome {
             output: settings.output,
+            modelfile: None,
             source: settings.model,
             method: settings.method,
             types: Types::Grid(settings.scheme),

@@ -41,6 +41,8 @@ use crate::work::Work;
 pub struct PruneSettings {
     /// The checkpoint.
     pub model: PathBuf,
+    /// Whether the text model of one for several modalities is meant.
+    pub text_only: bool,
     /// How weights are chosen.
     pub method: Method,
     /// How many.
@@ -134,7 +136,7 @@ impl PreparedPrune {
     /// # Errors
     /// Anything that would make the job fail and can be known now.
     pub fn new(settings: PruneSettings) -> Result<Self, PipelineError> {
-        let (model, checkpoint) = ModelFile::open_original(&settings.model)?;
+        let (model, checkpoint) = ModelFile::open_original(&settings.model, settings.text_only)?;
         let existing =
             may_replace(&as_gguf::checkpoint_of(&settings.output, settings.gguf), &settings.model)?;
         let source = model.source()?;

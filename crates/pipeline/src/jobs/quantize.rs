@@ -41,6 +41,7 @@ use crate::gptq::{self, Rounder};
 use crate::imatrix::{self, ImportanceFile};
 use crate::memory::{Footing, peak_resident_bytes};
 use crate::model_file::ModelFile;
+use crate::modelfile::Modelfile;
 use crate::progress::Reporter;
 use crate::rescaling::RescaledSource;
 use crate::walker::Walk;
@@ -52,6 +53,8 @@ use crate::zeros;
 pub struct QuantizeSettings {
     /// The checkpoint.
     pub model: PathBuf,
+    /// Whether the text model of one for several modalities is meant.
+    pub text_only: bool,
     /// What slmc made the checkpoint from, where that is not to be read from the checkpoint itself.
     pub made_from: Option<MadeFrom>,
     /// How values are chosen.
@@ -82,6 +85,8 @@ pub struct QuantizeSettings {
     pub pre: Option<String>,
     /// The file to write.
     pub output: PathBuf,
+    /// Whether to write an Ollama Modelfile beside it.
+    pub modelfile: bool,
     /// How to measure the result; `None` not to.
     pub measure: Option<Measure>,
     /// Resident memory that calibrating and writing may take; `None` for what the machine has.
@@ -104,6 +109,7 @@ impl QuantizeSettings {
     pub fn conversion(model: PathBuf, mix: Mix, output: PathBuf, pre: Option<String>) -> Self {
         Self {
             model,
+            text_only: false,
             made_from: None,
             method: Method::Rtn,
             effort: Effort::default(),
@@ -119,6 +125,7 @@ impl QuantizeSettings {
             device: Device::Cpu,
             pre,
             output,
+            modelfile: false,
             measure: None,
             max_memory: None,
             resume: false,
@@ -137,6 +144,7 @@ pub struct Prepared {
     batches: Option<TokenBatches>,
     imatrix: Option<ImportanceFile>,
     provenance: Provenance,
+    modelfile: Option<Modelfile>,
     layout: Layout,
     /// Shares of zeros, by GGUF name.
     zero_shares: HashMap<String, f64>,
@@ -156,14 +164,14 @@ impl Prepared {
     /// # Errors
     /// Anything that would make the job fail and can be known now.
     pub fn new(mut settings: QuantizeSettings) -> Result<Self, PipelineError> {
-        let (model, checkpoint) = ModelFile::open_original(&settings.model)?;
+        let (model, checkpoint) = ModelFile::open_original(&settings.model, settings.text_only)?;
         let source = model.source()?;
         let config = source.config().clone();
         let vocabulary = model.vocabulary(config.vocab_size, settings.pre.as_deref())?;
         let (tensors, left_out) = export_tensors(&checkpoint, &config)?;
         let facts: Vec<_> = tensors.iter().map(ExportTensor::facts).collect();
         if let Some(target) = settings.target {
-            settings.mix = starting_mix(target, config.parameters() as u64);
+            settings.mix = starting_mix(target, settings.mix, config.parameters() as u64);
         }
         let request = PlanRequest {
             overrides: settings.overrides.clone(),
@@ -171,6 +179,10 @@ impl Prepared {
             ..PlanRequest::new(settings.mix, settings.method)
         };
         let mut plan = Plan::new(&model_facts(&config), &facts, &request)?;
+        if settings.target == Some(Target::Mix) && plan.tensors.iter().all(|tensor| tensor.fallback.is_none())
+        {
+            settings.target = None; // every shape fits: there is nothing to choose
+        }
         let matrices = plan.tensors.iter().filter(|tensor| tensor.shape.len() > 1);
         let matrices = matrices.map(|tensor| tensor.name.as_str());
         let zero_shares = zeros::shares(source.as_ref(), matrices, settings.keep_zeros)?;
@@ -194,6 +206,13 @@ impl Prepared {
         let provenance = provenance(&settings, &checkpoint, batches.as_ref(), imatrix.as_ref());
         let metadata = metadata(&name, &config, &vocabulary, settings.mix, &provenance);
         let layout = lay_out(&settings, metadata, &plan)?;
+        let modelfile = match settings.modelfile {
+            true => {
+                let generation = checkpoint.generation_config()?;
+                Some(Modelfile::new(&settings.output, &vocabulary, generation.as_ref()))
+            }
+            false => None,
+        };
         let source_bytes = model.bytes();
         let footing = durable::footing(
             (settings.method, settings.effort, plan.run_len()),
@@ -213,6 +232,7 @@ impl Prepared {
             batches,
             imatrix,
             provenance,
+            modelfile,
             layout,
             zero_shares,
             plan,
@@ -275,6 +295,7 @@ impl Prepared {
                 let tensors = self.write(&calibrated, walk, footing, reporter)?;
                 Ok((calibrated, tensors))
             })?;
+        let modelfile = self.modelfile.map(|modelfile| modelfile.write(&self.settings.output)).transpose()?;
         let seconds = started.elapsed().as_secs_f64();
         let peak_memory_bytes = peak_resident_bytes();
         let planned = self.plan.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.zeros));
@@ -287,6 +308,7 @@ impl Prepared {
         )?;
         Ok(QuantizeOutcome {
             output: self.settings.output,
+            modelfile,
             source: self.settings.model,
             method: self.settings.method,
             types: Types::Mix(self.settings.mix),
@@ -314,6 +336,9 @@ impl Prepared {
         }
         for note in self.vocabulary.notes() {
             reporter.warn(&note.to_string());
+        }
+        if let Some(reason) = self.modelfile.as_ref().and_then(|modelfile| modelfile.left_out.as_ref()) {
+            reporter.warn(&format!("the Modelfile has no TEMPLATE: {reason}"));
         }
         durable::warn_of_memory(&self.footing, reporter);
         if let Some(lost) = self.plan.zeros_lost().filter(|_| self.settings.target.is_none()) {
@@ -409,6 +434,9 @@ fn provenance(
     imatrix: Option<&ImportanceFile>,
 ) -> Provenance {
     let mut recipe = match settings.target {
+        Some(Target::Mix) => {
+            json!({ "method": settings.method, "mix": settings.mix, "fallback": "measured" })
+        }
         Some(target) => json!({ "method": settings.method, "target": target }),
         None => json!({ "method": settings.method, "mix": settings.mix }),
     };

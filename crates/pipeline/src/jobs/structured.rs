@@ -49,6 +49,8 @@ use crate::work::Work;
 pub struct StructuredSettings {
     /// The checkpoint.
     pub model: PathBuf,
+    /// Whether the text model of one for several modalities is meant.
+    pub text_only: bool,
     /// What the result may be; `None` where all that goes is asked for by number.
     pub budget: Option<Budget>,
     /// How many of each kind are asked for.
@@ -119,7 +121,7 @@ impl PreparedStructured {
     /// Anything that would make the job fail and can be known now.
     pub fn new(settings: StructuredSettings) -> Result<Self, PipelineError> {
         let started = Instant::now();
-        let (model, checkpoint) = ModelFile::open_original(&settings.model)?;
+        let (model, checkpoint) = ModelFile::open_original(&settings.model, settings.text_only)?;
         let written = as_gguf::checkpoint_of(&settings.output, settings.gguf);
         let existing = may_replace(&written, &settings.model)?;
         let source = model.source()?;

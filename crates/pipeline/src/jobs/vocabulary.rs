@@ -32,6 +32,8 @@ const WITH_TOKEN_IDS: [&str; 3] =
 pub struct VocabularySettings {
     /// The checkpoint.
     pub model: PathBuf,
+    /// Whether the text model of one for several modalities is meant.
+    pub text_only: bool,
     /// Texts whose tokens stay.
     pub corpus: Vec<TextSource>,
     /// The directory to write.
@@ -90,7 +92,7 @@ impl PreparedVocabulary {
     /// The checkpoint, its tokenizer or the corpus cannot be read; a tokenizer of another kind; nothing would go.
     pub fn new(settings: VocabularySettings) -> Result<Self, PipelineError> {
         let started = Instant::now();
-        let (model, checkpoint) = ModelFile::open_original(&settings.model)?;
+        let (model, checkpoint) = ModelFile::open_original(&settings.model, settings.text_only)?;
         let existing = may_replace(&settings.output, &settings.model)?;
         let config = model.source()?.config().clone();
         let (tokenizer, template) =

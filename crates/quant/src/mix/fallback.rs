@@ -42,14 +42,15 @@ impl fmt::Display for Fallback {
 /// The type to store a matrix with `columns` columns in, where `wanted` is asked for: itself if its block length divides
 /// the columns, else the 32-wide type next to it, else F16.
 ///
-/// Source: `tensor_type_fallback` in llama.cpp's `llama-quant.cpp`.
+/// Source: `tensor_type_fallback` in llama.cpp's `llama-quant.cpp`. One departure: there Q2_K and Q3_K become Q4_0, here IQ4_NL,
+/// which has as many bits and rounds finer where most weights are. (It has no zero: see [`holding_zeros`].)
 pub fn fit_columns(wanted: TensorType, columns: usize) -> TensorType {
     let fits = |ty: TensorType| columns.is_multiple_of(ty.block_len());
     if fits(wanted) {
         return wanted;
     }
     let narrow = match wanted {
-        Q2_K | Q3_K => Q4_0,
+        Q2_K | Q3_K => IQ4_NL,
         Q4_K => Q5_0,
         Q5_K => Q5_1,
         Q6_K => Q8_0,
@@ -57,4 +58,12 @@ pub fn fit_columns(wanted: TensorType, columns: usize) -> TensorType {
         F32 | F16 | BF16 | Q8_0 | Q4_0 | Q4_1 | Q5_0 | Q5_1 | IQ4_NL => wanted,
     };
     if fits(narrow) { narrow } else { F16 }
+}
+
+/// The substitute for `wanted` that has a zero, where `got` has none and another of its size has.
+pub fn holding_zeros(wanted: TensorType, got: TensorType) -> TensorType {
+    match (wanted, got) {
+        (Q3_K, IQ4_NL) => Q4_0,
+        _ => got,
+    }
 }

@@ -15,7 +15,7 @@ use slmc_gguf::TensorType;
 
 pub use category::{Category, TensorFacts};
 pub use choose::{Choice, ModelFacts, Rule};
-pub use fallback::{Fallback, fit_columns};
+pub use fallback::{Fallback, fit_columns, holding_zeros};
 
 /// A named mix of tensor types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

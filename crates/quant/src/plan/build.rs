@@ -5,7 +5,8 @@ use std::collections::{HashMap, HashSet};
 use slmc_gguf::TensorType;
 
 use super::{
-    AllocatedType, Pattern, PatternOption, Plan, PlanError, PlannedTensor, Prediction, Reason, TypeOverride,
+    AllocatedType, Pattern, PatternOption, Plan, PlanError, PlannedTensor, Prediction, Reason, Target,
+    TypeOverride,
 };
 use crate::Method;
 use crate::mix::{Choice, Mix, ModelFacts, TensorFacts};
@@ -95,6 +96,11 @@ impl Plan {
 }
 
 impl PlanRequest {
+    /// Whether costs decide only about tensors that the mix's types do not fit.
+    fn follows_mix(&self) -> bool {
+        self.prediction.is_some_and(|prediction| prediction.target == Target::Mix)
+    }
+
     fn resolve(&self, tensor: &TensorFacts, choice: Choice) -> (Choice, Reason) {
         let Some(rule) = choice.rule else {
             let reason = if tensor.rank() < 2 { Reason::OneDimensional } else { Reason::NeverQuantized };
@@ -111,7 +117,8 @@ impl PlanRequest {
             let reason = Reason::Override { pattern: pattern.to_string(), instead_of };
             return (Choice::fitted(*ty, tensor.columns()), reason);
         }
-        if let Some(allocated) = self.allocated.get(&tensor.name) {
+        let chosen = self.allocated.get(&tensor.name);
+        if let Some(allocated) = chosen.filter(|_| choice.fallback.is_some() || !self.follows_mix()) {
             return (Choice::fitted(allocated.ty, tensor.columns()), Reason::MeasuredCost);
         }
         (choice, Reason::Mix { mix: self.mix, rule })

@@ -12,6 +12,8 @@ pub enum Target {
     BitsPerWeight(f64),
     /// `--target-size`: bytes of the whole file.
     FileBytes(u64),
+    /// `--fallback measured`: the mix, in no more bytes than with llama-quantize's substitutes for what does not fit it.
+    Mix,
     /// `--max-kl`: mean KL divergence per token from the float model, in nats.
     KlDivergence(f64),
 }
@@ -21,6 +23,7 @@ impl fmt::Display for Target {
         match self {
             Self::BitsPerWeight(bits) => write!(f, "{bits} bits per weight"),
             Self::FileBytes(bytes) => write!(f, "{bytes} bytes"),
+            Self::Mix => f.write_str("the mix's bytes"),
             Self::KlDivergence(kl) => write!(f, "KL divergence {kl}"),
         }
     }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{IntPlan, Plan, PlanError, StoredType};
 use crate::Grid;
+use crate::mix::holding_zeros;
 
 /// Share of zeros from which on a tensor counts as pruned: weights that training has made exactly zero are far fewer.
 const PRUNED: f64 = 0.2;
@@ -96,6 +97,11 @@ impl Plan {
         for tensor in self.tensors.iter_mut().filter(|tensor| tensor.shape.len() > 1) {
             let share = shares.get(&tensor.name).copied().unwrap_or_default();
             tensor.zeros = PlannedZeros::of(share, tensor.ty, keep);
+            if let (Some(zeros), Some(fallback)) = (&mut tensor.zeros, &mut tensor.fallback) {
+                fallback.got = holding_zeros(fallback.wanted, tensor.ty);
+                tensor.ty = fallback.got;
+                zeros.held = tensor.ty.holds_zero();
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use slmc_gguf::container::Metadata;
 use slmc_model::ModelError;
+use slmc_quant::plan::Target;
 use slmc_quant::{Plan, PlanRequest, Rounding};
 
 use super::{Prepared, lay_out};
@@ -30,7 +31,7 @@ impl Prepared {
         }
         let tensors: u64 = self.plan.tensors.iter().map(|tensor| self.layout.padded(tensor.bytes)).sum();
         let file = FileFacts { overhead: self.output_bytes() - tensors, alignment: self.layout.alignment() };
-        let types = types(&self.plan, self.settings.keep_zeros);
+        let types = types(&self.plan, target, self.settings.keep_zeros);
         check(&self.plan, &types, target, file)?;
         let device = self.settings.device.burn().map_err(ModelError::from)?;
         let directory = self.settings.output.parent().filter(|directory| !directory.as_os_str().is_empty());
@@ -87,7 +88,9 @@ impl Prepared {
             ..PlanRequest::new(self.settings.mix, self.settings.method)
         };
         let plan = |request: &PlanRequest| Plan::new(&model_facts(self.config()), &facts, request);
-        request.mix = mostly(&plan(&request)?);
+        if self.settings.target != Some(Target::Mix) {
+            request.mix = mostly(&plan(&request)?);
+        }
         Ok(plan(&request)?)
     }
 }
