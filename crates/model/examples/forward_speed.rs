@@ -200,7 +200,7 @@ fn operations(
     let onto = || stream = stream.take().map(|y| ops::linear_onto(y, &queries, &output, None));
     report("output, onto the stream", time(onto), 2.0 * (hidden * query) as f64);
     let (gate, up) = (matrix(inner, hidden), matrix(inner, hidden));
-    let gated = || drop(ops::gated(&x, &x, (&gate, None), (&up, None)));
+    let gated = || drop(ops::gated(&x, &x, (&gate, None), (&up, None), config.activation));
     report("gate, up, activation", time(gated), 4.0 * (hidden * inner) as f64);
     let (down, activated) = (matrix(hidden, inner), rows(inner));
     let mut stream = Some(rows(hidden));

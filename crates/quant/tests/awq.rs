@@ -6,8 +6,9 @@ use random::Random;
 use serde::Deserialize;
 use slmc_gguf::TensorType;
 use slmc_quant::awq::{
-    Candidate, Family, GroupKind, GroupedHeads, Producer, SearchError, SearchOptions, candidate_scales,
-    divide_rows, divide_vector, round_scaled, scale_columns, scaled_second_moments, search, weight_mean_abs,
+    Candidate, Family, GroupKind, GroupedHeads, Producer, ScaleGroup, SearchError, SearchOptions,
+    candidate_scales, divide_rows, divide_vector, round_scaled, scale_columns, scaled_second_moments, search,
+    weight_mean_abs,
 };
 use slmc_quant::loss::{InputStatistics, output_error};
 use slmc_quant::mix::{ModelFacts, TensorFacts};

@@ -96,7 +96,8 @@ fn full_attention_every(fields: &Fields<'_>, model_type: &str) -> Result<Option<
         // A number, or one letter for each layer of a period.
         "exaone4" => Some(match fields.get("sliding_window_pattern") {
             Some(serde_json::Value::String(letters)) => letters.len(),
-            _ => fields.within("sliding_window_pattern", 1 << 16)?.unwrap_or(4),
+            // 0 where there is no window
+            _ => fields.integer("sliding_window_pattern")?.map_or(4, |period| period as usize),
         }),
         _ => None,
     })

@@ -80,7 +80,7 @@ fn canonical_number(text: &str) -> Option<usize> {
 impl ArchSpec {
     /// The names of every role the family has. Earlier tables go before later ones.
     fn names(&self) -> impl Iterator<Item = &RoleNames> {
-        self.names.iter().copied().flatten().filter(|entry| self.knows(entry.role))
+        self.names.iter().copied().flatten().filter(move |entry| self.knows(entry.role))
     }
 
     fn entry(&self, role: Role) -> Option<&RoleNames> {

@@ -40,7 +40,7 @@ impl LinearInput {
             Self::Mlp => &[Role::GateUp, Role::Gate, Role::Up],
             Self::Down => &[Role::Down],
         };
-        all.iter().copied().filter(|&role| config.has(role))
+        all.iter().copied().filter(move |&role| config.has(role))
     }
 
     /// The layer that it goes into where what that gives is added to the residual stream.

@@ -77,7 +77,7 @@ pub(super) fn all(
 
 /// A block's linear layers, in the order they are rounded.
 fn roles(config: &ModelConfig) -> impl Iterator<Item = Role> {
-    LinearInput::ALL.into_iter().flat_map(|input| input.roles(config))
+    LinearInput::ALL.into_iter().flat_map(move |input| input.roles(config))
 }
 
 fn reports(rounder: &dyn RoundTensors, finished: &Finished<'_>) -> Result<Vec<TensorReport>, PipelineError> {

@@ -279,7 +279,7 @@ impl Workload<'_> {
 
     /// The linear layers of a block.
     fn linear(&self) -> impl Iterator<Item = Role> {
-        Role::LINEAR.into_iter().filter(|&role| self.config.has(role))
+        Role::LINEAR.into_iter().filter(move |&role| self.config.has(role))
     }
 }
 
