@@ -122,11 +122,14 @@ impl Family {
         config
     }
 
-    /// Names and shapes of all tensors, as the golden checkpoints of transformers' own classes have them.
+    /// Names and shapes of all tensors, as the golden checkpoints of transformers' own classes have them. Their order decides the
+    /// random weights: what is outside the blocks first, then the norms of each block before its other tensors.
     fn tensors(config: &Value) -> Vec<(String, Vec<usize>)> {
         let config = ModelConfig::from_checkpoint(&Config::from_json(config).unwrap()).unwrap();
+        let mut tensors = config.tensors();
+        tensors.sort_by_key(|id| (id.layer, id.layer.is_some() && !id.role.is_norm()));
         let of = |id: TensorId| (config.arch.hf_name(id).unwrap(), config.shape(id.role));
-        config.tensors().into_iter().map(of).collect()
+        tensors.into_iter().map(of).collect()
     }
 
     pub fn is_gemma(self) -> bool {
