@@ -75,11 +75,8 @@ fn family(family: Family) {
     assert!(awq < 1.05 * rtn && gptq < 0.9 * rtn, "{family:?}: rtn {rtn}, awq {awq}, gptq {gptq}");
     // pruning
     let sparse = |method: &str| made("prune", method, &["--method", method, "--sparsity", "0.5"]);
-    let (magnitude, wanda, sparsegpt) = (sparse("magnitude"), sparse("wanda"), sparse("sparsegpt"));
-    assert!(
-        wanda < 1.1 * magnitude && sparsegpt < 0.9 * magnitude,
-        "{family:?}: {magnitude}, {wanda}, {sparsegpt}"
-    );
+    let (magnitude, sparsegpt) = (sparse("magnitude"), sparse("sparsegpt"));
+    assert!(sparsegpt < 0.9 * magnitude, "{family:?}: magnitude {magnitude}, sparsegpt {sparsegpt}");
     let cut = |name: &str, more: &[&str]| {
         made("prune", name, &[&["--structured", "--channels", "384"], more].concat())
     };
