@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use serde_json::Value;
 
-use super::{ChatTemplate, NAME};
+use super::ChatTemplate;
 
 /// The template in which marks stand around answers.
 pub(super) const MARKED: &str = "marked_chat_template";

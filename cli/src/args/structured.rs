@@ -19,7 +19,7 @@ pub struct StructuredArgs {
     #[arg(long, value_name = "TYPE", requires = "target_size")]
     pub target_type: Option<String>,
     /// Kinds that the budget is spread over by measured damage: layers, kv-heads, query-heads, channels, hidden-size [default: all
-    /// that the family allows: qwen2's heads and hidden size stay, as llama.cpp wants them]
+    /// that the family allows: heads and hidden size of qwen2, phi3, olmo2 and exaone4, the hidden size of gemma, and layers of smollm3 stay]
     #[arg(long, value_name = "KINDS", value_delimiter = ',', requires = "structured")]
     pub kinds: Vec<String>,
     /// Layers that stay

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use pulp::Arch;
 use rayon::prelude::*;
-use slmc_model::ops::{Operand, product, product_into};
+use slmc_model::ops::{LogitTransform, Operand, product, product_into};
 
 use crate::objective::Objective;
 use crate::rows::{Room, Token, TokenLoss};
@@ -27,15 +27,19 @@ pub struct HeadInput<'a> {
     pub weight: &'a [f32],
     /// Its columns.
     pub width: usize,
+    /// What makes logits of its products.
+    pub logits: LogitTransform,
 }
 
 impl HeadInput<'_> {
     /// Logits of the first `vocab` tokens for some of the positions, `[positions, vocab]`.
     pub(crate) fn logits(&self, vocab: usize, tokens: Range<usize>) -> Vec<f32> {
-        let Self { hidden, weight, width } = *self;
+        let Self { hidden, weight, width, logits: transform } = *self;
         let hidden = &hidden[tokens.start * width..tokens.end * width];
         let weight = Operand::new(&weight[..vocab * width], [vocab, width]);
-        product(Operand::new(hidden, [tokens.len(), width]), weight.transposed())
+        let mut logits = product(Operand::new(hidden, [tokens.len(), width]), weight.transposed());
+        transform.apply(&mut logits);
+        logits
     }
 }
 
@@ -96,7 +100,11 @@ impl HeadLoss<'_> {
         let (mut sums, mut d_hidden) = (LossSums::default(), vec![0.0; tokens * width]);
         for piece in self.pieces(tokens) {
             let mut logits = student.logits(vocab, piece.clone());
+            let capped = (!student.logits.is_identity()).then(|| logits.clone());
             sums.add(&self.gradients(&mut logits, teacher, &labels[piece.clone()], piece.start));
+            if let Some(capped) = capped {
+                student.logits.back(&capped, &mut logits);
+            }
             let logits = Operand::new(&logits, [piece.len(), vocab]);
             let head = Operand::new(&student.weight[..vocab * width], [vocab, width]);
             let rows = piece.start * width..piece.end * width;

@@ -162,7 +162,7 @@ impl Student {
             _ => weights.values(id)?,
         };
         let d_head = trains.then(|| gradients.sum_mut(id, config.vocab_size * width).as_mut_slice());
-        let input = HeadInput { hidden: &states, weight, width };
+        let input = HeadInput { hidden: &states, weight, width, logits: config.logits };
         Ok(loss.evaluate(input, teacher, &batch.labels, d_head))
     }
 }
@@ -201,9 +201,12 @@ fn take(
 /// Adds the gradient of the embedded tokens, `[tokens, width]`, to that of the embedding.
 fn add_rows(gradients: &mut WeightGradients, weights: &MemorySource, tokens: &[u32], rows: &[f32]) {
     let (config, id) = (weights.config(), TensorId::global(Role::TokenEmbedding));
-    let width = config.hidden_size;
+    let (width, scale) = (config.hidden_size, config.embedding_scale as f32);
     let sum = gradients.sum_mut(id, config.vocab_size * width);
     for (&token, row) in tokens.iter().zip(rows.chunks_exact(width)) {
-        sum[token as usize * width..][..width].iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+        sum[token as usize * width..][..width]
+            .iter_mut()
+            .zip(row)
+            .for_each(|(sum, value)| *sum += scale * value);
     }
 }

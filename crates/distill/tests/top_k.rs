@@ -4,6 +4,7 @@ use serde_json::Value;
 use slmc_distill::{
     CacheHeader, CacheWriter, CachedRows, Divergence, HeadInput, HeadLoss, LogitCache, Objective, Teaching,
 };
+use slmc_model::ops::LogitTransform;
 
 fn file(name: &str) -> Vec<u8> {
     std::fs::read(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)).unwrap()
@@ -48,11 +49,21 @@ impl Models {
     }
 
     fn student(&self) -> HeadInput<'_> {
-        HeadInput { hidden: &self.parts[0], weight: &self.parts[1], width: self.width }
+        HeadInput {
+            hidden: &self.parts[0],
+            weight: &self.parts[1],
+            width: self.width,
+            logits: LogitTransform::default(),
+        }
     }
 
     fn teacher(&self) -> HeadInput<'_> {
-        HeadInput { hidden: &self.parts[2], weight: &self.parts[3], width: self.teacher_width }
+        HeadInput {
+            hidden: &self.parts[2],
+            weight: &self.parts[3],
+            width: self.teacher_width,
+            logits: LogitTransform::default(),
+        }
     }
 
     /// Loss and gradients of hidden states and head.

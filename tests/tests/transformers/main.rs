@@ -3,7 +3,7 @@
 //! `SLMC_PYTHON=PYTHON cargo test --workspace --test transformers`, with a Python that has torch and transformers; without it, it says so
 //! and checks nothing.
 
-#[path = "../llama_cpp/models.rs"]
+#[path = "../families/models.rs"]
 #[allow(dead_code, reason = "the tests against llama.cpp use all of it")]
 mod models;
 

@@ -1,12 +1,15 @@
 //! One linear layer of a block: weight, bias, and what its input is rounded to.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use burn::tensor::{Device as BurnDevice, Tensor};
 use slmc_gguf::activation::{ActivationFormat, round_rows};
 
 use crate::arch::{Role, TensorId};
 use crate::error::ModelError;
 use crate::host;
-use crate::ops::{self, Matrix};
+use crate::ops::{self, Matrix, StoredRows};
 use crate::source::{Adapter, WeightSource};
 
 #[derive(Clone, Debug)]
@@ -43,26 +46,63 @@ impl LowRank {
 }
 
 impl Linear {
+    /// The layers that a stored matrix holds the rows of, with their biases.
     pub fn load(
         source: &dyn WeightSource,
         layer: usize,
         role: Role,
         device: &BurnDevice,
-    ) -> Result<Self, ModelError> {
-        let (shape, id) = (source.config().shape(role), TensorId::block(layer, role));
-        let shape = [shape[0], shape[1]];
-        let (weight, activation) = match device.is_autodiff() && !source.trains(id) {
-            true => frozen_matrix(source, id, shape, device)?,
-            false => {
-                let weight = source.load(id)?;
-                (Matrix::new(weight.values, shape, device), weight.activation)
-            }
-        };
-        let bias = load_bias(source, layer, role, device)?;
-        Ok(Self { weight, bias, activation, adapter: LowRank::load(source, id, device) })
+    ) -> Result<Vec<(Role, Self)>, ModelError> {
+        let frozen = device.is_autodiff() && !source.trains(TensorId::block(layer, role));
+        if frozen && host::is_cpu(device) {
+            return Self::stored(source, layer, role, [device, &device.clone().inner()]);
+        }
+        Self::in_memory(source, layer, role, device, |values, shape| match frozen {
+            true => Matrix::constant(values, shape, device),
+            false => Matrix::new(values, shape, device),
+        })
     }
 
-    /// Takes what is in training anew; the rest stays as it was loaded.
+    fn in_memory(
+        source: &dyn WeightSource,
+        layer: usize,
+        role: Role,
+        device: &BurnDevice,
+        matrix: impl Fn(Vec<f32>, [usize; 2]) -> Matrix,
+    ) -> Result<Vec<(Role, Self)>, ModelError> {
+        let config = source.config();
+        let weight = source.load(TensorId::block(layer, role))?;
+        let (columns, activation) = (config.shape(role)[1], weight.activation);
+        let mut values = weight.values;
+        // The last part takes over the memory of what is left.
+        let mut parts = Vec::new();
+        for (part, rows) in config.part_rows(role).collect::<Vec<_>>().into_iter().rev() {
+            let first = rows.start * columns;
+            let own = if first == 0 { std::mem::take(&mut values) } else { values.split_off(first) };
+            let weight = matrix(own, [rows.len(), columns]);
+            parts.push((part, Self::around(weight, activation, source, (layer, part), device)?));
+        }
+        Ok(parts)
+    }
+
+    /// A layer of this weight, with its bias and adapter.
+    fn around(
+        weight: Matrix,
+        activation: ActivationFormat,
+        source: &dyn WeightSource,
+        (layer, part): (usize, Role),
+        device: &BurnDevice,
+    ) -> Result<Self, ModelError> {
+        let bias = load_bias(source, layer, part, device)?;
+        Ok(Self {
+            weight,
+            bias,
+            activation,
+            adapter: LowRank::load(source, TensorId::block(layer, part), device),
+        })
+    }
+
+    /// Takes its bias, if that is in training, and its adapter anew.
     ///
     /// # Errors
     /// Whatever the source reports.
@@ -70,17 +110,13 @@ impl Linear {
         &mut self,
         source: &dyn WeightSource,
         layer: usize,
-        role: Role,
+        part: Role,
         device: &BurnDevice,
     ) -> Result<(), ModelError> {
-        let id = TensorId::block(layer, role);
-        if source.trains(id) {
-            self.weight = Matrix::new(source.load(id)?.values, self.weight.shape(), device);
+        if part.bias().is_some_and(|bias| source.trains(TensorId::block(layer, bias))) {
+            self.bias = load_bias(source, layer, part, device)?;
         }
-        if role.bias().is_some_and(|bias| source.trains(TensorId::block(layer, bias))) {
-            self.bias = load_bias(source, layer, role, device)?;
-        }
-        self.adapter = LowRank::load(source, id, device);
+        self.adapter = LowRank::load(source, TensorId::block(layer, part), device);
         Ok(())
     }
 
@@ -90,11 +126,35 @@ impl Linear {
         layer: usize,
         role: Role,
         device: &BurnDevice,
-    ) -> Result<Self, ModelError> {
-        let (shape, id) = (source.config().shape(role), TensorId::block(layer, role));
-        let (weight, activation) = open_matrix(source, id, [shape[0], shape[1]], device)?;
-        let (bias, adapter) = (load_bias(source, layer, role, device)?, LowRank::load(source, id, device));
-        Ok(Self { weight, bias, activation, adapter })
+    ) -> Result<Vec<(Role, Self)>, ModelError> {
+        Self::stored(source, layer, role, [device, device])
+    }
+
+    /// Layers whose weights stay where they are stored, if the source and `inner` allow that; biases and adapters are on `device`.
+    fn stored(
+        source: &dyn WeightSource,
+        layer: usize,
+        role: Role,
+        [device, inner]: [&BurnDevice; 2],
+    ) -> Result<Vec<(Role, Self)>, ModelError> {
+        let (config, id) = (source.config(), TensorId::block(layer, role));
+        let columns = config.shape(role)[1];
+        let stored = match host::is_cpu_without_gradients(inner) {
+            true => source.stored(id)?,
+            false => None,
+        };
+        let Some(stored) = stored else {
+            return Self::in_memory(source, layer, role, device, |values, shape| {
+                Matrix::new(values, shape, inner)
+            });
+        };
+        let part = |(part, rows): (Role, Range<usize>)| {
+            let shape = [rows.len(), columns];
+            let weight = Matrix::stored(rows_of(stored.rows.clone(), rows), shape)?;
+            let linear = Self::around(weight, stored.activation, source, (layer, part), device)?;
+            Ok::<_, ModelError>((part, linear))
+        };
+        config.part_rows(role).map(part).collect()
     }
 
     /// The input as this layer's product reads it.
@@ -134,6 +194,34 @@ pub(super) fn apply_shared<const N: usize>(layers: [&Linear; N], x: &Tensor<2>) 
     })
 }
 
+/// Some of a matrix's rows, where they are stored.
+fn rows_of(stored: Arc<dyn StoredRows>, rows: Range<usize>) -> Arc<dyn StoredRows> {
+    if rows.start == 0 { stored } else { Arc::new(RowsFrom { stored, first: rows.start }) }
+}
+
+/// The rows of a matrix from number `first` on.
+#[derive(Debug)]
+struct RowsFrom {
+    stored: Arc<dyn StoredRows>,
+    first: usize,
+}
+
+impl RowsFrom {
+    fn there(&self, rows: Range<usize>) -> Range<usize> {
+        self.first + rows.start..self.first + rows.end
+    }
+}
+
+impl StoredRows for RowsFrom {
+    fn read(&self, rows: Range<usize>, out: &mut [f32]) -> Result<(), ModelError> {
+        self.stored.read(self.there(rows), out)
+    }
+
+    fn multiply(&self, rows: Range<usize>, x: &[f32], out: &mut [f32]) -> Result<(), ModelError> {
+        self.stored.multiply(self.there(rows), x, out)
+    }
+}
+
 fn load_bias(
     source: &dyn WeightSource,
     layer: usize,
@@ -156,20 +244,6 @@ pub(super) fn load_vector(
         true => host::parameter(values, shape, device),
         false => host::tensor(values, shape, device),
     })
-}
-
-/// A matrix that wants no gradient on a device that has them: on the cpu where it is stored, or packed for its kernels.
-fn frozen_matrix(
-    source: &dyn WeightSource,
-    id: TensorId,
-    shape: [usize; 2],
-    device: &BurnDevice,
-) -> Result<(Matrix, ActivationFormat), ModelError> {
-    if host::is_cpu(device) {
-        return open_matrix(source, id, shape, &device.clone().inner());
-    }
-    let weight = source.load(id)?;
-    Ok((Matrix::constant(weight.values, shape, device), weight.activation))
 }
 
 /// A matrix where it is stored, if the source and the device allow that; else in f32 on the device.

@@ -75,7 +75,15 @@ mod tests {
             (documents.of_sequence(0, 4), documents.of_sequence(1, 4)),
             (&[0; 4][..], &[0, 1, 1, 3][..])
         );
-        let shape = AttentionShape { seq: 4, heads: 1, key_value_heads: 1, head_dim: 2, window: Some(2) };
+        let shape = AttentionShape {
+            seq: 4,
+            heads: 1,
+            key_value_heads: 1,
+            head_dim: 2,
+            window: Some(2),
+            scale: 1.0,
+            softcap: None,
+        };
         let sight = Sight::of(shape, Some(&documents), 1);
         assert_eq!([0, 1, 2, 3].map(|position| sight.first_key(position)), [0, 1, 1, 3]);
     }

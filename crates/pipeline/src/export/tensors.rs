@@ -2,13 +2,11 @@
 
 use slmc_checkpoint::{Checkpoint, CheckpointError, Dtype};
 use slmc_gguf::TensorType;
+use slmc_model::config::{ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT, ROPE_FREQS};
 use slmc_model::{ModelConfig, Role, RopeScaling, rope::rope_factors};
 use slmc_quant::mix::{ModelFacts, TensorFacts};
 
 use crate::PipelineError;
-
-/// GGUF's tensor of rotary factors, which the llama3 scaling needs.
-const ROPE_FREQS: &str = "rope_freqs.weight";
 
 /// Where a tensor's values come from.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +17,10 @@ pub enum Origin {
         hf_name: String,
         /// Heads whose rows GGUF wants interleaved; `None` where the order is kept.
         permuted_heads: Option<usize>,
+        /// What the checkpoint leaves out of the values.
+        offset: f32,
+        /// Whether the file to be written leaves it out, too.
+        leaves_offset_out: bool,
     },
     /// Values that follow from the configuration.
     Computed(Vec<f32>),
@@ -91,13 +93,17 @@ pub fn export_tensors(
             }
         };
         used.insert(hf_name.clone());
-        let origin = Origin::Stored { hf_name, permuted_heads: config.permuted_heads(id.role) };
+        let origin = Origin::Stored {
+            hf_name,
+            permuted_heads: config.permuted_heads(id.role),
+            offset: config.offset(id.role),
+            leaves_offset_out: false,
+        };
         tensors.push(ExportTensor { name, shape: expected, source, origin });
     }
-    if matches!(config.rope_scaling, RopeScaling::Llama3 { .. } | RopeScaling::Factors(_)) {
-        let factors = rope_factors(config);
+    for (name, factors) in factors(config) {
         tensors.push(ExportTensor {
-            name: ROPE_FREQS.into(),
+            name: name.into(),
             shape: vec![factors.len()],
             source: TensorType::F32,
             origin: Origin::Computed(factors),
@@ -119,6 +125,19 @@ pub(crate) fn model_facts(config: &ModelConfig) -> ModelFacts {
         num_hidden_layers: config.num_hidden_layers,
         num_attention_heads: config.num_attention_heads,
         num_key_value_heads: config.num_key_value_heads,
+    }
+}
+
+/// The divisors of rotary frequencies that no key says.
+fn factors(config: &ModelConfig) -> Vec<(&'static str, Vec<f32>)> {
+    match &config.rope_scaling {
+        RopeScaling::Default | RopeScaling::Linear { .. } => Vec::new(),
+        RopeScaling::Llama3 { .. } | RopeScaling::Factors(_) => {
+            vec![(ROPE_FREQS, rope_factors(config, config.max_position_embeddings))]
+        }
+        RopeScaling::LongRope { short, long, .. } => {
+            vec![(ROPE_FACTORS_LONG, long.clone()), (ROPE_FACTORS_SHORT, short.clone())]
+        }
     }
 }
 

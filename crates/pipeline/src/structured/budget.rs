@@ -148,6 +148,12 @@ impl<'a> Sizing<'a> {
                 config.arch.model_type
             )));
         }
+        if !narrows(config) && (widths.hidden_size < full.hidden_size || free.contains(&Kind::HiddenSize)) {
+            return Err(PipelineError::cannot_prune(format!(
+                "the hidden size of {} models must stay, as there are norms behind attention and MLP; layers, heads and channels can go",
+                config.arch.model_type
+            )));
+        }
         if biases
             && (config.arch.output_bias, config.arch.mlp_bias) != (Bias::IfAttentionBias, Bias::IfMlpBias)
         {
@@ -156,7 +162,20 @@ impl<'a> Sizing<'a> {
                 config.arch.model_type
             )));
         }
-        let all = Kind::ALL.into_iter().filter(|kind| config.arch.free_heads || !heads.contains(kind));
+        let free_layers = config.arch.gguf.unrotated_period.is_none();
+        if !free_layers && (widths.layers < full.layers || free.contains(&Kind::Layers)) {
+            return Err(PipelineError::cannot_prune(format!(
+                "llama.cpp tells by their number which layers of {} models rotate queries and keys, so layers must stay; heads and \
+                 channels can go",
+                config.arch.model_type
+            )));
+        }
+        let can_go = |kind: &Kind| match kind {
+            Kind::Layers => free_layers,
+            Kind::HiddenSize => config.arch.free_heads && narrows(config),
+            kind => config.arch.free_heads || !heads.contains(kind),
+        };
+        let all = Kind::ALL.into_iter().filter(can_go);
         let free = if free.is_empty() { all.collect() } else { free.to_vec() };
         let free = free.into_iter().filter(|kind| !pinned.contains(kind)).collect();
         let fewest_layers = fewest_layers.max(1);
@@ -308,4 +327,11 @@ impl<'a> Sizing<'a> {
         }
         Ok(allocation)
     }
+}
+
+/// Whether norms stand in front of attention and MLP, and nowhere else in the residual stream, and weigh as their values say.
+fn narrows(config: &ModelConfig) -> bool {
+    let in_front = [Role::InputNorm, Role::PostNorm].into_iter().all(|norm| config.has(norm));
+    let behind = [Role::AttentionOutputNorm, Role::MlpOutputNorm].into_iter().any(|norm| config.has(norm));
+    in_front && !behind && config.offset(Role::InputNorm) == 0.0
 }

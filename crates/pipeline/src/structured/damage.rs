@@ -177,7 +177,7 @@ impl Cutting<'_> {
             cut.set_weight(role, scaled)?;
         }
         for input in LinearInput::ALL {
-            for &role in input.roles() {
+            for role in input.roles(config) {
                 let mut weights = block.weight(role)?;
                 match (shape.staying(role), &factors[input.index()]) {
                     ((None, Some(kept)), Some(factor)) if self.solves => {

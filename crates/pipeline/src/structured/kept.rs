@@ -1,5 +1,7 @@
 //! Which heads and channels of a block stay.
 
+use std::ops::Range;
+
 use slmc_model::{ModelConfig, Role};
 use slmc_prune::PruneError;
 use slmc_prune::structured::solve::{columns_of, rows_of};
@@ -31,12 +33,18 @@ pub struct Kept {
     pub key_values: Vec<usize>,
     /// Of down's columns, and so of gate's and up's rows.
     pub channels: Vec<usize>,
+    /// Of the rows of query, key and value in one matrix.
+    query_key_values: Vec<usize>,
+    /// Of those of gate and up.
+    gate_up: Vec<usize>,
 }
 
 impl Kept {
     /// What stays of the rows and columns of a linear layer, or of its bias's rows, inside the block.
     pub fn staying(&self, role: Role) -> Staying<'_> {
         match role {
+            Role::QueryKeyValue => (Some(&self.query_key_values), None),
+            Role::GateUp => (Some(&self.gate_up), None),
             Role::Query | Role::QueryBias => (Some(&self.queries), None),
             Role::Key | Role::KeyBias | Role::Value | Role::ValueBias => (Some(&self.key_values), None),
             Role::Gate | Role::GateBias | Role::Up | Role::UpBias => (Some(&self.channels), None),
@@ -51,9 +59,20 @@ impl Kept {
         if role == Role::Output {
             self.key_values = Self::key_values_of(&columns, config);
             self.queries = columns;
+            self.query_key_values = self.rows_of(Role::QueryKeyValue, config);
         } else {
             self.channels = columns;
+            self.gate_up = self.rows_of(Role::GateUp, config);
         }
+    }
+
+    /// The rows that stay of a matrix in which layers stand one behind the other.
+    fn rows_of(&self, fused: Role, config: &ModelConfig) -> Vec<usize> {
+        let rows = |(part, rows): (Role, Range<usize>)| {
+            let kept = self.staying(part).0.unwrap_or_default();
+            kept.iter().map(move |row| rows.start + row).collect::<Vec<_>>()
+        };
+        config.part_rows(fused).flat_map(rows).collect()
     }
 
     /// Key's and value's rows, from the query columns that stay: those of heads of which any query stays.

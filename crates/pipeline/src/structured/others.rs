@@ -27,7 +27,7 @@ impl Surgeon<'_> {
                 return Err(PipelineError::Cancelled);
             }
             // those that say what goes come first
-            let roles = LinearInput::ALL.iter().flat_map(|input| input.roles()).copied();
+            let roles = LinearInput::ALL.iter().flat_map(|input| input.roles(self.config));
             let (ending, others): (Vec<Role>, Vec<Role>) = roles.partition(|role| ends_half(*role));
             for role in ending.into_iter().chain(others) {
                 let cut = self.cut(layer, role);

@@ -66,7 +66,8 @@ impl Shape {
             Role::Output | Role::OutputBias | Role::Down | Role::DownBias => (dimensions, None),
             Role::TokenEmbedding | Role::Head => (None, dimensions),
             Role::Query | Role::Key | Role::Value | Role::Gate | Role::Up => (None, dimensions),
-            Role::QueryBias | Role::KeyBias | Role::ValueBias | Role::GateBias | Role::UpBias => (None, None),
+            // what else there is has other widths, or is of families whose stream stays
+            _ => (None, None),
         }
     }
 
@@ -90,6 +91,7 @@ impl Shape {
             qkv_bias: config.qkv_bias || self.biases,
             output_bias: config.output_bias || self.biases,
             mlp_bias: config.mlp_bias || self.biases,
+            rotation: self.layers.iter().map(|layer| config.rotation[*layer]).collect(),
             ..config.clone()
         }
     }

@@ -289,7 +289,7 @@ impl RoundTensors for Surgeon<'_> {
     ) -> Result<Vec<f32>, PipelineError> {
         let cut = self.cut(layer, role);
         let behind = match role {
-            Role::Query | Role::Key | Role::Value | Role::Output => Role::Output,
+            Role::QueryKeyValue | Role::Query | Role::Key | Role::Value | Role::Output => Role::Output,
             _ => Role::Down,
         };
         let bytes = finished.bytes(&columns_name(self.cut(layer, behind)))?;

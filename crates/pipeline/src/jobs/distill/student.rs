@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use slmc_checkpoint::config::keep_layers;
 use slmc_checkpoint::{Checkpoint, CheckpointPlan, Config, Dtype, TensorSpec};
 use slmc_distill::{Parameter, Trained};
 use slmc_model::{
@@ -65,15 +66,14 @@ impl StudentSource {
         }
         let layers = evenly_spaced(available, count);
         let mut config_json = whole.config_json;
-        config_json["num_hidden_layers"] = count.into();
-        if let Some(types) = config_json.get("layer_types").and_then(Value::as_array) {
-            config_json["layer_types"] =
-                layers.iter().filter_map(|&layer| types.get(layer).cloned()).collect();
+        if let Some(fields) = config_json.as_object_mut() {
+            keep_layers(fields, &layers);
         }
         let path = checkpoint.dir().join("config.json");
         let mut config = dimensions(&config_json, &path, &format!(", with {count} layers"))?;
-        // A layer keeps its window, whatever rule by position made it.
+        // A layer keeps its window and its rotation, whatever rule by position made them.
         config.sliding_window = layers.iter().map(|&layer| all.sliding_window[layer]).collect();
+        config.rotation = layers.iter().map(|&layer| all.rotation[layer]).collect();
         let source = SomeLayers { source: whole.file.source()?, config, layers: layers.clone() };
         Ok(Self { file: whole.file, config_json, source: Arc::new(source), layers: Some(layers) })
     }

@@ -76,13 +76,15 @@ impl PreparedDistill {
         let exact = self.grid.is_some();
         let mut filled = 0;
         for id in weights.config().tensors() {
-            let values = weights.merged(id)?;
+            let mut values = weights.merged(id)?;
             if weights.adapter(id).is_some() {
                 let zeros = |values: &[f32]| values.iter().filter(|value| **value == 0.0).count();
                 let before = zeros(&weights.load(id)?.values);
                 filled +=
                     usize::from(before as f64 >= PRUNED * values.len() as f64 && zeros(&values) < before);
             }
+            let offset = weights.config().offset(id.role);
+            values.iter_mut().for_each(|value| *value -= offset);
             writer.write_f32(&self.student.stored(id, exact)?.0, &values)?;
         }
         if filled > 0 {
