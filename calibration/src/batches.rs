@@ -159,7 +159,10 @@ impl Calibration {
 ///
 /// Long documents are tokenized in pieces, several at a time: the `tokenizers` crate takes over 100 bytes of
 /// memory for each of a text. A token that would span two pieces, such as a run of line ends, is divided.
-fn encode(documents: &[Document], tokenizer: &Tokenizer) -> Result<Vec<Vec<u32>>, CalibrationError> {
+pub(crate) fn encode(
+    documents: &[Document],
+    tokenizer: &Tokenizer,
+) -> Result<Vec<Vec<u32>>, CalibrationError> {
     let pieces: Vec<(usize, &str)> = documents
         .iter()
         .enumerate()

@@ -5,9 +5,11 @@
 
 use std::path::Path;
 
+use serde_json::Value;
+
 use crate::chat::transcript;
 use crate::documents::parse_jsonl;
-use crate::{CalibrationError, ChatTemplate, Document, MeasuredText, TextKind};
+use crate::{CalibrationError, ChatTemplate, Document, MeasuredText};
 
 /// One file of the corpus: name and contents.
 #[derive(Clone, Copy, Debug)]
@@ -81,19 +83,16 @@ impl BundledFile {
         self.name.split_once('.').map_or(self.name, |(part, _)| part)
     }
 
-    /// Its documents. Conversations are rendered through `template`; for a model without one they are plain
-    /// transcripts (`User: …`, `Assistant: …`).
-    fn documents(&self, template: Option<&ChatTemplate>) -> Result<Vec<Document>, CalibrationError> {
+    /// The documents of each of its records. `render` makes those of a conversation.
+    fn records(
+        &self,
+        render: impl Fn(&[Value]) -> Result<Vec<Document>, String>,
+    ) -> Result<Vec<Vec<Document>>, CalibrationError> {
         if self.name.ends_with(".jsonl") {
-            return parse_jsonl(self.text, Path::new(self.name), |messages| {
-                Ok(Some(match template {
-                    Some(template) => (template.render(messages)?, TextKind::Markup),
-                    None => (transcript(messages), TextKind::Plain),
-                }))
-            });
+            return parse_jsonl(self.text, Path::new(self.name), |messages| render(messages).map(Some));
         }
         let texts = self.text.split(SEPARATOR).map(str::trim_end);
-        Ok(texts.filter(|text| !text.is_empty()).map(Document::plain).collect())
+        Ok(texts.filter(|text| !text.is_empty()).map(|text| vec![Document::plain(text)]).collect())
     }
 }
 
@@ -102,17 +101,45 @@ fn is_held_out(n: usize) -> bool {
     n % HELD_OUT == HELD_OUT - 1
 }
 
-/// The documents to calibrate on: all but those of [`held_out`].
+/// The records that are held out, or all others.
+fn part(
+    parts: &Parts,
+    held_out: bool,
+    render: impl Fn(&[Value]) -> Result<Vec<Document>, String>,
+) -> Result<Vec<Document>, CalibrationError> {
+    let mut kept = Vec::new();
+    for file in parts.files() {
+        let all = file.records(&render)?.into_iter().enumerate();
+        kept.extend(all.filter(|(n, _)| is_held_out(*n) == held_out).flat_map(|(_, documents)| documents));
+    }
+    Ok(kept)
+}
+
+fn plain(messages: &[Value]) -> Vec<Document> {
+    vec![Document::plain(transcript(messages))]
+}
+
+/// The documents to calibrate on: all but those of [`held_out`]. Conversations are rendered through `template`; for a model without
+/// one they are plain transcripts (`User: …`, `Assistant: …`).
 ///
 /// # Errors
 /// A template that fails on a conversation.
 pub fn documents(parts: &Parts, template: Option<&ChatTemplate>) -> Result<Vec<Document>, CalibrationError> {
-    let mut kept = Vec::new();
-    for file in parts.files() {
-        let all = file.documents(template)?.into_iter().enumerate();
-        kept.extend(all.filter(|(n, _)| !is_held_out(*n)).map(|(_, document)| document));
-    }
-    Ok(kept)
+    part(parts, false, |messages| match template {
+        Some(template) => Ok(vec![Document::markup(template.render(messages)?)]),
+        None => Ok(plain(messages)),
+    })
+}
+
+/// The same to train on: with a template, the assistant's answers are what is to be learned of conversations.
+///
+/// # Errors
+/// As [`documents`]; a template whose answers cannot be told from the rest.
+pub fn answers(parts: &Parts, template: Option<&ChatTemplate>) -> Result<Vec<Document>, CalibrationError> {
+    part(parts, false, |messages| match template {
+        Some(template) => crate::documents::answers(template, messages),
+        None => Ok(plain(messages)),
+    })
 }
 
 /// Documents to measure on that no calibration on this corpus has seen: every eighth of each part, conversations as plain
@@ -121,12 +148,7 @@ pub fn documents(parts: &Parts, template: Option<&ChatTemplate>) -> Result<Vec<D
 /// # Errors
 /// None of the bundled files give rise to any.
 pub fn held_out_documents(parts: &Parts) -> Result<Vec<Document>, CalibrationError> {
-    let mut held = Vec::new();
-    for file in parts.files() {
-        let all = file.documents(None)?.into_iter().enumerate();
-        held.extend(all.filter(|(n, _)| is_held_out(*n)).map(|(_, document)| document));
-    }
-    Ok(held)
+    part(parts, true, |messages| Ok(plain(messages)))
 }
 
 /// The text of [`held_out_documents`], blank lines between.

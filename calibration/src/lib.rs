@@ -17,6 +17,7 @@ mod source;
 pub mod statistics;
 mod text_stream;
 mod tokenizer;
+mod training;
 mod trim;
 
 pub use batches::{BatchOptions, Calibration, Packing, TokenBatches};
@@ -26,4 +27,5 @@ pub use error::CalibrationError;
 pub use source::{MeasuredText, TextSource};
 pub use text_stream::TextStream;
 pub use tokenizer::Tokenizer;
+pub use training::{TrainingTokens, tokenize_to_train};
 pub use trim::TrimmedVocabulary;

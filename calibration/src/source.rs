@@ -66,6 +66,18 @@ impl TextSource {
         }
     }
 
+    /// The documents to train on: those of [`to_calibrate`](Self::to_calibrate), of conversations only the assistant's answers to be
+    /// learned. Conversations without an answer are left out.
+    ///
+    /// # Errors
+    /// As there; a template whose answers cannot be told from the rest.
+    pub fn to_train(&self, template: Option<&ChatTemplate>) -> Result<Vec<Document>, CalibrationError> {
+        match self {
+            Self::File(path) => documents::read_answers(path, template),
+            Self::Bundled(parts) => bundled::answers(parts, template),
+        }
+    }
+
     /// The text to measure on: a plain file as it is, which is one document; the records of a JSON-lines file; or the held-out
     /// documents of the bundled corpus. Conversations are plain transcripts (`User: …`, `Assistant: …`), whatever the model's chat
     /// template, so that all models are measured on the same text.

@@ -69,7 +69,23 @@ impl Tokenizer {
     /// # Errors
     /// A tokenizer that fails.
     pub fn encode_text_with_ends(&self, text: &str) -> Result<(Vec<u32>, Vec<usize>), CalibrationError> {
-        let encoding = self.plain.encode(text, false).map_err(|e| tokenizer_error(&self.path, e))?;
+        self.ids_and_ends(&self.plain, text)
+    }
+
+    /// As [`encode_markup`](Self::encode_markup), with the ends that [`encode_text_with_ends`](Self::encode_text_with_ends) gives.
+    ///
+    /// # Errors
+    /// A tokenizer that fails.
+    pub fn encode_markup_with_ends(&self, text: &str) -> Result<(Vec<u32>, Vec<usize>), CalibrationError> {
+        self.ids_and_ends(self.markup(), text)
+    }
+
+    fn ids_and_ends(
+        &self,
+        tokenizer: &tokenizers::Tokenizer,
+        text: &str,
+    ) -> Result<(Vec<u32>, Vec<usize>), CalibrationError> {
+        let encoding = tokenizer.encode(text, false).map_err(|e| tokenizer_error(&self.path, e))?;
         let ends = encoding.get_offsets().iter().scan(0, |covered, &(_, end)| {
             *covered = end.max(*covered);
             Some(*covered)

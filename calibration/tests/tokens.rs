@@ -5,8 +5,8 @@ use std::path::Path;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use slmc_calibration::{
-    BatchOptions, Calibration, CalibrationError, ChatTemplate, Document, Packing, TextKind, TextStream,
-    TokenBatches, Tokenizer, documents,
+    BatchOptions, Calibration, CalibrationError, ChatTemplate, Document, Packing, TextStream, TokenBatches,
+    Tokenizer, documents,
 };
 
 /// One token a byte (GPT-2's byte letters), a merge, `<bos>` put first by the post-processor.
@@ -207,7 +207,7 @@ fn too_little_text_says_how_much_there_was() {
 
 #[test]
 fn a_templates_own_bos_is_not_doubled() {
-    let document = Document { text: "<bos>abc<eos>".into(), kind: TextKind::Markup };
+    let document = Document::markup("<bos>abc<eos>");
     let batches = Calibration::build(&[document], &tokenizer(), &options(1, 5)).unwrap();
     assert_eq!(batches.tokens, [[257, 97, 98, 99, 258]]);
 }
@@ -232,7 +232,7 @@ fn files_become_documents() {
     let template =
         ChatTemplate::new("{% for m in messages %}{{ m.role }}:{{ m.content }};{% endfor %}", None).unwrap();
     let chat = br#"{"messages": [{"role": "user", "content": "hi"}]}"#;
-    let rendered = Document { text: "user:hi;".into(), kind: TextKind::Markup };
+    let rendered = Document::markup("user:hi;");
     assert_eq!(read("a.JSONL", chat, Some(&template)).unwrap(), [rendered]);
     assert!(matches!(read("a.jsonl", chat, None), Err(CalibrationError::NoChatTemplate { line: 1, .. })));
 }

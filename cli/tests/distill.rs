@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 use common::{copy_tiny, listing, says, slmc, stderr, stdout};
 use serde_json::Value;
 
-const SHORT: [&str; 8] =
-    ["--seq-len", "48", "--batch-size", "4", "--evaluate-every", "4", "--learning-rate", "1e-3"];
+const SHORT: [&str; 6] = ["--seq-len", "48", "--batch-size", "4", "--evaluate-every", "4"];
 
 fn distill(directory: &Path, more: &[&str]) -> Output {
     let first = ["distill", "--teacher", "model", "--text", "bundled:english"];
@@ -56,13 +55,39 @@ fn some_of_the_teachers_layers_learn() {
     // flags win over the file, which is the same run otherwise
     let again = json(&distill(
         directory,
-        &["--layers", "2", "--steps", "8", "--output", "again", "--json", "--threads", "1"],
+        &[
+            "--layers",
+            "2",
+            "--steps",
+            "8",
+            "--learning-rate",
+            "1e-3",
+            "--output",
+            "again",
+            "--json",
+            "--threads",
+            "1",
+            "--report",
+            "report",
+        ],
     ));
     assert_eq!(again["best"], outcome["best"]);
     assert!(
         weights(&directory.join("again")) == weights(&directory.join("small")),
         "other bytes with one thread"
     );
+    let html = std::fs::read_to_string(directory.join("report/report.html")).unwrap();
+    assert!(html.contains("chart-training-loss") && html.contains("chart-training-divergence"));
+    let report: Value =
+        serde_json::from_str(&std::fs::read_to_string(directory.join("report/metrics.json")).unwrap())
+            .unwrap();
+    let rows = report["measurements"].as_array().unwrap();
+    let of = |scope: &str, metric: &str| {
+        let of = |row: &&Value| row["scope"] == scope && row["metric"] == metric;
+        rows.iter().filter(of).filter_map(|row| row["value"].as_f64()).collect::<Vec<_>>()
+    };
+    assert_eq!((of("step", "learning_rate").len(), of("held_out", "loss").len()), (8, 3));
+    assert_eq!(of("summary", "loss"), [loss("best"), loss("start")]);
     let converted = slmc(directory, ["convert", "small", "--dtype", "f16"]);
     assert!(converted.status.success(), "{}", stderr(&converted));
 }
@@ -77,7 +102,7 @@ fn a_killed_run_ends_in_the_same_bytes() {
         ["prune", "model", "--method", "magnitude", "--sparsity", "0.5", "--output", "pruned", "--no-eval"],
     );
     assert!(pruned.status.success(), "{}", stderr(&pruned));
-    let run = ["--student", "pruned", "--steps", "16"];
+    let run = ["--student", "pruned", "--steps", "40", "--learning-rate", "3e-4"];
     let whole = json(&distill(directory, &[&run[..], &["--output", "whole", "--json"]].concat()));
     assert!(
         whole["kept_zeros"].as_u64().unwrap() >= 1_048_576 && whole["best_step"].as_u64() > Some(0),
@@ -94,18 +119,28 @@ fn a_killed_run_ends_in_the_same_bytes() {
             .spawn()
             .unwrap()
     };
-    let states = || {
-        let names = if work.exists() { listing(&work) } else { Vec::new() };
-        names.into_iter().filter(|name| name.starts_with("state-")).collect::<Vec<_>>()
+    let metrics = work.join("metrics.jsonl");
+    let step = || {
+        let text = std::fs::read_to_string(&metrics).unwrap_or_default();
+        // the last line may be half written
+        let last = text.lines().rev().find_map(|line| serde_json::from_str::<Value>(line).ok());
+        last.and_then(|line| line["step"].as_u64()).unwrap_or(0)
     };
-    for (kill, more) in [&[][..], &["--resume"]].into_iter().enumerate() {
-        let before = states();
-        let mut process = start(more);
+    // Five kills, each some steps and milliseconds on, in the middle of whatever is being done or written then.
+    let mut random = 2026u64;
+    let mut below = |bound: u64| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) % bound
+    };
+    for kill in 0..5 {
+        let (target, pause) = (step() + 1 + below(5), Duration::from_millis(below(80)));
+        let mut process = start(if kill == 0 { &[] } else { &["--resume"] });
         let started = Instant::now();
-        while states() == before && process.try_wait().unwrap().is_none() {
-            assert!(started.elapsed() < Duration::from_secs(300), "no state after kill {kill}");
+        while step() < target && process.try_wait().unwrap().is_none() {
+            assert!(started.elapsed() < Duration::from_secs(300), "no step {target} after kill {kill}");
             std::thread::sleep(Duration::from_millis(2));
         }
+        std::thread::sleep(pause);
         process.kill().unwrap();
         process.wait().unwrap();
         assert!(!directory.join("killed").exists(), "the run was to be killed before its end");
@@ -113,12 +148,19 @@ fn a_killed_run_ends_in_the_same_bytes() {
     let refused = distill(directory, &[&run[..], &["--output", "killed"]].concat());
     assert!(!refused.status.success() && says(&stderr(&refused), "unfinished run"), "{}", stderr(&refused));
     let other =
-        distill(directory, &["--student", "pruned", "--steps", "17", "--output", "killed", "--resume"]);
-    assert!(says(&stderr(&other), "steps was 16 and is 17"), "{}", stderr(&other));
+        [&["--student", "pruned", "--steps", "41"], &run[4..], &["--output", "killed", "--resume"]].concat();
+    let other = distill(directory, &other);
+    assert!(says(&stderr(&other), "steps was 40 and is 41"), "{}", stderr(&other));
     let resumed =
         json(&distill(directory, &[&run[..], &["--output", "killed", "--resume", "--json"]].concat()));
     assert_eq!(resumed["best"], whole["best"]);
     assert!(weights(&directory.join("killed")) == weights(&directory.join("whole")));
+    let losses = |name: &str| -> Vec<(Value, Value)> {
+        let metrics = std::fs::read_to_string(directory.join(name).join("metrics.jsonl")).unwrap();
+        let lines = metrics.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.map(|line| (line["step"].clone(), line["loss"].clone())).collect()
+    };
+    assert_eq!(losses("killed"), losses("whole"));
     assert!(!work.exists());
 }
 
@@ -137,7 +179,7 @@ fn a_gguf_student_is_trained_on_the_grid_that_it_is_stored_on() {
             ["--text", "bundled:english", "--seq-len", "48", "--steps", steps, "--learning-rate", "2e-4"];
         json(&slmc(directory, [&models[..], &run].concat()))
     };
-    let first = train("q2.gguf", "20", "better.gguf");
+    let first = train("q2.gguf", "40", "better.gguf");
     let loss = |outcome: &Value, at: &str| outcome[at]["loss"].as_f64().unwrap();
     let divergence = |at: &str| first[at]["divergence"].as_f64().unwrap();
     assert!(divergence("best") < 0.92 * divergence("start"), "{first}");
@@ -184,6 +226,12 @@ fn what_cannot_be_done_is_said_and_leaves_nothing() {
         (&["--layers", "2", "--temperature", "0"], 2, "above 0"),
         (&["--layers", "2", "--steps", "0"], 2, "--steps 0"),
         (&["--layers", "2", "--qat", "q9"], 2, "unknown type"),
+        (&["--layers", "2", "--train", "biases"], 2, "expected all or norms"),
+        (&["--layers", "2", "--lora-rank", "0"], 2, "expected 1 or more"),
+        (&["--layers", "2", "--lora-rank", "2", "--lora-targets", "q,x"], 2, "gate_proj"),
+        (&["--layers", "2", "--lora-alpha", "2"], 2, "need --lora-rank"),
+        (&["--layers", "2", "--merge", "--steps", "2"], 1, "give --lora-rank"),
+        (&["--layers", "2", "--lora-rank", "2", "--qat", "q2_k"], 1, "trains all weights"),
         (&["--layers", "2", "--accumulation", "100000"], 1, "at least 400001 are needed"),
         (&["--student", "model", "--output", "model"], 1, "is the checkpoint itself"),
         (&["bad.toml"], 2, "learning_rate"),
@@ -196,7 +244,7 @@ fn what_cannot_be_done_is_said_and_leaves_nothing() {
         assert_eq!(listing(directory), before, "{arguments:?}");
     }
     let few = slmc(directory, ["distill", "--teacher", "model", "--layers", "2", "--text", "short.txt"]);
-    assert!(!few.status.success() && says(&stderr(&few), "too short"), "{}", stderr(&few));
+    assert!(!few.status.success() && says(&stderr(&few), "at least 9 are needed"), "{}", stderr(&few));
     let wrong = slmc(
         directory,
         ["distill", "--teacher", "model", "--layers", "2", "--text", "bundled:english", "--seq-len", "48"]
@@ -205,4 +253,82 @@ fn what_cannot_be_done_is_said_and_leaves_nothing() {
     );
     assert!(!wrong.status.success() && says(&stderr(&wrong), "learning-rate"), "{}", stderr(&wrong));
     assert_eq!(listing(directory), before, "a run that made the student worse leaves nothing");
+}
+
+/// A teacher's predictions from a file teach about as the teacher does, and are refused where they are of something else.
+#[test]
+fn cached_predictions_teach_in_the_teachers_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    copy_tiny(&directory.join("model"));
+    let text = ["--text", "bundled:english", "--seq-len", "48"];
+    let cache = |more: &[&str]| {
+        let first = ["distill", "cache-logits", "--teacher", "model", "--output", "logits", "--json"];
+        slmc(directory, [&first[..], &text, more].concat())
+    };
+    let cached = json(&cache(&["--top-k", "200"]));
+    assert_eq!((cached["k"].as_u64(), cached["seq_len"].as_u64()), (Some(200), Some(48)));
+    assert!(cached["mean_rest"].as_f64().unwrap() < 0.5, "{cached}");
+    let again = cache(&[]);
+    assert!(!again.status.success() && says(&stderr(&again), "exists already"), "{}", stderr(&again));
+    let pruned = slmc(
+        directory,
+        ["prune", "model", "--method", "magnitude", "--sparsity", "0.5", "--output", "pruned", "--no-eval"],
+    );
+    assert!(pruned.status.success(), "{}", stderr(&pruned));
+    let run =
+        ["--student", "pruned", "--steps", "12", "--batch-size", "4", "--evaluate-every", "4", "--json"];
+    let learn = |from: &[&str]| slmc(directory, [&["distill"], from, &text, &run].concat());
+    let live = json(&learn(&["--teacher", "model", "--output", "live"]));
+    let outcome = json(&learn(&["--teacher-logits", "logits", "--output", "cached"]));
+    let of = |outcome: &Value, at: &str, what: &str| outcome[at][what].as_f64().unwrap();
+    assert_eq!(of(&live, "start", "cross_entropy"), of(&outcome, "start", "cross_entropy"));
+    let (whole, part) = (of(&live, "start", "divergence"), of(&outcome, "start", "divergence"));
+    assert!(part <= whole && part > 0.5 * whole, "{part} {whole}");
+    assert!(of(&outcome, "best", "loss") < of(&outcome, "start", "loss"), "{outcome}");
+    let (live, cached) = (of(&live, "best", "cross_entropy"), of(&outcome, "best", "cross_entropy"));
+    assert!((live - cached).abs() < 0.05, "{live} {cached}");
+    for (more, expected) in [
+        (&["--teacher-logits", "logits", "--temperature", "1"][..], "give --temperature 2"),
+        (&["--teacher-logits", "logits", "--loss", "logit-mse"], "choose another --loss"),
+        (&["--teacher-logits", "logits", "--held-out", "bundled:code"], "other sequences"),
+        (&["--teacher-logits", "model/config.json"], "no teacher's predictions"),
+        (&["--teacher-logits", "missing"], "missing"),
+    ] {
+        let output = learn(&[more, &["--output", "refused"]].concat());
+        assert!(
+            !output.status.success() && says(&stderr(&output), expected),
+            "{more:?}: {}",
+            stderr(&output)
+        );
+        assert!(!directory.join("refused").exists() && !directory.join("refused.work").exists());
+    }
+}
+
+/// A fresh student of other dimensions, an ordinary checkpoint with the teacher's tokenizer.
+#[test]
+fn a_fresh_student_begins_at_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    copy_tiny(&directory.join("model"));
+    let text = std::fs::read_to_string(directory.join("model/config.json")).unwrap();
+    let mut config: Value = serde_json::from_str(&text).unwrap();
+    config["num_hidden_layers"] = 1.into();
+    config["intermediate_size"] = 64.into();
+    let write = |config: &Value| std::fs::write(directory.join("small.json"), config.to_string()).unwrap();
+    write(&config);
+    let run =
+        ["--student", "small.json", "--steps", "8", "--learning-rate", "3e-3", "--output", "fresh", "--json"];
+    let outcome = json(&distill(directory, &run));
+    let perplexity = |at: &str| outcome[at]["cross_entropy"].as_f64().unwrap().exp();
+    let vocab = config["vocab_size"].as_f64().unwrap();
+    assert!((perplexity("start") / vocab - 1.0).abs() < 0.2, "knows nothing: {outcome}");
+    assert!(perplexity("best") < 0.9 * perplexity("start"), "{outcome}");
+    let evaluated =
+        slmc(directory, ["eval", "fresh", "--text", "bundled:english", "--windows", "2", "--json"]);
+    assert!(evaluated.status.success(), "{}", stderr(&evaluated));
+    config["vocab_size"] = 100.into();
+    write(&config);
+    let refused = distill(directory, &["--student", "small.json", "--output", "refused"]);
+    assert!(says(&stderr(&refused), "the teacher's tokenizer has"), "{}", stderr(&refused));
 }

@@ -1,5 +1,6 @@
 //! Chat templates, rendered as transformers does.
 
+mod answers;
 mod date;
 mod python_json;
 mod python_text;
@@ -9,6 +10,7 @@ use minijinja::value::{Kwargs, Serde, Value as Jinja};
 use minijinja::{Environment, Error, ErrorKind};
 use serde_json::Value;
 
+pub use answers::Answered;
 pub use date::Date;
 
 use crate::CalibrationError;
@@ -23,13 +25,15 @@ const NAME: &str = "chat_template";
 ///
 /// The environment is transformers' (`chat_template_utils.py`): blocks trimmed and left-stripped, `break` and
 /// `continue`, Python's methods on strings, lists and dictionaries, `raise_exception`, `strftime_now`,
-/// `tojson` as Python writes JSON, `{% generation %}` passed over, and the special tokens of
+/// `tojson` as Python writes JSON, `{% generation %}` (which only [`render_answers`](Self::render_answers) heeds), and the special tokens of
 /// `tokenizer_config.json` by their names (`bos_token`, `eos_token`, …). One departure: `strftime_now` tells
 /// a fixed [`Date`], as the same calibration text must give the same bytes tomorrow.
 #[derive(Debug)]
 pub struct ChatTemplate {
     environment: Environment<'static>,
     special_tokens: Vec<(String, String)>,
+    /// Whether the template says itself what the assistant's answers are.
+    marks_answers: bool,
 }
 
 impl ChatTemplate {
@@ -63,10 +67,17 @@ impl ChatTemplate {
             Ok(Jinja::from_safe_string(json))
         });
         environment
-            .add_template_owned(NAME, without_generation_tags(source))
-            .map_err(|e| CalibrationError::ChatTemplate { reason: describe(&e) })?;
+            .add_filter(answers::FILTER, |answer: &str| Jinja::from_safe_string(answers::put_marks(answer)));
+        let plain = replace_generation_tags(source, "if true", "endif");
+        let marked = replace_generation_tags(source, &format!("filter {}", answers::FILTER), "endfilter");
+        let marks_answers = marked != source;
+        for (name, source) in [(NAME, plain), (answers::MARKED, marked)] {
+            environment
+                .add_template_owned(name, source)
+                .map_err(|e| CalibrationError::ChatTemplate { reason: describe(&e) })?;
+        }
         let special_tokens = tokenizer_config.map(special_tokens).unwrap_or_default();
-        Ok(Self { environment, special_tokens })
+        Ok(Self { environment, special_tokens, marks_answers })
     }
 
     /// The text of a conversation, without a prompt for a further answer.
@@ -74,7 +85,7 @@ impl ChatTemplate {
     /// # Errors
     /// The template's or the engine's message.
     pub fn render(&self, messages: &[Value]) -> Result<String, String> {
-        self.render_with(messages, false)
+        self.render_as(NAME, messages, false)
     }
 
     /// The text of a conversation with the beginning of the answer that the model is to give.
@@ -82,10 +93,15 @@ impl ChatTemplate {
     /// # Errors
     /// As [`ChatTemplate::render`].
     pub fn render_prompt(&self, messages: &[Value]) -> Result<String, String> {
-        self.render_with(messages, true)
+        self.render_as(NAME, messages, true)
     }
 
-    fn render_with(&self, messages: &[Value], add_generation_prompt: bool) -> Result<String, String> {
+    fn render_as(
+        &self,
+        template: &str,
+        messages: &[Value],
+        add_generation_prompt: bool,
+    ) -> Result<String, String> {
         let mut context: Vec<(String, Jinja)> = self
             .special_tokens
             .iter()
@@ -95,7 +111,7 @@ impl ChatTemplate {
         context.push(("add_generation_prompt".into(), Jinja::from(add_generation_prompt)));
         context.push(("tools".into(), Jinja::from(())));
         context.push(("documents".into(), Jinja::from(())));
-        let template = self.environment.get_template(NAME).map_err(|e| describe(&e))?;
+        let template = self.environment.get_template(template).map_err(|e| describe(&e))?;
         template.render(Jinja::from_pairs(context)).map_err(|e| describe(&e))
     }
 }
@@ -130,8 +146,8 @@ fn special_tokens(tokenizer_config: &Value) -> Vec<(String, String)> {
         .collect()
 }
 
-/// transformers' own block marks the assistant's words for its loss mask; here it is a condition that holds.
-fn without_generation_tags(source: &str) -> String {
+/// Puts another block in the place of transformers' own, which marks the assistant's words.
+fn replace_generation_tags(source: &str, begin: &str, end: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
     while let Some(start) = rest.find("{%") {
@@ -141,8 +157,8 @@ fn without_generation_tags(source: &str) -> String {
         out.push_str(before);
         let inner = tag[2..tag.len() - 2].trim_matches(['-', '+']).trim();
         match inner {
-            "generation" => out.push_str(&tag.replace("generation", "if true")),
-            "endgeneration" => out.push_str(&tag.replace("endgeneration", "endif")),
+            "generation" => out.push_str(&tag.replace("generation", begin)),
+            "endgeneration" => out.push_str(&tag.replace("endgeneration", end)),
             _ => out.push_str(tag),
         }
         rest = after;

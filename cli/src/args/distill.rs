@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use slmc_pipeline::jobs::quantize::TextSource;
+
+use super::report::ReportArgs;
 
 /// Train a student to predict what its teacher predicts
 ///
@@ -11,7 +13,9 @@ use slmc_pipeline::jobs::quantize::TextSource;
 /// held-out text is written as a checkpoint of the same element types, whole or not at all; zeros of a pruned student stay zero. What
 /// was measured on the way stands beside the weights in metrics.jsonl.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
 Losses (--loss), of the teacher's p and the student's q at the temperature, times its square:
   forward-kl      KL(p, q), the default (arXiv 1503.02531)
   reverse-kl      KL(q, p)
@@ -25,28 +29,57 @@ Examples:
   slmc distill --teacher MODEL --student MODEL-pruned --text train.txt --loss js:0.1 --alpha 0 --steps 500 --output healed
   slmc distill --teacher MODEL --student model-q2_k.gguf --text train.txt --max-minutes 15 --output better-q2_k.gguf
   slmc distill --teacher MODEL --student MODEL --text train.txt --qat q2_k --learning-rate 1e-4 --output for-q2_k
+  slmc distill --teacher MODEL --student model-q4_k_m.gguf --lora-rank 16 --text train.txt --output adapter
+  slmc distill --teacher MODEL --student MODEL-pruned --lora-rank 16 --merge --text chats.jsonl --output healed
+  slmc distill cache-logits --teacher MODEL --text train.txt --output teacher.logits
+  slmc distill --teacher-logits teacher.logits --student MODEL-pruned --text train.txt --output healed
   slmc distill run.toml               the same options as keys: teacher = \"MODEL\", text = [\"train.txt\"], learning-rate = 1e-4 …
-  slmc distill run.toml --resume      after a kill or Ctrl-C: the same weights in the end")]
+  slmc distill run.toml --resume      after a kill or Ctrl-C: the same weights in the end"
+)]
 pub struct Distill {
+    #[command(subcommand)]
+    pub action: Option<Action>,
     /// TOML file with any of the options below as keys, paths relative to it; flags win
     #[arg(value_name = "RUN.toml")]
     pub run: Option<PathBuf>,
     /// Model to learn from: a checkpoint directory or GGUF file [default: `model` of slmc.toml]
     #[arg(long, value_name = "MODEL")]
     pub teacher: Option<PathBuf>,
-    /// The model that learns: a checkpoint directory, or a quantized GGUF file, which is trained on the grid that it is stored on and
-    /// written as a GGUF file again
+    /// Learn from a teacher's predictions that `slmc distill cache-logits` wrote, without the teacher; same --text, --held-out, --seq-len and
+    /// --temperature
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["teacher", "layers"])]
+    pub teacher_logits: Option<PathBuf>,
+    /// The model that learns: a checkpoint directory; a GGUF file, which is trained on the grid that it is stored on and written as a GGUF file
+    /// again; or a config.json, for a fresh student of its dimensions with the teacher's tokenizer
     #[arg(long, value_name = "MODEL", conflicts_with = "layers")]
     pub student: Option<PathBuf>,
     /// Instead of a student: so many evenly spaced layers of the teacher
     #[arg(long, value_name = "N")]
     pub layers: Option<u32>,
-    /// Text to train on: a text or JSON-lines file, `bundled` or parts of it (repeatable)
+    /// What is trained: all weights, or norms (and biases) alone [default: all]; see also --lora-rank
+    #[arg(long, value_name = "PART", help_heading = "Parts", conflicts_with = "lora_rank")]
+    pub train: Option<String>,
+    /// Train low-rank adapters of this rank beside linear layers, nothing else (LoRA; over a GGUF student: QLoRA), and write them as PEFT does
+    #[arg(long, value_name = "R", help_heading = "Parts")]
+    pub lora_rank: Option<u32>,
+    /// Adapters count this over their rank [default: twice the rank]
+    #[arg(long, value_name = "A", help_heading = "Parts")]
+    pub lora_alpha: Option<f32>,
+    /// Linear layers with adapters: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, separated by commas [default: all]
+    #[arg(long, value_name = "NAMES", help_heading = "Parts")]
+    pub lora_targets: Option<String>,
+    /// Merge the adapters into the student, and write that as a checkpoint
+    #[arg(long, help_heading = "Parts")]
+    pub merge: bool,
+    /// Text to train on: a text or JSON-lines file (records with a `text`, or chat `messages`), `bundled` or parts of it (repeatable)
     #[arg(long, value_name = "FILE")]
     pub text: Vec<TextSource>,
     /// Text to judge by, up to 32 sequences of it [default: every sixteenth sequence of --text, up to 32, which are not trained on]
     #[arg(long, value_name = "FILE")]
     pub held_out: Option<TextSource>,
+    /// Learn all of a chat, and not the assistant's answers alone
+    #[arg(long)]
+    pub all_tokens: bool,
     /// Directory, or GGUF file, to write [default: STUDENT-distilled in the working directory]
     #[arg(long, short, value_name = "PATH")]
     pub output: Option<PathBuf>,
@@ -110,10 +143,67 @@ pub struct Distill {
     /// Stop after so many evaluations in a row without a better one [default: never]
     #[arg(long, value_name = "N", help_heading = "Training")]
     pub patience: Option<u32>,
+    /// Run each block again in the backward pass instead of keeping what it computed: less memory, about a third more time
+    #[arg(long, help_heading = "Training")]
+    pub gradient_checkpointing: bool,
     /// Let the zeros of a pruned student change; kept zero where a matrix is at least a fifth zeros otherwise
     #[arg(long, help_heading = "Training")]
     pub train_zeros: bool,
     /// Where models run: cpu, ndarray or wgpu [default: cpu]
     #[arg(long, value_name = "DEVICE", help_heading = "Training")]
+    pub device: Option<String>,
+    #[command(flatten)]
+    pub report: ReportArgs,
+}
+
+/// What else `slmc distill` does.
+#[derive(Debug, Subcommand)]
+pub enum Action {
+    CacheLogits(CacheLogits),
+}
+
+/// Write what a teacher predicts for a text, to train students without running it again
+///
+/// Of every position the likeliest tokens with their log-probabilities at a temperature, and the mass of all others. A run that takes the file
+/// (--teacher-logits) compares the distributions over these tokens and the rest as one. The file names its teacher's tokenizer and its
+/// sequences by hash, and is refused by runs on others.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  slmc distill cache-logits --teacher MODEL --text train.txt --output teacher.logits
+  slmc distill cache-logits --teacher MODEL --text train.txt --top-k 128 --temperature 1 --output teacher.logits --resume")]
+pub struct CacheLogits {
+    /// Model to learn from: a checkpoint directory or GGUF file [default: `model` of slmc.toml]
+    #[arg(long, value_name = "MODEL")]
+    pub teacher: Option<PathBuf>,
+    /// Text that will be trained on (repeatable)
+    #[arg(long, value_name = "FILE", required = true)]
+    pub text: Vec<TextSource>,
+    /// Text that will be judged by [default: a part of --text]
+    #[arg(long, value_name = "FILE")]
+    pub held_out: Option<TextSource>,
+    /// For runs that learn all of a chat
+    #[arg(long)]
+    pub all_tokens: bool,
+    /// Tokens of a sequence
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    pub seq_len: u32,
+    /// Likeliest tokens that are kept of each position
+    #[arg(long, value_name = "K", default_value_t = 64)]
+    pub top_k: u32,
+    /// What logits are divided by before the softmax
+    #[arg(long, value_name = "T", default_value_t = 2.0)]
+    pub temperature: f32,
+    /// Sequences that run through the model at a time
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub batch_size: u32,
+    /// File to write
+    #[arg(long, short, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Continue a run that was killed or interrupted: same command, the same bytes in the end
+    #[arg(long)]
+    pub resume: bool,
+    /// Where the model runs: cpu, ndarray or wgpu [default: cpu]
+    #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
 }

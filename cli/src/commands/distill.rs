@@ -1,9 +1,10 @@
 //! `slmc distill`
 
-use slmc_pipeline::jobs::distill::{DistillOutcome, PreparedDistill};
+use slmc_pipeline::frames;
+use slmc_pipeline::jobs::distill::{CacheOutcome, DistillOutcome, PreparedDistill, Trained, cache_logits};
 
-use super::{failure, print_json};
-use crate::args::distill::Distill;
+use super::{failure, print_json, report};
+use crate::args::distill::{Action, Distill};
 use crate::failure::Failure;
 use crate::resolve::Resolver;
 use crate::terminal::format::{bytes, parameters, seconds};
@@ -11,13 +12,33 @@ use crate::terminal::progress::Terminal;
 use crate::terminal::table::table;
 
 pub fn run(args: &Distill, resolver: &Resolver, terminal: &Terminal, json: bool) -> Result<(), Failure> {
+    if let Some(Action::CacheLogits(args)) = &args.action {
+        let outcome = cache_logits(resolver.cache_logits(args)?, terminal).map_err(failure)?;
+        if json {
+            return print_json(&outcome);
+        }
+        print_cache(&outcome);
+        return Ok(());
+    }
     let prepared = PreparedDistill::new(resolver.distill(args)?).map_err(failure)?;
+    let directory = report::directory(&args.report)?;
     let outcome = prepared.run(terminal).map_err(failure)?;
+    report::write(directory.as_ref(), || frames::distill::report(&outcome, &report::run()).map_err(failure))?;
     if json {
         return print_json(&outcome);
     }
     print_outcome(&outcome);
     Ok(())
+}
+
+fn print_cache(outcome: &CacheOutcome) {
+    let header = &outcome.header;
+    let rest = 100.0 * outcome.mean_rest;
+    println!(
+        "{} sequences of {} tokens; the {} likeliest tokens of each position, which leave {rest:.2} % to others at temperature {}",
+        header.sequences, header.seq_len, header.k, header.temperature
+    );
+    println!("{}  {}", outcome.output.display(), bytes(outcome.bytes));
 }
 
 fn print_outcome(outcome: &DistillOutcome) {
@@ -33,6 +54,10 @@ fn print_outcome(outcome: &DistillOutcome) {
     }
     rows.push(row("perplexity", start.cross_entropy.exp(), best.cross_entropy.exp()));
     println!("{}", table(["", "before", "after", "change"], rows));
+    if outcome.trained != Trained::All {
+        let (trained, all) = (outcome.trained_parameters as u64, outcome.parameters as u64);
+        println!("{} of {} weights trained", parameters(trained), parameters(all));
+    }
     if outcome.kept_zeros > 0 {
         println!("{} zeros kept", parameters(outcome.kept_zeros));
     }

@@ -4,15 +4,15 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use slmc_pipeline::jobs::distill::{
-    AdamWSettings, Decay, DistillSettings, Divergence, Length, Objective, Schedule, StudentFrom,
-    TrainSettings,
+    AdamWSettings, CacheSettings, Decay, DistillSettings, Divergence, Length, Lora, Objective, Schedule,
+    StudentFrom, TeacherFrom, TrainSettings, Trained,
 };
 use slmc_pipeline::jobs::quantize::TextSource;
 
 use super::Resolver;
 use super::output::default_output;
 use super::parse::{parse, parse_or};
-use crate::args::distill::Distill;
+use crate::args::distill::{CacheLogits, Distill};
 use crate::failure::Failure;
 
 const LEARNING_RATE: f64 = 2e-4;
@@ -26,11 +26,20 @@ const EVALUATE_EVERY: u64 = 50;
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Run {
     teacher: Option<PathBuf>,
+    teacher_logits: Option<PathBuf>,
     student: Option<PathBuf>,
     layers: Option<u32>,
     #[serde(default)]
     text: Vec<String>,
+    train: Option<String>,
+    lora_rank: Option<u32>,
+    lora_alpha: Option<f32>,
+    lora_targets: Option<String>,
+    #[serde(default)]
+    merge: bool,
     held_out: Option<String>,
+    #[serde(default)]
+    all_tokens: bool,
     output: Option<PathBuf>,
     loss: Option<String>,
     temperature: Option<f32>,
@@ -52,6 +61,8 @@ struct Run {
     patience: Option<u32>,
     #[serde(default)]
     train_zeros: bool,
+    #[serde(default)]
+    gradient_checkpointing: bool,
     device: Option<String>,
 }
 
@@ -64,7 +75,10 @@ impl Run {
             Failure::usage(format!("{}: {}", path.display(), error.to_string().trim_end()))
         })?;
         let directory = path.parent().unwrap_or(Path::new(""));
-        for path in [&mut run.teacher, &mut run.student, &mut run.output].into_iter().flatten() {
+        for path in [&mut run.teacher, &mut run.teacher_logits, &mut run.student, &mut run.output]
+            .into_iter()
+            .flatten()
+        {
             *path = directory.join(&*path);
         }
         for name in run.text.iter_mut().chain(&mut run.held_out) {
@@ -78,10 +92,26 @@ impl Run {
 impl Resolver {
     pub fn distill(&self, args: &Distill) -> Result<DistillSettings, Failure> {
         let run = args.run.as_deref().map(Run::load).transpose()?.unwrap_or_default();
-        let teacher = self.model(args.teacher.as_deref().or(run.teacher.as_deref()))?;
+        let named = (args.teacher.as_ref(), args.teacher_logits.as_ref());
+        let teacher = match if named == (None, None) {
+            (run.teacher.as_ref(), run.teacher_logits.as_ref())
+        } else {
+            named
+        } {
+            (Some(_), Some(_)) => {
+                return Err(Failure::usage(
+                    "teacher and teacher-logits are two ways to say the same; leave one out",
+                ));
+            }
+            (None, Some(logits)) => TeacherFrom::Logits(logits.clone()),
+            (model, None) => TeacherFrom::Model(self.model(model.map(PathBuf::as_path))?),
+        };
         let typed = args.student.is_some() || args.layers.is_some();
         let (student, layers) = if typed { (&args.student, args.layers) } else { (&run.student, run.layers) };
         let student = match (student, layers) {
+            (Some(path), None) if path.extension().is_some_and(|e| e == "json") && !path.is_dir() => {
+                StudentFrom::Config(path.clone())
+            }
             (Some(path), None) => StudentFrom::Checkpoint(path.clone()),
             (None, Some(layers)) => StudentFrom::Layers(layers as usize),
             (Some(_), Some(_)) => {
@@ -153,11 +183,17 @@ impl Resolver {
             evaluate_every: args.evaluate_every.or(run.evaluate_every).unwrap_or(EVALUATE_EVERY),
             patience: args.patience.or(run.patience),
             keep_zeros: !(args.train_zeros || run.train_zeros),
+            gradient_checkpointing: args.gradient_checkpointing || run.gradient_checkpointing,
         };
         check(&train)?;
+        let trained = trained(args, &run)?;
+        let merge = args.merge || run.merge;
+        let ending = if matches!(trained, Trained::Lora(_)) && !merge { "lora" } else { "distilled" };
+        let (TeacherFrom::Model(teacher_path) | TeacherFrom::Logits(teacher_path)) = &teacher;
         let named = match &student {
-            StudentFrom::Checkpoint(path) => (path.clone(), "distilled".to_owned()),
-            StudentFrom::Layers(layers) => (teacher.clone(), format!("{layers}-layers-distilled")),
+            StudentFrom::Checkpoint(path) => (path.clone(), ending.to_owned()),
+            StudentFrom::Config(_) => (teacher_path.clone(), format!("fresh-{ending}")),
+            StudentFrom::Layers(layers) => (teacher_path.clone(), format!("{layers}-layers-{ending}")),
         };
         let output = args.output.clone().or(run.output).unwrap_or_else(|| match named.0.extension() {
             Some(ending) if ending == "gguf" => {
@@ -176,8 +212,11 @@ impl Resolver {
         Ok(DistillSettings {
             teacher,
             student,
+            trained,
+            merge,
             texts,
             held_out,
+            all_tokens: args.all_tokens || run.all_tokens,
             seq_len,
             train,
             epochs,
@@ -186,6 +225,61 @@ impl Resolver {
             output,
             resume: args.resume,
         })
+    }
+}
+
+impl Resolver {
+    pub fn cache_logits(&self, args: &CacheLogits) -> Result<CacheSettings, Failure> {
+        for (option, value, least) in
+            [("--top-k", args.top_k, 1), ("--batch-size", args.batch_size, 1), ("--seq-len", args.seq_len, 2)]
+        {
+            if value < least {
+                return Err(Failure::usage(format!("{option} {value}: expected {least} or more")));
+            }
+        }
+        above_zero("--temperature", args.temperature.into())?;
+        Ok(CacheSettings {
+            teacher: self.model(args.teacher.as_deref())?,
+            texts: args.text.clone(),
+            held_out: args.held_out.clone(),
+            all_tokens: args.all_tokens,
+            seq_len: args.seq_len as usize,
+            k: args.top_k as usize,
+            temperature: args.temperature,
+            batch_size: args.batch_size as usize,
+            device: self.device(args.device.as_deref())?,
+            output: args.output.clone(),
+            resume: args.resume,
+        })
+    }
+}
+
+/// What of the student is trained.
+fn trained(args: &Distill, run: &Run) -> Result<Trained, Failure> {
+    let (train, rank) = match (&args.train, args.lora_rank) {
+        (None, None) => (&run.train, run.lora_rank),
+        typed => typed,
+    };
+    let (alpha, targets) =
+        (args.lora_alpha.or(run.lora_alpha), args.lora_targets.as_ref().or(run.lora_targets.as_ref()));
+    match (train.as_deref(), rank) {
+        (None | Some("all"), None) | (Some("norms"), None) if alpha.is_some() || targets.is_some() => {
+            Err(Failure::usage("--lora-alpha and --lora-targets need --lora-rank"))
+        }
+        (None | Some("all"), None) => Ok(Trained::All),
+        (Some("norms"), None) => Ok(Trained::Norms),
+        (Some(other), None) => Err(Failure::usage(format!("--train {other:?}: expected all or norms"))),
+        (Some(_), Some(_)) => {
+            Err(Failure::usage("train and lora-rank say what is trained in two ways; leave one out"))
+        }
+        (None, Some(0)) => Err(Failure::usage("--lora-rank 0: expected 1 or more")),
+        (None, Some(rank)) => {
+            let alpha = above_zero("--lora-alpha", alpha.map_or(2.0 * f64::from(rank), f64::from))? as f32;
+            let targets = targets.map_or("all", String::as_str);
+            let targets = Lora::targets_named(targets)
+                .map_err(|error| Failure::usage(format!("--lora-targets: {error}")))?;
+            Ok(Trained::Lora(Lora { rank: rank as usize, alpha, targets }))
+        }
     }
 }
 

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use slmc_model::{MemorySource, Role, TensorId};
+use slmc_model::{MemorySource, Role};
 
-use crate::student::WeightGradients;
+use crate::gradients::WeightGradients;
+use crate::parameter::Parameter;
 
 /// Weights of one task.
 const CHUNK: usize = 64 << 10;
@@ -46,7 +47,7 @@ pub struct Moments {
 pub struct AdamW {
     settings: AdamWSettings,
     steps: u32,
-    moments: BTreeMap<TensorId, Moments>,
+    moments: BTreeMap<Parameter, Moments>,
 }
 
 impl AdamW {
@@ -56,7 +57,7 @@ impl AdamW {
     }
 
     /// One that goes on after `steps` steps.
-    pub fn resumed(settings: AdamWSettings, steps: u32, moments: BTreeMap<TensorId, Moments>) -> Self {
+    pub fn resumed(settings: AdamWSettings, steps: u32, moments: BTreeMap<Parameter, Moments>) -> Self {
         Self { settings, steps, moments }
     }
 
@@ -65,8 +66,8 @@ impl AdamW {
         self.steps
     }
 
-    /// What it remembers of each tensor; tensors that never had a gradient are not there.
-    pub fn moments(&self) -> &BTreeMap<TensorId, Moments> {
+    /// What it remembers of each parameter; those that never had a gradient are not there.
+    pub fn moments(&self) -> &BTreeMap<Parameter, Moments> {
         &self.moments
     }
 
@@ -84,13 +85,13 @@ impl AdamW {
             beta2,
             epsilon,
         };
-        for (id, values) in weights.values_mut() {
-            let Some(gradient) = gradients.get(id) else { continue };
-            let moments = self.moments.entry(id).or_insert_with(|| Moments {
+        for (parameter, values) in Parameter::all_mut(weights) {
+            let Some(gradient) = gradients.get(parameter) else { continue };
+            let moments = self.moments.entry(parameter).or_insert_with(|| Moments {
                 first: vec![0.0; values.len()],
                 second: vec![0.0; values.len()],
             });
-            let update = match decays(id.role) {
+            let update = match decays(parameter) {
                 true => update,
                 false => Update { keep: 1.0, ..update },
             };
@@ -104,9 +105,12 @@ impl AdamW {
     }
 }
 
-/// Whether weight decay acts on a tensor: on the linear layers' weights alone.
-fn decays(role: Role) -> bool {
-    Role::LINEAR.contains(&role) || role == Role::Head
+/// Whether weight decay acts on a parameter: on the linear layers' weights and their adapters alone.
+fn decays(parameter: Parameter) -> bool {
+    match parameter {
+        Parameter::Weight(id) => Role::LINEAR.contains(&id.role) || id.role == Role::Head,
+        Parameter::LoraA(_) | Parameter::LoraB(_) => true,
+    }
 }
 
 #[derive(Clone, Copy)]

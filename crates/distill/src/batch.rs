@@ -1,6 +1,9 @@
-//! Sequences as they are trained on, and the order they come in.
+//! Sequences that run through a model together, and the order they come in.
 
 use fastrand::Rng;
+use slmc_model::ops::Documents;
+
+use crate::sequence::Sequence;
 
 /// Some sequences of one length.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,20 +14,26 @@ pub struct Batch {
     pub labels: Vec<Option<u32>>,
     /// Tokens of a sequence.
     pub seq_len: usize,
+    /// The borders that attention keeps; `None` where every sequence is one document.
+    pub documents: Option<Documents>,
 }
 
 impl Batch {
-    /// Sequences in which every token is to be predicted from those before it.
+    /// Sequences side by side.
     ///
     /// # Panics
     /// If they are not of one length.
-    pub fn new(sequences: &[&[u32]]) -> Self {
-        let seq_len = sequences.first().map_or(0, |sequence| sequence.len());
-        assert!(sequences.iter().all(|sequence| sequence.len() == seq_len), "sequences of one length");
-        let labels = sequences.iter().flat_map(|sequence| {
-            sequence.iter().skip(1).map(|&next| Some(next)).chain((seq_len > 0).then_some(None))
-        });
-        Self { tokens: sequences.concat(), labels: labels.collect(), seq_len }
+    pub fn new<'a>(sequences: impl IntoIterator<Item = &'a Sequence>) -> Self {
+        let (mut tokens, mut labels, mut begins, mut seq_len) = (Vec::new(), Vec::new(), Vec::new(), None);
+        for sequence in sequences {
+            let length = sequence.tokens.len();
+            assert_eq!(*seq_len.get_or_insert(length), length, "sequences of one length");
+            tokens.extend(&sequence.tokens);
+            labels.extend(&sequence.labels);
+            begins.push(sequence.documents.as_slice());
+        }
+        let seq_len = seq_len.unwrap_or_default();
+        Self { tokens, labels, seq_len, documents: Documents::new(begins, seq_len) }
     }
 
     /// Positions with something to predict.
@@ -68,10 +77,10 @@ mod tests {
 
     #[test]
     fn labels_are_the_tokens_that_follow() {
-        let batch = Batch::new(&[&[1, 2, 3], &[4, 5, 6]]);
+        let batch = Batch::new(&[vec![1, 2, 3].into(), vec![4, 5, 6].into()]);
         assert_eq!(batch.tokens, [1, 2, 3, 4, 5, 6]);
         assert_eq!(batch.labels, [Some(2), Some(3), None, Some(5), Some(6), None]);
-        assert_eq!((batch.seq_len, batch.predictions()), (3, 4));
+        assert_eq!((batch.seq_len, batch.predictions(), batch.documents), (3, 4, None));
     }
 
     #[test]

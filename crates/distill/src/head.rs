@@ -9,6 +9,8 @@ use slmc_model::ops::{Operand, product, product_into};
 
 use crate::objective::Objective;
 use crate::rows::{Room, Token, TokenLoss};
+use crate::teacher::Teaching;
+use crate::top_k::TopToken;
 
 /// Logits of each model that are in memory at a time, at most (and of 32 tokens at least).
 const LOGITS: usize = 2 << 20;
@@ -25,6 +27,16 @@ pub struct HeadInput<'a> {
     pub weight: &'a [f32],
     /// Its columns.
     pub width: usize,
+}
+
+impl HeadInput<'_> {
+    /// Logits of the first `vocab` tokens for some of the positions, `[positions, vocab]`.
+    pub(crate) fn logits(&self, vocab: usize, tokens: Range<usize>) -> Vec<f32> {
+        let Self { hidden, weight, width } = *self;
+        let hidden = &hidden[tokens.start * width..tokens.end * width];
+        let weight = Operand::new(&weight[..vocab * width], [vocab, width]);
+        product(Operand::new(hidden, [tokens.len(), width]), weight.transposed())
+    }
 }
 
 /// Sums over tokens.
@@ -74,7 +86,7 @@ impl HeadLoss<'_> {
     pub fn evaluate(
         &self,
         student: HeadInput<'_>,
-        teacher: Option<HeadInput<'_>>,
+        teacher: Option<Teaching<'_>>,
         labels: &[Option<u32>],
         mut d_weight: Option<&mut [f32]>,
     ) -> (LossSums, Vec<f32>) {
@@ -83,9 +95,8 @@ impl HeadLoss<'_> {
         let teacher = teacher.filter(|_| self.objective.needs_teacher());
         let (mut sums, mut d_hidden) = (LossSums::default(), vec![0.0; tokens * width]);
         for piece in self.pieces(tokens) {
-            let mut logits = self.logits(student, piece.clone());
-            let teacher = teacher.map(|teacher| self.logits(teacher, piece.clone()));
-            sums.add(&self.gradients(&mut logits, teacher.as_deref(), &labels[piece.clone()]));
+            let mut logits = student.logits(vocab, piece.clone());
+            sums.add(&self.gradients(&mut logits, teacher, &labels[piece.clone()], piece.start));
             let logits = Operand::new(&logits, [piece.len(), vocab]);
             let head = Operand::new(&student.weight[..vocab * width], [vocab, width]);
             let rows = piece.start * width..piece.end * width;
@@ -105,15 +116,14 @@ impl HeadLoss<'_> {
     pub fn measure(
         &self,
         student: HeadInput<'_>,
-        teacher: Option<HeadInput<'_>>,
+        teacher: Option<Teaching<'_>>,
         labels: &[Option<u32>],
     ) -> LossSums {
         let teacher = teacher.filter(|_| self.objective.needs_teacher());
         let mut sums = LossSums::default();
         for piece in self.pieces(labels.len()) {
-            let mut logits = self.logits(student, piece.clone());
-            let teacher = teacher.map(|teacher| self.logits(teacher, piece.clone()));
-            sums.add(&self.gradients(&mut logits, teacher.as_deref(), &labels[piece]));
+            let mut logits = student.logits(self.vocab, piece.clone());
+            sums.add(&self.gradients(&mut logits, teacher, &labels[piece.clone()], piece.start));
         }
         sums
     }
@@ -124,17 +134,20 @@ impl HeadLoss<'_> {
         (0..tokens).step_by(piece).map(move |first| first..tokens.min(first + piece))
     }
 
-    /// Logits of some tokens, `[tokens, vocab]`.
-    fn logits(&self, model: HeadInput<'_>, tokens: Range<usize>) -> Vec<f32> {
-        let HeadInput { hidden, weight, width } = model;
-        let hidden = &hidden[tokens.start * width..tokens.end * width];
-        let weight = Operand::new(&weight[..self.vocab * width], [self.vocab, width]);
-        product(Operand::new(hidden, [tokens.len(), width]), weight.transposed())
-    }
-
-    /// Turns the student's logits into their gradients.
-    fn gradients(&self, student: &mut [f32], teacher: Option<&[f32]>, labels: &[Option<u32>]) -> LossSums {
+    /// Turns the student's logits of the tokens from `first` on into their gradients.
+    fn gradients(
+        &self,
+        student: &mut [f32],
+        teacher: Option<Teaching<'_>>,
+        labels: &[Option<u32>],
+        first: usize,
+    ) -> LossSums {
         let (vocab, arch) = (self.vocab, Arch::new());
+        let (teacher_logits, cached) = match teacher {
+            Some(Teaching::Live(teacher)) => (Some(teacher.logits(vocab, first..first + labels.len())), None),
+            Some(Teaching::Cached(rows)) => (None, Some(rows)),
+            None => (None, None),
+        };
         let losses: Vec<Option<TokenLoss>> = student
             .par_chunks_exact_mut(vocab)
             .enumerate()
@@ -143,10 +156,20 @@ impl HeadLoss<'_> {
                     student.fill(0.0);
                     return None;
                 };
-                let teacher = teacher.map(|teacher| &teacher[token * vocab..][..vocab]);
-                let (objective, weight) = (self.objective, self.weight);
-                let token = Token { student, teacher, label: label as usize, objective, weight, room };
-                Some(arch.dispatch(token))
+                let (objective, weight, label) = (self.objective, self.weight, label as usize);
+                if let Some(rows) = cached {
+                    let teacher = rows.token(first + token);
+                    return Some(arch.dispatch(TopToken {
+                        student,
+                        teacher,
+                        label,
+                        objective,
+                        weight,
+                        room,
+                    }));
+                }
+                let teacher = teacher_logits.as_ref().map(|teacher| &teacher[token * vocab..][..vocab]);
+                Some(arch.dispatch(Token { student, teacher, label, objective, weight, room }))
             })
             .collect();
         let mut sums = LossSums::default();

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use slmc_model::{MemorySource, ModelError, TensorId, WeightSource};
 
-use crate::student::WeightGradients;
+use crate::gradients::WeightGradients;
+use crate::parameter::Parameter;
 
 /// The share of exact zeros from which a matrix counts as pruned. Trained weights have hardly any.
 const PRUNED: f64 = 0.2;
@@ -14,13 +15,13 @@ const PRUNED: f64 = 0.2;
 pub struct Masks(BTreeMap<TensorId, Vec<u64>>);
 
 impl Masks {
-    /// The zeros of the matrices that are at least a fifth zero.
+    /// The zeros of the matrices in training that are at least a fifth zero.
     ///
     /// # Errors
     /// None of a whole model.
     pub fn of_pruned(weights: &MemorySource) -> Result<Self, ModelError> {
         let mut masks = BTreeMap::new();
-        for id in weights.config().tensors() {
+        for id in weights.tensors() {
             let values = weights.values(id)?;
             let zeros = values.iter().filter(|&&value| value == 0.0).count();
             if weights.config().shape(id.role).len() == 2 && zeros as f64 >= PRUNED * values.len() as f64 {
@@ -45,7 +46,8 @@ impl Masks {
 
     /// Makes the gradients of these weights zero. A weight that is zero and never has a gradient stays zero under AdamW.
     pub fn apply(&self, gradients: &mut WeightGradients) {
-        for (id, gradient) in gradients.iter_mut() {
+        for (parameter, gradient) in gradients.iter_mut() {
+            let Parameter::Weight(id) = parameter else { continue };
             let Some(mask) = self.0.get(&id) else { continue };
             for (chunk, &bits) in gradient.chunks_mut(64).zip(mask) {
                 for (i, value) in chunk.iter_mut().enumerate() {

@@ -31,8 +31,29 @@ impl<'a> Predictor<'a> {
         positions: usize,
         device: &BurnDevice,
     ) -> Result<Self, ModelError> {
+        Self::with(source, positions, device, Block::load)
+    }
+
+    /// The same, with matrices left where they are stored, if the source and the device allow that.
+    ///
+    /// # Errors
+    /// Whatever the source reports.
+    pub fn open(
+        source: &'a dyn WeightSource,
+        positions: usize,
+        device: &BurnDevice,
+    ) -> Result<Self, ModelError> {
+        Self::with(source, positions, device, Block::open)
+    }
+
+    fn with(
+        source: &'a dyn WeightSource,
+        positions: usize,
+        device: &BurnDevice,
+        block: impl Fn(&dyn WeightSource, usize, &BurnDevice) -> Result<Block, ModelError>,
+    ) -> Result<Self, ModelError> {
         let config = source.config();
-        let blocks = (0..config.num_hidden_layers).map(|layer| Block::load(source, layer, device));
+        let blocks = (0..config.num_hidden_layers).map(|layer| block(source, layer, device));
         Ok(Self {
             blocks: blocks.collect::<Result<_, _>>()?,
             head: Head::load(source, device)?,
@@ -50,8 +71,9 @@ impl<'a> Predictor<'a> {
     pub fn predict(&self, batch: &Batch) -> Result<FinalStates, ModelError> {
         let (seq, width) = (batch.seq_len, self.source.config().hidden_size);
         let mut hidden = embed(self.source, &batch.tokens, seq, &self.device)?;
+        let context = self.context.packed(batch.documents.clone());
         for block in &self.blocks {
-            hidden = block.forward(hidden, &self.context, &mut NoObserver)?;
+            hidden = block.forward(hidden, &context, &mut NoObserver)?;
         }
         let normed = self.head.normalize(&hidden.reshape([batch.tokens.len(), width]));
         Ok(FinalStates { hidden: HostView::of(&normed), width })

@@ -34,6 +34,14 @@ pub struct Room {
     student: Vec<f32>,
 }
 
+impl Room {
+    /// Room for a row of `len` values, and for some more.
+    pub(crate) fn parts(&mut self, len: usize) -> (&mut [f32], &mut Vec<f32>) {
+        self.student.resize(len, 0.0);
+        (&mut self.student, &mut self.teacher)
+    }
+}
+
 /// A token's losses. `student` holds its logits and takes the gradient of the objective by them, times `weight`; `teacher`
 /// holds the teacher's logits of the same tokens, if the objective needs them; `label` is the token that follows.
 ///
@@ -199,7 +207,7 @@ fn mean_square(student: &mut [f32], teacher: &[f32], weight: f32) -> f64 {
 }
 
 #[inline(always)]
-fn maximum(row: &[f32]) -> f32 {
+pub(crate) fn maximum(row: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
     let (chunks, rest) = row.as_chunks::<LANES>();
     for chunk in chunks {
@@ -212,7 +220,7 @@ fn maximum(row: &[f32]) -> f32 {
 
 /// Writes e^((z − maximum) · inverse) and gives the sum: f32 in each lane over a piece of the row, f64 across.
 #[inline(always)]
-fn exponentials(row: &[f32], maximum: f32, inverse: f32, out: &mut [f32]) -> f64 {
+pub(crate) fn exponentials(row: &[f32], maximum: f32, inverse: f32, out: &mut [f32]) -> f64 {
     for (out, &z) in out.iter_mut().zip(row) {
         *out = exp((z - maximum) * inverse);
     }
@@ -220,7 +228,7 @@ fn exponentials(row: &[f32], maximum: f32, inverse: f32, out: &mut [f32]) -> f64
 }
 
 #[inline(always)]
-fn exponential_sum(row: &[f32], maximum: f32, inverse: f32) -> f64 {
+pub(crate) fn exponential_sum(row: &[f32], maximum: f32, inverse: f32) -> f64 {
     sum(row, |z| exp((z - maximum) * inverse))
 }
 

@@ -12,10 +12,11 @@ use serde_json::{Value, json};
 use slmc_checkpoint::{
     Checkpoint, CheckpointPlan, CheckpointWriter, Dtype, ExistingTarget, TensorSpec, WriteError,
 };
-use slmc_model::{MemorySource, ModelConfig, ModelError, TensorId, WeightSource};
+use slmc_model::{MemorySource, ModelError};
 
 use crate::adamw::{AdamW, Moments};
 use crate::error::DistillError;
+use crate::parameter::{Parameter, Values};
 use crate::progress::{Progress, Record};
 use crate::settings::TrainSettings;
 use crate::trainer::{State, Trainer};
@@ -72,9 +73,8 @@ impl Store {
         let progress = trainer.progress();
         let moments = trainer.optimizer().moments();
         let mut parts = named(trainer.weights())?;
-        for (&id, Moments { first, second }) in moments {
-            let name = hf_name(trainer.weights().config(), id)?;
-            let shape = trainer.weights().config().shape(id.role);
+        for Values { parameter, name, shape, .. } in Parameter::all(trainer.weights())? {
+            let Some(Moments { first, second }) = moments.get(&parameter) else { continue };
             for (mean, values) in MEANS.iter().zip([first, second]) {
                 parts.push(Part { name: format!("{mean}{name}"), shape: shape.clone(), values });
             }
@@ -107,12 +107,17 @@ impl Store {
         Ok(Some((step, state.config_json().get(RUN).cloned().unwrap_or_default())))
     }
 
-    /// The last state that was kept; `None` if there is none. Metrics of steps after it are taken out of the file.
+    /// The last state that was kept of a student that began as `fresh`, or its beginning. Metrics of steps after it are taken out of the
+    /// file.
     ///
     /// # Errors
     /// A state that is damaged.
-    pub fn load(&self, model: &ModelConfig, settings: &TrainSettings) -> Result<Option<State>, DistillError> {
-        let Some(step) = steps(&self.directory, STATE)?.pop() else { return Ok(None) };
+    pub fn load(&self, fresh: MemorySource, settings: &TrainSettings) -> Result<State, DistillError> {
+        let Some(step) = steps(&self.directory, STATE)?.pop() else {
+            // A run that was killed before it kept anything begins anew, and so do its metrics.
+            self.keep_metrics(None)?;
+            return Ok(State::new(fresh, settings));
+        };
         let path = self.path(STATE, step);
         let state = Checkpoint::open(&path)?;
         let progress = state.config_json().get(PROGRESS).cloned().unwrap_or_default();
@@ -120,27 +125,32 @@ impl Store {
             path: path.join("config.json"),
             reason: format!("{PROGRESS}: {error}"),
         })?;
-        let weights = weights(&state, model, "")?;
         let mut moments = BTreeMap::new();
-        for id in model.tensors() {
-            let name = format!("{}{}", MEANS[0], hf_name(model, id)?);
-            if state.tensor(&name).is_some() {
-                let [first, second] = MEANS.map(|mean| read(&state, model, mean, id));
-                moments.insert(id, Moments { first: first?, second: second? });
+        for Values { parameter, name, .. } in Parameter::all(&fresh)? {
+            let [first, second] = MEANS.map(|mean| format!("{mean}{name}"));
+            if state.tensor(&first).is_some() {
+                let [mut means, mut squares] = [Vec::new(), Vec::new()];
+                state.read_f32(&first, &mut means)?;
+                state.read_f32(&second, &mut squares)?;
+                moments.insert(parameter, Moments { first: means, second: squares });
             }
         }
-        self.keep_metrics(progress.step)?;
+        self.keep_metrics(Some(progress.step))?;
         let optimizer = AdamW::resumed(settings.optimizer, progress.updates, moments);
-        Ok(Some(State { weights, optimizer, progress }))
+        Ok(State { weights: read(&state, fresh)?, optimizer, progress })
     }
 
-    /// The best student so far.
+    /// The best state of a student so far.
     ///
     /// # Errors
     /// There is none, or it is damaged.
-    pub fn load_best(&self, model: &ModelConfig, progress: &Progress) -> Result<MemorySource, DistillError> {
+    pub fn load_best(
+        &self,
+        student: MemorySource,
+        progress: &Progress,
+    ) -> Result<MemorySource, DistillError> {
         let step = progress.best.map_or(0, |best| best.step);
-        weights(&Checkpoint::open(&self.path(BEST, step))?, model, "")
+        read(&Checkpoint::open(&self.path(BEST, step))?, student)
     }
 
     /// Adds a line to the metrics.
@@ -206,11 +216,11 @@ impl Store {
         Ok(())
     }
 
-    /// Leaves the metrics of the first `step` steps.
-    fn keep_metrics(&self, step: u64) -> Result<(), DistillError> {
+    /// Leaves the metrics up to `step`, or none.
+    fn keep_metrics(&self, step: Option<u64>) -> Result<(), DistillError> {
         let before = |line: &&str| {
             let line: Option<Value> = serde_json::from_str(line).ok();
-            line.and_then(|line| line["step"].as_u64()).is_some_and(|found| found <= step)
+            line.and_then(|line| line["step"].as_u64()).is_some_and(|found| Some(found) <= step)
         };
         let kept: String = self.metrics()?.lines().filter(before).map(|line| format!("{line}\n")).collect();
         let path = self.directory.join(METRICS);
@@ -233,33 +243,28 @@ fn steps(directory: &Path, kind: &str) -> Result<Vec<u64>, DistillError> {
     Ok(found)
 }
 
-/// Every weight with its name and shape.
+/// Everything that is trained, with its name and shape.
 fn named(weights: &MemorySource) -> Result<Vec<Part<'_>>, ModelError> {
-    let config = weights.config();
-    let part = |id: TensorId| {
-        Ok(Part { name: hf_name(config, id)?, shape: config.shape(id.role), values: weights.values(id)? })
-    };
-    config.tensors().into_iter().map(part).collect()
+    let all = Parameter::all(weights)?.into_iter();
+    Ok(all.map(|Values { name, shape, values, .. }| Part { name, shape, values }).collect())
 }
 
-fn hf_name(config: &ModelConfig, id: TensorId) -> Result<String, ModelError> {
-    config.arch.hf_name(id).ok_or(ModelError::NoSuchTensor { id })
-}
-
-/// The tensors of a checkpoint in f32, their names behind `prefix`.
-fn weights(checkpoint: &Checkpoint, model: &ModelConfig, prefix: &str) -> Result<MemorySource, DistillError> {
-    Ok(MemorySource::new(model.clone(), |id| read(checkpoint, model, prefix, id))?)
-}
-
-fn read(
-    checkpoint: &Checkpoint,
-    model: &ModelConfig,
-    prefix: &str,
-    id: TensorId,
-) -> Result<Vec<f32>, ModelError> {
-    let mut values = Vec::new();
-    checkpoint.read_f32(&format!("{prefix}{}", hf_name(model, id)?), &mut values)?;
-    Ok(values)
+/// The student as it was kept; what is not trained stays as it is.
+fn read(checkpoint: &Checkpoint, mut student: MemorySource) -> Result<MemorySource, DistillError> {
+    let names: BTreeMap<Parameter, String> = Parameter::all(&student)?
+        .into_iter()
+        .map(|Values { parameter, name, .. }| (parameter, name))
+        .collect();
+    for (parameter, values) in Parameter::all_mut(&mut student) {
+        let expected = values.len();
+        checkpoint.read_f32(&names[&parameter], values)?;
+        if values.len() != expected {
+            let (path, name) = (checkpoint.dir().to_path_buf(), &names[&parameter]);
+            let reason = format!("{name} has {} values, but the student has {expected}", values.len());
+            return Err(DistillError::State { path, reason });
+        }
+    }
+    Ok(student)
 }
 
 fn io(path: &Path) -> impl FnOnce(std::io::Error) -> WriteError {

@@ -1,79 +1,85 @@
 //! The model that learns: a forward pass, and back.
 
-use std::collections::BTreeMap;
+use std::ops::Range;
 
 use slmc_model::{
-    Block, BurnDevice, Context, Head, HostView, KvPrecision, MemorySource, ModelError, NoObserver, Role,
-    TensorId, WeightSource, embed, host,
+    Block, BurnDevice, Context, Gradients, Head, HostView, KvPrecision, MemorySource, ModelError, NoObserver,
+    Role, Tensor, TensorId, WeightSource, embed, host,
 };
 
 use crate::batch::Batch;
+use crate::gradients::WeightGradients;
 use crate::head::{HeadInput, HeadLoss, LossSums};
+use crate::parameter::Parameter;
+use crate::teacher::Teaching;
 
-/// A gradient for every weight, in the checkpoint's layout: sums over the batches of a step.
-#[derive(Debug, Default)]
-pub struct WeightGradients(BTreeMap<TensorId, Vec<f32>>);
-
-impl WeightGradients {
-    fn add(&mut self, id: TensorId, gradient: Vec<f32>) {
-        match self.0.get_mut(&id) {
-            Some(sum) => sum.iter_mut().zip(gradient).for_each(|(sum, value)| *sum += value),
-            None => {
-                self.0.insert(id, gradient);
-            }
-        }
-    }
-
-    /// A tensor's sum; `None` if no batch reached it.
-    pub fn get(&self, id: TensorId) -> Option<&[f32]> {
-        self.0.get(&id).map(Vec::as_slice)
-    }
-
-    /// The length of all of them as one vector.
-    pub fn norm(&self) -> f64 {
-        use rayon::prelude::*;
-        const CHUNK: usize = 64 << 10;
-        // Sums of fixed pieces, added up in their order: the same bits with any number of threads.
-        let square = |gradient: &Vec<f32>| -> f64 {
-            let pieces: Vec<f64> = gradient
-                .par_chunks(CHUNK)
-                .map(|piece| piece.iter().map(|&value| f64::from(value) * f64::from(value)).sum())
-                .collect();
-            pieces.iter().sum()
-        };
-        self.0.values().map(square).sum::<f64>().sqrt()
-    }
-
-    /// Multiplies all of them.
-    pub fn scale(&mut self, factor: f32) {
-        use rayon::prelude::*;
-        self.0.values_mut().for_each(|gradient| gradient.par_iter_mut().for_each(|value| *value *= factor));
-    }
-
-    /// Every tensor's sum, to be changed.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (TensorId, &mut [f32])> {
-        self.0.iter_mut().map(|(&id, gradient)| (id, gradient.as_mut_slice()))
-    }
-}
-
-/// Runs a model that is in training. Its weights stand in a [`MemorySource`] that is given for every pass.
+/// Runs a model that is in training. What is trained of it stands in a [`MemorySource`] that is given for every pass.
 pub struct Student {
     context: Context,
     device: BurnDevice,
+    /// Blocks and head of a student of which a part is trained: the rest is loaded once.
+    kept: Option<Kept>,
+    /// The layers whose intermediate values are kept together.
+    segments: Vec<Range<usize>>,
+}
+
+struct Kept {
+    blocks: Vec<Block>,
+    head: Vec<f32>,
 }
 
 impl Student {
-    /// For sequences of up to `positions` tokens; `device` is one with gradients, or becomes it.
-    pub fn new(weights: &MemorySource, positions: usize, device: &BurnDevice) -> Self {
-        let device = device.clone().autodiff();
-        Self { context: Context::new(weights.config(), positions, &device, KvPrecision::F32), device }
+    /// For sequences of up to `positions` tokens; `device` is one with gradients, or becomes it. With `checkpointing` only the inputs of
+    /// blocks are kept in the forward pass, and each block is run a second time in the backward pass (Chen et al. 2016,
+    /// arXiv:1604.06174, section 4.1): the same gradients, bit for bit.
+    ///
+    /// # Errors
+    /// Whatever the weights' base reports.
+    pub fn new(
+        weights: &MemorySource,
+        positions: usize,
+        device: &BurnDevice,
+        checkpointing: bool,
+    ) -> Result<Self, ModelError> {
+        let (device, config) = (device.clone().autodiff(), weights.config());
+        let layers = 0..config.num_hidden_layers;
+        let kept = match weights.has_base() {
+            true => Some(Kept {
+                blocks: layers
+                    .clone()
+                    .map(|layer| Block::load(weights, layer, &device))
+                    .collect::<Result<_, _>>()?,
+                head: if weights.trains(config.head()) {
+                    Vec::new()
+                } else {
+                    weights.load(config.head())?.values
+                },
+            }),
+            false => None,
+        };
+        Ok(Self {
+            context: Context::new(config, positions, &device, KvPrecision::F32),
+            device,
+            kept,
+            segments: match checkpointing {
+                true => layers.map(|layer| layer..layer + 1).collect(),
+                false => vec![layers],
+            },
+        })
     }
 
-    /// The loss of a batch; its gradients are added to `gradients`. `teacher` is what the teacher hands its head for the same
-    /// tokens.
+    /// A block as it is now.
+    fn block(&self, weights: &MemorySource, layer: usize) -> Result<Block, ModelError> {
+        let Some(kept) = &self.kept else { return Block::load(weights, layer, &self.device) };
+        let mut block = kept.blocks[layer].clone();
+        block.renew(weights)?;
+        Ok(block)
+    }
+
+    /// The loss of a batch; its gradients are added to `gradients`. `teacher` is what the teacher says of the same tokens.
     ///
     /// The embedding and the head are gone through by hand, for neither needs more than a few rows at a time; between them burn
-    /// goes back through the blocks, from Σ normed · ∂loss/∂normed, whose gradient is that of the loss.
+    /// goes back through the blocks, from Σ output · ∂loss/∂output, whose gradient is that of the loss.
     ///
     /// # Errors
     /// A token the model does not know; sequences that are too long.
@@ -81,52 +87,123 @@ impl Student {
         &self,
         weights: &MemorySource,
         batch: &Batch,
-        teacher: Option<HeadInput<'_>>,
+        teacher: Option<Teaching<'_>>,
         loss: &HeadLoss<'_>,
         gradients: &mut WeightGradients,
     ) -> Result<LossSums, ModelError> {
-        let (config, tokens) = (weights.config(), batch.tokens.len());
-        let width = config.hidden_size;
-        let embedded = embed(weights, &batch.tokens, batch.seq_len, &self.device)?.require_grad();
-        let layers = 0..config.num_hidden_layers;
-        let blocks: Vec<Block> =
-            layers.map(|layer| Block::load(weights, layer, &self.device)).collect::<Result<_, _>>()?;
-        let head = Head::load(weights, &self.device)?;
-        let mut hidden = embedded.clone();
-        for block in &blocks {
-            hidden = block.forward(hidden, &self.context, &mut NoObserver)?;
+        let (tokens, width) = (batch.tokens.len(), weights.config().hidden_size);
+        let context = self.context.packed(batch.documents.clone());
+        let run = |blocks: &[Block], hidden: Tensor<3>| {
+            blocks.iter().try_fold(hidden, |hidden, block| block.forward(hidden, &context, &mut NoObserver))
+        };
+        let embedded = embed(weights, &batch.tokens, batch.seq_len, &self.device)?;
+        let Some((last, before)) = self.segments.split_last() else { return Ok(LossSums::default()) };
+        let mut inputs = vec![embedded];
+        for segment in before {
+            let blocks = self.blocks(weights, segment)?;
+            let hidden = inputs.last().cloned().expect("the embedded tokens at least");
+            inputs.push(run(&blocks, hidden)?.detach());
         }
-        let normed = head.normalize(&hidden.reshape([tokens, width]));
-
-        let head_id = config.head();
-        let d_head = gradients.0.entry(head_id).or_insert_with(|| vec![0.0; config.vocab_size * width]);
-        let states = HostView::of(&normed);
-        let input = HeadInput { hidden: &states, weight: weights.values(head_id)?, width };
-        let (sums, d_normed) = loss.evaluate(input, teacher, &batch.labels, Some(d_head));
-
-        let d_normed = host::tensor(d_normed, [tokens, width], &self.device);
-        let mut found = (normed * d_normed).sum().backward();
-        for id in config.tensors() {
-            let gradient = match id.layer {
-                Some(layer) => blocks[layer].gradient(id.role, &mut found)?,
-                None if id.role == Role::FinalNorm => head.gradient(&mut found),
-                None => None,
+        let mut sums = LossSums::default();
+        let mut upstream: Option<Tensor<3>> = None;
+        for segment in std::iter::once(last).chain(before.iter().rev()) {
+            let input = inputs.pop().expect("one for each segment");
+            // Gradients go no further back than something is trained.
+            let input = if trains_before(weights, segment.start) { input.require_grad() } else { input };
+            let blocks = self.blocks(weights, segment)?;
+            let output = run(&blocks, input.clone())?;
+            let mut found = match upstream.take() {
+                Some(direction) => (output * direction).sum().backward(),
+                None => {
+                    let head = Head::load(weights, &self.device)?;
+                    let normed = head.normalize(&output.reshape([tokens, width]));
+                    let (loss_sums, direction) =
+                        self.head(weights, &normed, batch, teacher, loss, gradients)?;
+                    sums = loss_sums;
+                    let direction = host::tensor(direction, [tokens, width], &self.device);
+                    let mut found = (normed * direction).sum().backward();
+                    if let Some(gradient) = head.gradient(&mut found) {
+                        gradients.add(TensorId::global(Role::FinalNorm), gradient);
+                    }
+                    found
+                }
             };
-            if let Some(gradient) = gradient {
-                gradients.add(id, gradient);
-            }
-        }
-        if let Some(d_embedded) = embedded.grad_remove(&mut found) {
-            let id = TensorId::global(Role::TokenEmbedding);
-            let sum = gradients.0.entry(id).or_insert_with(|| vec![0.0; config.vocab_size * width]);
-            let rows = HostView::of(&d_embedded);
-            for (&token, row) in batch.tokens.iter().zip(rows.chunks_exact(width)) {
-                sum[token as usize * width..][..width]
-                    .iter_mut()
-                    .zip(row)
-                    .for_each(|(sum, value)| *sum += value);
+            blocks.iter().try_for_each(|block| take(block, weights, &mut found, gradients))?;
+            let Some(gradient) = input.grad_remove(&mut found) else { break };
+            let shape = gradient.dims();
+            if segment.start == 0 {
+                add_rows(gradients, weights, &batch.tokens, &HostView::of(&gradient));
+            } else {
+                upstream = Some(host::tensor(host::into_vec(gradient), shape, &self.device));
             }
         }
         Ok(sums)
+    }
+
+    fn blocks(&self, weights: &MemorySource, layers: &Range<usize>) -> Result<Vec<Block>, ModelError> {
+        layers.clone().map(|layer| self.block(weights, layer)).collect()
+    }
+
+    /// The loss, and its gradient by the normed stream, `[tokens, width]`.
+    fn head(
+        &self,
+        weights: &MemorySource,
+        normed: &Tensor<2>,
+        batch: &Batch,
+        teacher: Option<Teaching<'_>>,
+        loss: &HeadLoss<'_>,
+        gradients: &mut WeightGradients,
+    ) -> Result<(LossSums, Vec<f32>), ModelError> {
+        let (config, id) = (weights.config(), weights.config().head());
+        let (width, states) = (config.hidden_size, HostView::of(normed));
+        let trains = weights.trains(id);
+        let weight = match &self.kept {
+            Some(kept) if !trains => &kept.head,
+            _ => weights.values(id)?,
+        };
+        let d_head = trains.then(|| gradients.sum_mut(id, config.vocab_size * width).as_mut_slice());
+        let input = HeadInput { hidden: &states, weight, width };
+        Ok(loss.evaluate(input, teacher, &batch.labels, d_head))
+    }
+}
+
+/// Whether something in front of a layer is trained.
+fn trains_before(weights: &MemorySource, layer: usize) -> bool {
+    let before = |id: TensorId| id.layer.is_some_and(|found| found < layer);
+    weights.trains(TensorId::global(Role::TokenEmbedding))
+        || weights.tensors().any(before)
+        || weights.adapters().any(|(id, _)| before(id))
+}
+
+/// Adds the gradients of a block's parameters.
+fn take(
+    block: &Block,
+    weights: &MemorySource,
+    found: &mut Gradients,
+    gradients: &mut WeightGradients,
+) -> Result<(), ModelError> {
+    let config = weights.config();
+    for role in Role::ALL.into_iter().filter(|role| role.is_per_layer() && config.has(*role)) {
+        let id = TensorId::block(block.layer(), role);
+        if weights.trains(id)
+            && let Some(gradient) = block.gradient(role, found)?
+        {
+            gradients.add(id, gradient);
+        }
+        if let Some([a, b]) = block.adapter_gradients(role, found) {
+            gradients.add(Parameter::LoraA(id), a);
+            gradients.add(Parameter::LoraB(id), b);
+        }
+    }
+    Ok(())
+}
+
+/// Adds the gradient of the embedded tokens, `[tokens, width]`, to that of the embedding.
+fn add_rows(gradients: &mut WeightGradients, weights: &MemorySource, tokens: &[u32], rows: &[f32]) {
+    let (config, id) = (weights.config(), TensorId::global(Role::TokenEmbedding));
+    let width = config.hidden_size;
+    let sum = gradients.sum_mut(id, config.vocab_size * width);
+    for (&token, row) in tokens.iter().zip(rows.chunks_exact(width)) {
+        sum[token as usize * width..][..width].iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
     }
 }

@@ -8,12 +8,15 @@ use slmc_model::{BurnDevice, MemorySource, ModelError, TensorId, WeightSource};
 use crate::adamw::AdamW;
 use crate::batch::{Batch, Order};
 use crate::error::DistillError;
+use crate::gradients::WeightGradients;
 use crate::head::{HeadLoss, LossSums};
 use crate::masks::Masks;
 use crate::predictor::Predictor;
 use crate::progress::{Best, End, HeldOut, Progress, Record};
+use crate::sequence::Sequence;
 use crate::settings::{Length, TrainSettings};
-use crate::student::{Student, WeightGradients};
+use crate::student::Student;
+use crate::teacher::{Teacher, TeacherAtWork};
 
 /// Steps in a row that may be skipped.
 const MOST_SKIPPED: u32 = 5;
@@ -24,9 +27,9 @@ const MOST_WORSE: u32 = 3;
 /// What a run is made on.
 pub struct Data<'a> {
     /// Sequences to train on, all of one length.
-    pub train: &'a [Vec<u32>],
+    pub train: &'a [Sequence],
     /// Sequences to judge by.
-    pub held_out: &'a [Vec<u32>],
+    pub held_out: &'a [Sequence],
 }
 
 /// What a weight reads as once it is stored; `None` where nothing changes. The loss is that of the weights so rounded, and its
@@ -38,8 +41,8 @@ pub type Rounding<'a> = dyn Fn(TensorId, &[f32]) -> Result<Option<Vec<f32>>, Mod
 pub struct Setup<'a> {
     /// The text.
     pub data: Data<'a>,
-    /// The model to learn from; it may be left out where the objective does not need it.
-    pub teacher: Option<&'a dyn WeightSource>,
+    /// Whom to learn from; it may be left out where the objective does not need it.
+    pub teacher: Option<Teacher<'a>>,
     /// Entries that both vocabularies share, from the first on.
     pub vocab: usize,
     /// The student's zeros that stay.
@@ -76,7 +79,7 @@ pub struct Trainer<'a> {
     settings: TrainSettings,
     data: Data<'a>,
     order: Order,
-    teacher: Option<Predictor<'a>>,
+    teacher: Option<TeacherAtWork<'a>>,
     student: Student,
     vocab: usize,
     masks: Masks,
@@ -111,18 +114,18 @@ impl<'a> Trainer<'a> {
     /// Too few sequences; a teacher that cannot be loaded.
     pub fn new(settings: TrainSettings, setup: Setup<'a>, state: State) -> Result<Self, DistillError> {
         let Setup { data, teacher, vocab, masks, rounding, device } = setup;
-        let seq_len = data.train.first().map_or(0, Vec::len);
+        let seq_len = data.train.first().map_or(0, |sequence| sequence.tokens.len());
         let needed = settings.sequences_per_step();
         if data.train.len() < needed || data.held_out.is_empty() {
             let found = data.train.len() + data.held_out.len();
             return Err(DistillError::TooLittleText { found, needed: needed + 1, seq_len });
         }
-        let longest = seq_len.max(data.held_out[0].len());
+        let longest = seq_len.max(data.held_out[0].tokens.len());
         let teacher = teacher.filter(|_| settings.objective.needs_teacher());
         Ok(Self {
             order: Order { sequences: data.train.len(), seed: settings.seed },
-            teacher: teacher.map(|source| Predictor::load(source, longest, &device)).transpose()?,
-            student: Student::new(&state.weights, seq_len, &device),
+            teacher: teacher.map(|teacher| TeacherAtWork::new(teacher, longest, &device)).transpose()?,
+            student: Student::new(&state.weights, seq_len, &device, settings.gradient_checkpointing)?,
             weights: state.weights,
             optimizer: state.optimizer,
             progress: state.progress,
@@ -232,9 +235,7 @@ impl<'a> Trainer<'a> {
         let chosen = self.order.take(self.progress.sequences, count);
         let batches: Vec<Batch> = chosen
             .chunks(self.settings.batch_size)
-            .map(|chunk| {
-                Batch::new(&chunk.iter().map(|&n| self.data.train[n].as_slice()).collect::<Vec<_>>())
-            })
+            .map(|chunk| Batch::new(chunk.iter().map(|&n| &self.data.train[n])))
             .collect();
         let predictions: usize = batches.iter().map(Batch::predictions).sum();
         let objective = self.settings.objective;
@@ -242,10 +243,9 @@ impl<'a> Trainer<'a> {
             HeadLoss { objective: &objective, vocab: self.vocab, weight: 1.0 / predictions.max(1) as f32 };
         let (mut sums, mut gradients) = (LossSums::default(), WeightGradients::default());
         let seen = self.seen()?;
-        for batch in &batches {
-            let states = self.teacher.as_ref().map(|teacher| teacher.predict(batch)).transpose()?;
-            let teacher =
-                self.teacher.as_ref().zip(states.as_ref()).map(|(teacher, states)| teacher.with_head(states));
+        for (batch, sequences) in batches.iter().zip(chosen.chunks(self.settings.batch_size)) {
+            let said = self.teacher.as_ref().map(|teacher| teacher.say(batch, sequences)).transpose()?;
+            let teacher = self.teacher.as_ref().zip(said.as_ref()).map(|(teacher, said)| teacher.teach(said));
             sums.add(&self.student.accumulate(&seen, batch, teacher, &loss, &mut gradients)?);
         }
         drop(seen);
@@ -303,17 +303,22 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// A model that cannot be run.
     pub fn evaluate(&self) -> Result<HeldOut, DistillError> {
-        let seq_len = self.data.held_out[0].len();
+        let seq_len = self.data.held_out[0].tokens.len();
         let seen = self.seen()?;
-        let student = Predictor::load(seen.as_ref(), seq_len, &self.device)?;
+        let student = match self.weights.has_base() {
+            true => Predictor::open(seen.as_ref(), seq_len, &self.device)?,
+            false => Predictor::load(seen.as_ref(), seq_len, &self.device)?,
+        };
         let objective = self.settings.objective;
         let loss = HeadLoss { objective: &objective, vocab: self.vocab, weight: 1.0 };
         let mut sums = LossSums::default();
+        let mut first = self.data.train.len();
         for chunk in self.data.held_out.chunks(self.settings.batch_size) {
-            let batch = Batch::new(&chunk.iter().map(Vec::as_slice).collect::<Vec<_>>());
-            let teacher = self.teacher.as_ref().map(|teacher| teacher.predict(&batch)).transpose()?;
-            let teacher =
-                self.teacher.as_ref().zip(teacher.as_ref()).map(|(model, states)| model.with_head(states));
+            let batch = Batch::new(chunk);
+            let sequences: Vec<usize> = (first..first + chunk.len()).collect();
+            first += chunk.len();
+            let said = self.teacher.as_ref().map(|teacher| teacher.say(&batch, &sequences)).transpose()?;
+            let teacher = self.teacher.as_ref().zip(said.as_ref()).map(|(teacher, said)| teacher.teach(said));
             let states = student.predict(&batch)?;
             sums.add(&loss.measure(student.with_head(&states), teacher, &batch.labels));
         }

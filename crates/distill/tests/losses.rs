@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use serde_json::Value;
-use slmc_distill::{Divergence, HeadInput, HeadLoss, Objective};
+use slmc_distill::{Divergence, HeadInput, HeadLoss, Objective, Teaching};
 
 struct Golden {
     shape: Value,
@@ -55,7 +55,8 @@ fn values_and_gradients_are_those_of_pytorch() {
         let student = HeadInput { hidden: &hidden, weight: &weight, width };
         let teacher = HeadInput { hidden: &teacher_hidden, weight: &teacher_weight, width: teacher_width };
         let mut d_weight = vec![0.0; vocab * width];
-        let (sums, d_hidden) = loss.evaluate(student, Some(teacher), &labels, Some(&mut d_weight));
+        let (sums, d_hidden) =
+            loss.evaluate(student, Some(Teaching::Live(teacher)), &labels, Some(&mut d_weight));
         assert_eq!(sums.tokens, 4);
         let expected = case["loss"].as_f64().unwrap();
         let found = sums.loss(&objective);
@@ -98,10 +99,10 @@ proptest! {
         let loss = HeadLoss { objective: &objective, vocab, weight: 1.0 };
         let labels = [Some(1), Some(2), Some(49)];
         let input = |hidden| HeadInput { hidden, weight: &weight, width };
-        let (same, nothing) = loss.evaluate(input(&hidden), Some(input(&hidden)), &labels, None);
+        let (same, nothing) = loss.evaluate(input(&hidden), Some(Teaching::Live(input(&hidden))), &labels, None);
         prop_assert!(same.divergence.abs() < 2e-5, "{}", same.divergence);
         prop_assert!(nothing.iter().all(|g| g.abs() < 2e-5));
-        let (apart, _) = loss.evaluate(input(&hidden), Some(input(&other)), &labels, None);
+        let (apart, _) = loss.evaluate(input(&hidden), Some(Teaching::Live(input(&other))), &labels, None);
         prop_assert!(apart.divergence > 1e-4, "{}", apart.divergence);
     }
 
@@ -114,7 +115,7 @@ proptest! {
         let input = |hidden| HeadInput { hidden, weight: &weight, width: 6 };
         let of = |divergence| {
             let objective = Objective { divergence, temperature: 1.5, alpha: 0.0 };
-            HeadLoss { objective: &objective, vocab: 40, weight: 1.0 }.evaluate(input(&a), Some(input(&b)), &[Some(0)], None)
+            HeadLoss { objective: &objective, vocab: 40, weight: 1.0 }.evaluate(input(&a), Some(Teaching::Live(input(&b))), &[Some(0)], None)
         };
         let ((skewed, d_skewed), (plain, d_plain)) = (of(Divergence::SkewKl { skew: 0.0 }), of(Divergence::ForwardKl));
         prop_assert!((skewed.divergence - plain.divergence).abs() < 1e-5 * plain.divergence.max(1.0));
@@ -137,8 +138,12 @@ fn pieces_and_threads_leave_no_trace() {
         let rows = tokens.start * width..tokens.end * width;
         let mut d_weight = vec![0.0; vocab * width];
         let student = input(&hidden[rows.clone()]);
-        let (sums, d) =
-            loss.evaluate(student, Some(input(&teacher[rows])), &labels[tokens], Some(&mut d_weight));
+        let (sums, d) = loss.evaluate(
+            student,
+            Some(Teaching::Live(input(&teacher[rows]))),
+            &labels[tokens],
+            Some(&mut d_weight),
+        );
         (sums, d, d_weight)
     };
     let with_threads = |threads| {

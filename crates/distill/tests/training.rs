@@ -1,39 +1,16 @@
-//! A training run against PyTorch's (see `golden/make_training.py`), and a run that goes on where another stopped.
+//! Training against PyTorch's (see `golden/make_training.py` and `golden/make_packed.py`), and a run that goes on where another stopped.
 
-use std::path::{Path, PathBuf};
+mod common;
 
+use common::{compare, golden, models, root, sequences};
 use serde_json::Value;
 use slmc_distill::{
-    AdamWSettings, Batch, Data, Decay, DistillError, End, HeadLoss, Length, Masks, Objective, Predictor,
-    Record, Schedule, Setup, State, Store, Student, TrainSettings, Trainer, Watcher, WeightGradients,
+    AdamWSettings, Batch, Data, Decay, DistillError, Document, End, Length, Masks, Objective, Record,
+    Schedule, Sequence, Setup, State, Store, Teacher, TrainSettings, Trainer, Watcher,
 };
 use slmc_model::{
     BurnDevice, CheckpointSource, Device, MemorySource, ModelError, Role, TensorId, WeightSource,
 };
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-fn golden() -> Value {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/training.json");
-    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
-}
-
-fn sequences(golden: &Value) -> Vec<Vec<u32>> {
-    serde_json::from_value(golden["sequences"].clone()).unwrap()
-}
-
-/// The bundled model, and its first and last block as a student.
-fn models() -> (CheckpointSource, MemorySource) {
-    let teacher = CheckpointSource::open(&root().join("models/tiny")).unwrap();
-    let mut config = teacher.config().clone();
-    config.num_hidden_layers = 2;
-    config.sliding_window.truncate(2);
-    let from = |id: TensorId| TensorId { layer: id.layer.map(|layer| [0, 3][layer]), ..id };
-    let student = MemorySource::new(config, |id| Ok(teacher.load(from(id))?.values)).unwrap();
-    (teacher, student)
-}
 
 fn settings(steps: u64) -> TrainSettings {
     TrainSettings {
@@ -48,59 +25,50 @@ fn settings(steps: u64) -> TrainSettings {
         evaluate_every: 4,
         patience: None,
         keep_zeros: true,
+        gradient_checkpointing: false,
     }
 }
 
 fn setup<'a>(data: Data<'a>, teacher: &'a CheckpointSource, device: BurnDevice) -> Setup<'a> {
     let vocab = teacher.config().vocab_size;
-    Setup { data, teacher: Some(teacher), vocab, masks: Masks::default(), rounding: None, device }
+    Setup {
+        data,
+        teacher: Some(Teacher::Model(teacher)),
+        vocab,
+        masks: Masks::default(),
+        rounding: None,
+        device,
+    }
 }
 
 #[test]
 fn gradients_of_every_weight_are_those_of_pytorch() {
-    let (golden, device) = (golden(), BurnDevice::flex());
-    let (teacher, student) = models();
+    let golden = golden("training");
     let sequences = sequences(&golden);
-    let batch = Batch::new(&[&sequences[0], &sequences[1]]);
-    let predictor = Predictor::load(&teacher, batch.seq_len, &device).unwrap();
-    let states = predictor.predict(&batch).unwrap();
-    let objective = Objective::default();
-    let vocab = teacher.config().vocab_size;
-    let loss = HeadLoss { objective: &objective, vocab, weight: 1.0 / batch.predictions() as f32 };
-    let mut gradients = WeightGradients::default();
-    let runner = Student::new(&student, batch.seq_len, &device);
-    let sums = runner
-        .accumulate(&student, &batch, Some(predictor.with_head(&states)), &loss, &mut gradients)
-        .unwrap();
     let expected = golden["losses"][0].as_f64().unwrap();
-    assert!((sums.loss(&objective) - expected).abs() < 1e-4, "{} {expected}", sums.loss(&objective));
+    compare(&models().1, &Batch::new(&sequences[..2]), (expected, &golden["gradients"]));
+}
 
-    let mut compared = 0;
-    for (name, expected) in golden["gradients"].as_object().unwrap() {
-        let id = student
-            .config()
-            .tensors()
-            .into_iter()
-            .find(|&id| student.config().arch.hf_name(id).as_deref() == Some(name));
-        let gradient = gradients.get(id.unwrap()).unwrap();
-        let norm = gradient.iter().map(|&g| f64::from(g) * f64::from(g)).sum::<f64>().sqrt();
-        let expected_norm = expected["norm"].as_f64().unwrap();
-        assert!((norm / expected_norm - 1.0).abs() < 1e-4, "{name}: {norm} {expected_norm}");
-        // Relative to the tensor's largest sampled value or its root mean square.
-        let values: Vec<f64> = serde_json::from_value(expected["values"].clone()).unwrap();
-        let scale = values.iter().fold(norm / (gradient.len() as f64).sqrt(), |a, b| a.max(b.abs()));
-        for (i, value) in values.iter().enumerate() {
-            let found = f64::from(gradient[i * (gradient.len() - 1) / 15]);
-            assert!((found - value).abs() < 1e-4 * scale, "{name}, value {i}: {found} {value}");
-        }
-        compared += 1;
+/// Documents of different lengths side by side, as packed in another order as by best fit: loss and gradients are those of
+/// the documents alone.
+#[test]
+fn packed_documents_are_the_documents_alone() {
+    let golden = golden("packed");
+    let tokens: Vec<Vec<u32>> = serde_json::from_value(golden["documents"].clone()).unwrap();
+    let documents: Vec<Document> =
+        tokens.into_iter().map(|tokens| Document { tokens, learned: None }).collect();
+    for seq_len in [48, 60, 100] {
+        let sequences = Sequence::pack(&documents, seq_len, None);
+        assert!(sequences.len() < documents.len());
+        let batch = Batch::new(&sequences);
+        assert!(batch.documents.is_some());
+        compare(&models().1, &batch, (golden["loss"].as_f64().unwrap(), &golden["gradients"]));
     }
-    assert_eq!(compared, student.config().tensors().len());
 }
 
 #[test]
 fn twenty_steps_follow_pytorch() {
-    let golden = golden();
+    let golden = golden("training");
     let (teacher, student) = models();
     let sequences = sequences(&golden);
     let mut state = Some(State::new(student, &settings(20)));
@@ -152,7 +120,7 @@ impl Watcher for Keeper {
 /// the metrics' steps are those of a run in one piece; and its zeros are zeros still.
 #[test]
 fn a_resumed_run_is_an_undisturbed_one() {
-    let golden = golden();
+    let golden = golden("training");
     let (teacher, mut student) = models();
     for (id, values) in student.values_mut() {
         if Role::LINEAR.contains(&id.role) {
@@ -171,10 +139,7 @@ fn a_resumed_run_is_an_undisturbed_one() {
         let store = Store::new(directory.path(), config_json.clone(), Value::from("this run")).unwrap();
         let mut ends = Vec::new();
         for &stop_after in pieces {
-            let state = store
-                .load(&config, &settings)
-                .unwrap()
-                .unwrap_or_else(|| State::new(student.clone(), &settings));
+            let state = store.load(student.clone(), &settings).unwrap();
             let data = Data { train: &sequences[..7], held_out: &sequences[7..9] };
             let setup = Setup { masks: masks.clone(), ..setup(data, &teacher, BurnDevice::flex()) };
             let mut trainer = Trainer::new(settings, setup, state).unwrap();
@@ -182,8 +147,8 @@ fn a_resumed_run_is_an_undisturbed_one() {
             ends.push(trainer.run(&mut keeper).unwrap());
         }
         assert_eq!(Store::begun(directory.path()).unwrap(), Some((10, Value::from("this run"))));
-        let state = store.load(&config, &settings).unwrap().unwrap();
-        let best = store.load_best(&config, &state.progress).unwrap();
+        let state = store.load(student.clone(), &settings).unwrap();
+        let best = store.load_best(student.clone(), &state.progress).unwrap();
         let metrics: Vec<Value> =
             store.metrics().unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let losses: Vec<(u64, f64)> =
@@ -215,7 +180,7 @@ fn a_resumed_run_is_an_undisturbed_one() {
 /// Weights that overflow have no finite loss: every step is skipped, and the run says so.
 #[test]
 fn losses_that_are_not_finite_stop_the_run() {
-    let golden = golden();
+    let golden = golden("training");
     let (teacher, mut student) = models();
     student.values_mut().filter(|(id, _)| id.role == Role::Down).for_each(|(_, values)| values.fill(3e38));
     let before = student.clone();
@@ -243,7 +208,7 @@ fn losses_that_are_not_finite_stop_the_run() {
 /// Devices without kernels of their own train alike: burn's operations carry the gradients there.
 #[test]
 fn other_devices_follow_the_cpu() {
-    let golden = golden();
+    let golden = golden("training");
     let (teacher, student) = models();
     let sequences = sequences(&golden);
     let losses = |device: &BurnDevice| -> Vec<f64> {
@@ -285,7 +250,7 @@ fn coarse_up(id: TensorId, values: &[f32]) -> Result<Option<Vec<f32>>, ModelErro
 /// With rounding the loss is that of the rounded weights, and the weights themselves are what changes.
 #[test]
 fn rounded_weights_are_what_the_loss_sees() {
-    let golden = golden();
+    let golden = golden("training");
     let (teacher, student) = models();
     let sequences = sequences(&golden);
     let mut rounded = student.clone();

@@ -184,7 +184,7 @@ fn operations(
     };
     let (queries, keys, values) = (rows(query), rows(key_value), rows(key_value));
     let flops = 4.0 * query as f64 * (SEQ + 1) as f64 / 2.0;
-    report("attention", time(|| drop(ops::attention(&queries, &keys, &values, shape))), flops);
+    report("attention", time(|| drop(ops::attention(&queries, &keys, &values, shape, None))), flops);
     let output = matrix(hidden, query);
     let mut stream = Some(rows(hidden));
     let onto = || stream = stream.take().map(|y| ops::linear_onto(y, &queries, &output, None));

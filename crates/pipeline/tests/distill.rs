@@ -1,15 +1,19 @@
 //! Training for a GGUF mix: what is stored afterwards is what was trained.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde_json::{Value, json};
 use slmc_calibration::TextSource;
 use slmc_checkpoint::{Checkpoint, Dtype};
+use slmc_distill::{Batch, HeadLoss, Parameter, Sequence, Student, WeightGradients};
 use slmc_gguf::container::GgufFile;
-use slmc_model::{CheckpointSource, Device, GgufSource, WeightSource};
+use slmc_model::{
+    BurnDevice, CheckpointSource, Device, GgufSource, MemorySource, Role, TensorId, WeightSource,
+};
 use slmc_pipeline::jobs::distill::{
-    AdamWSettings, Decay, DistillSettings, Length, Mix, Objective, PreparedDistill, Schedule, StoredGrid,
-    StudentFrom, TrainSettings,
+    AdamWSettings, Decay, DistillSettings, Length, Lora, Mix, Objective, PreparedDistill, Schedule,
+    StoredGrid, StudentFrom, TeacherFrom, TrainSettings, Trained,
 };
 use slmc_pipeline::jobs::quantize::{Prepared, QuantizeSettings};
 use slmc_pipeline::progress::Silent;
@@ -19,16 +23,20 @@ fn quantize(model: &Path, output: &Path) -> QuantizeSettings {
     QuantizeSettings::conversion(model.to_owned(), Mix::Q2_K, output.to_owned(), None)
 }
 
-#[test]
-fn what_was_trained_for_a_mix_is_what_the_mix_stores() {
-    let directory = tempfile::tempdir().unwrap();
-    let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/tiny");
-    let trained = directory.path().join("trained");
-    let settings = DistillSettings {
-        teacher: tiny,
-        student: StudentFrom::Layers(2),
+fn tiny() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/tiny")
+}
+
+/// Six steps with the bundled model as teacher.
+fn settings(student: StudentFrom, output: PathBuf) -> DistillSettings {
+    DistillSettings {
+        teacher: TeacherFrom::Model(tiny()),
+        student,
+        trained: Trained::All,
+        merge: false,
         texts: vec!["bundled:english".parse::<TextSource>().unwrap()],
         held_out: None,
+        all_tokens: false,
         seq_len: 48,
         train: TrainSettings {
             objective: Objective::default(),
@@ -42,13 +50,22 @@ fn what_was_trained_for_a_mix_is_what_the_mix_stores() {
             evaluate_every: 6,
             patience: None,
             keep_zeros: true,
+            gradient_checkpointing: false,
         },
         epochs: None,
-        qat: Some(Mix::Q2_K),
+        qat: None,
         device: Device::Cpu,
-        output: trained.clone(),
+        output,
         resume: false,
-    };
+    }
+}
+
+#[test]
+fn what_was_trained_for_a_mix_is_what_the_mix_stores() {
+    let directory = tempfile::tempdir().unwrap();
+    let trained = directory.path().join("trained");
+    let settings =
+        DistillSettings { qat: Some(Mix::Q2_K), ..settings(StudentFrom::Layers(2), trained.clone()) };
     let outcome = PreparedDistill::new(settings).unwrap().run(&Silent).unwrap();
     assert_eq!((outcome.steps, outcome.best_step), (6, 6));
     assert!(outcome.best.loss < outcome.start.loss);
@@ -68,4 +85,101 @@ fn what_was_trained_for_a_mix_is_what_the_mix_stores() {
         assert!(stored.load(id).unwrap().values == seen.unwrap_or(values), "{id}");
     }
     assert_eq!(rounded, 2 * 7 + 1);
+}
+
+/// The same step over a quantized file, decoded where it is used, and over its decoded copy.
+#[test]
+fn adapters_learn_over_a_quantized_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let quantized = directory.path().join("q2_k.gguf");
+    Prepared::new(quantize(&tiny(), &quantized)).unwrap().run(&Silent).unwrap();
+    let lora = Trained::Lora(Lora { rank: 4, alpha: 8.0, targets: Lora::all_targets() });
+    let file = GgufSource::new(Arc::new(GgufFile::open(&quantized).unwrap())).unwrap();
+    let copy = MemorySource::copy_of(&file).unwrap();
+    let sources: [Arc<dyn WeightSource>; 2] = [Arc::new(file), Arc::new(copy)];
+    let tokens: Vec<u32> = (0..48).map(|n| n * 37 % 2000).collect();
+    let batch = Batch::new(&[Sequence::from(tokens)]);
+    let objective = Objective { alpha: 1.0, ..Objective::default() };
+    let [stored, decoded] = sources.map(|source| {
+        let student = lora.begin(source, 5).unwrap();
+        let loss = HeadLoss { objective: &objective, vocab: student.config().vocab_size, weight: 1.0 / 47.0 };
+        let mut gradients = WeightGradients::default();
+        let runner = Student::new(&student, 48, &BurnDevice::flex(), false).unwrap();
+        let sums = runner.accumulate(&student, &batch, None, &loss, &mut gradients).unwrap();
+        let gradient = gradients.get(Parameter::LoraB(TensorId::block(1, Role::Down))).unwrap().to_vec();
+        (sums.loss(&objective), gradient)
+    });
+    assert!((stored.0 - decoded.0).abs() < 1e-5, "{} {}", stored.0, decoded.0);
+    let size = decoded.1.iter().fold(0.0f32, |most, g| most.max(g.abs()));
+    assert!(size > 0.0 && stored.1.iter().zip(&decoded.1).all(|(a, b)| (a - b).abs() < 1e-4 * size));
+
+    // A run over it gives adapters in PEFT's layout, and nothing else.
+    let output = directory.path().join("adapter");
+    let mut settings = settings(StudentFrom::Checkpoint(quantized), output.clone());
+    settings.trained = lora;
+    settings.train.length = Length::Steps(12);
+    let outcome = PreparedDistill::new(settings.clone()).unwrap().run(&Silent).unwrap();
+    assert!(outcome.best.loss < outcome.start.loss, "{outcome:?}");
+    let mut names: Vec<_> = std::fs::read_dir(&output)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["adapter_config.json", "adapter_model.safetensors", "metrics.jsonl"]);
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../distill/tests/golden/lora.json");
+    let golden: Value = serde_json::from_str(&std::fs::read_to_string(golden).unwrap()).unwrap();
+    let config: Value =
+        serde_json::from_str(&std::fs::read_to_string(output.join("adapter_config.json")).unwrap()).unwrap();
+    assert_eq!((&config["r"], &config["lora_alpha"]), (&json!(4), &json!(8.0)));
+    for (key, value) in config.as_object().unwrap() {
+        if !["r", "lora_alpha", "target_modules", "base_model_name_or_path"].contains(&key.as_str()) {
+            assert_eq!(golden["config"].get(key), Some(value), "{key}");
+        }
+    }
+    // Again to the same place: its own output may be replaced. Merging is refused.
+    PreparedDistill::new(settings.clone()).unwrap();
+    let refused = PreparedDistill::new(DistillSettings { merge: true, ..settings }).map(drop).unwrap_err();
+    assert!(refused.to_string().contains("quantized student"), "{refused}");
+}
+
+#[test]
+fn merged_adapters_are_an_ordinary_checkpoint() {
+    let directory = tempfile::tempdir().unwrap();
+    let [alone, merged] = [false, true].map(|merge| {
+        let output = directory.path().join(if merge { "merged" } else { "alone" });
+        let mut settings = settings(StudentFrom::Layers(2), output.clone());
+        settings.trained = Trained::Lora(Lora { rank: 2, alpha: 4.0, targets: vec!["v_proj".into()] });
+        settings.merge = merge;
+        settings.train.schedule.peak = 1e-2;
+        PreparedDistill::new(settings).unwrap().run(&Silent).unwrap()
+    });
+    assert_eq!((alone.best, alone.trained_parameters), (merged.best, merged.trained_parameters));
+    let bytes = std::fs::read(alone.output.join("adapter_model.safetensors")).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let values = |name: &str| -> Vec<f32> {
+        let name = format!("base_model.model.model.layers.1.self_attn.v_proj.{name}.weight");
+        let data = tensors.tensor(&name).unwrap().data();
+        data.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+    };
+    let (a, b) = (values("lora_A"), values("lora_B"));
+    let (student, teacher) =
+        (CheckpointSource::open(&merged.output).unwrap(), CheckpointSource::open(&tiny()).unwrap());
+    let weight =
+        |source: &CheckpointSource, layer| source.load(TensorId::block(layer, Role::Value)).unwrap().values;
+    let (found, before) = (weight(&student, 1), weight(&teacher, 3));
+    let width = a.len() / 2;
+    let mut moved = 0.0f32;
+    for (i, (found, before)) in found.iter().zip(&before).enumerate() {
+        let (row, column) = (i / width, i % width);
+        let change = 2.0 * (0..2).map(|k| b[row * 2 + k] * a[k * width + column]).sum::<f32>();
+        // F16 holds 11 bits
+        assert!(
+            (found - (before + change)).abs() < 5e-4 * found.abs() + 1e-6,
+            "{i}: {found} {before} {change}"
+        );
+        moved = moved.max(change.abs());
+    }
+    assert!(moved > 1e-4, "{moved}");
+    let query = |source: &CheckpointSource, layer| source.load(TensorId::block(layer, Role::Query)).unwrap();
+    assert_eq!(query(&student, 1), query(&teacher, 3));
 }

@@ -192,6 +192,20 @@ metrics! {
     /// Root mean square of the change of the right token's probability.
     DeltaPRms "delta_p_rms", "change of the token's probability, RMS", Share, Lower;
 
+    // Training.
+    /// What is trained towards.
+    Loss "loss", "loss", One, Lower;
+    /// The student's divergence from its teacher, factor τ² included.
+    Divergence "divergence", "divergence from the teacher", One, Lower;
+    /// Mean negative log-likelihood.
+    CrossEntropy "cross_entropy", "cross-entropy", Nats, Lower;
+    /// Norm of a step's gradient before it is shortened.
+    GradientNorm "gradient_norm", "norm of the gradient", One, Neither;
+    /// The learning rate of a step.
+    LearningRate "learning_rate", "learning rate", One, Neither;
+    /// Numbers that were trained.
+    TrainedWeights "trained_weights", "weights trained", Count, Neither;
+
     // Tensors.
     /// ‖Ŵ − W‖ / ‖W‖.
     RelativeError "relative_error", "weight error", Share, Lower;

@@ -32,13 +32,17 @@ pub enum Scope {
     Task,
     /// Time and memory at work; the item is the stage, such as `prompt` or `generation`.
     Latency,
+    /// A step of training; the item is its number, from 1.
+    Step,
+    /// Held-out text while training; the item is the number of steps before.
+    HeldOut,
     /// A limit of a gate; the item is the limit's name.
     Check,
 }
 
 impl Scope {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Run,
         Self::Summary,
         Self::Distribution,
@@ -52,6 +56,8 @@ impl Scope {
         Self::Kind,
         Self::Task,
         Self::Latency,
+        Self::Step,
+        Self::HeldOut,
         Self::Check,
     ];
 
@@ -71,6 +77,8 @@ impl Scope {
             Self::Kind => "kind",
             Self::Task => "task",
             Self::Latency => "latency",
+            Self::Step => "step",
+            Self::HeldOut => "held_out",
             Self::Check => "check",
         }
     }

@@ -186,9 +186,9 @@ impl CheckpointWriter {
         self.write_part(n, 0, bytes)
     }
 
-    /// Writes `config.json`.
+    /// Writes `config.json`, of adapters `adapter_config.json`.
     pub fn write_config(&mut self, config: &Value) -> Result<(), WriteError> {
-        self.write_json("config.json", config)?;
+        self.write_json(self.plan.config_file, config)?;
         self.has_config = true;
         Ok(())
     }

@@ -40,12 +40,17 @@ pub(super) struct ShardPlan {
     pub data_bytes: u64,
 }
 
+/// What PEFT calls the files of adapters.
+pub(super) const ADAPTER_FILES: [&str; 2] = ["adapter_config.json", "adapter_model.safetensors"];
+
 /// The layout of a checkpoint's weights: shards, headers, offsets and the index.
 #[derive(Clone, Debug)]
 pub struct CheckpointPlan {
     pub(super) shards: Vec<ShardPlan>,
     pub(super) placements: Vec<Placement>,
     pub(super) by_name: HashMap<String, usize>,
+    /// What its configuration is called.
+    pub(super) config_file: &'static str,
 }
 
 impl CheckpointPlan {
@@ -86,7 +91,18 @@ impl CheckpointPlan {
             placements.push(Placement { spec, shard, begin: 0, bytes });
         }
         let shards = (0..sizes.len()).map(|n| lay_out_shard(n, sizes.len(), &mut placements)).collect();
-        Ok(Self { shards, placements, by_name })
+        Ok(Self { shards, placements, by_name, config_file: "config.json" })
+    }
+
+    /// The layout of adapters in PEFT's files: `adapter_model.safetensors` and `adapter_config.json`.
+    ///
+    /// # Errors
+    /// As [`CheckpointPlan::new`].
+    pub fn adapter(tensors: Vec<TensorSpec>) -> Result<Self, WriteError> {
+        let mut plan = Self::new(tensors, u64::MAX)?;
+        plan.config_file = ADAPTER_FILES[0];
+        plan.shards.iter_mut().for_each(|shard| ADAPTER_FILES[1].clone_into(&mut shard.file));
+        Ok(plan)
     }
 
     /// Bytes of all weight files together, headers included.

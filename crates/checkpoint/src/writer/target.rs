@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use super::WriteError;
+use super::plan::ADAPTER_FILES;
 use crate::index::INDEX_FILE;
 use crate::side_files::SIDE_FILES;
 
@@ -134,6 +135,7 @@ fn check(target: &Path, existing: ExistingTarget) -> Result<(), WriteError> {
             || name == INDEX_FILE
             || name == "config.json"
             || name == METRICS_FILE
+            || ADAPTER_FILES.contains(&name.as_str())
             || SIDE_FILES.contains(&name.as_str());
         if !(is_file && ours) {
             return Err(WriteError::TargetHoldsOtherFiles { path: target.to_path_buf(), found: name });

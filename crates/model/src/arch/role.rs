@@ -90,6 +90,11 @@ impl Role {
         }
     }
 
+    /// Whether it is a bias.
+    pub const fn is_bias(self) -> bool {
+        matches!(self, QueryBias | KeyBias | ValueBias | OutputBias | GateBias | UpBias | DownBias)
+    }
+
     /// The weights of a block's linear layers.
     pub const LINEAR: [Role; 7] = [Query, Key, Value, Output, Gate, Up, Down];
 }

@@ -6,7 +6,7 @@ use burn::tensor::{Device as BurnDevice, Gradients, Tensor};
 use slmc_gguf::activation::ActivationFormat;
 
 use super::context::{Context, KvPrecision};
-use super::linear::{Linear, apply_shared, round};
+use super::linear::{Linear, apply_shared, load_vector, round};
 use super::observer::{LinearInput, LinearObserver, NoObserver, show};
 use crate::arch::{Activation, Role, TensorId};
 use crate::config::ModelConfig;
@@ -57,10 +57,7 @@ impl Block {
         linear: impl Fn(Role) -> Result<Linear, ModelError>,
     ) -> Result<Self, ModelError> {
         let config = source.config().clone();
-        let norm = |role| -> Result<Tensor<1>, ModelError> {
-            let values = source.load(TensorId::block(layer, role))?.values;
-            Ok(host::parameter(values, [config.hidden_size], device))
-        };
+        let norm = |role| load_vector(source, TensorId::block(layer, role), device);
         Ok(Self {
             layer,
             device: device.clone(),
@@ -74,6 +71,24 @@ impl Block {
             up: linear(Role::Up)?,
             down: linear(Role::Down)?,
             config,
+        })
+    }
+
+    /// Takes what is in training from the source anew; everything else stays as it was loaded.
+    ///
+    /// # Errors
+    /// Whatever the source reports.
+    pub fn renew(&mut self, source: &dyn WeightSource) -> Result<(), ModelError> {
+        let (layer, device) = (self.layer, self.device.clone());
+        for (role, norm) in [(Role::InputNorm, &mut self.input_norm), (Role::PostNorm, &mut self.post_norm)] {
+            let id = TensorId::block(layer, role);
+            if source.trains(id) {
+                *norm = load_vector(source, id, &device)?;
+            }
+        }
+        Role::LINEAR.into_iter().try_for_each(|role| match self.linear_mut(role) {
+            Some(linear) => linear.renew(source, layer, role, &device),
+            None => Ok(()),
         })
     }
 
@@ -266,6 +281,14 @@ impl Block {
         Ok(vector.grad_remove(gradients).map(host::into_vec))
     }
 
+    /// Takes the gradients of a linear layer's adapter, A's and B's, out of those of a backward pass. `None` where there is no adapter
+    /// or the pass did not reach it.
+    pub fn adapter_gradients(&self, role: Role, gradients: &mut Gradients) -> Option<[Vec<f32>; 2]> {
+        let adapter = self.linear_of(role)?.adapter.as_ref()?;
+        let [a, b] = [&adapter.a, &adapter.b].map(|matrix| matrix.tensor()?.grad_remove(gradients));
+        Some([host::into_vec(a?), host::into_vec(b?)])
+    }
+
     /// Puts other values in a tensor's place, in the checkpoint's layout. What products round their input to
     /// stays as it is.
     ///
@@ -362,7 +385,8 @@ impl Block {
     ) -> Result<Tensor<2>, ModelError> {
         show(observer, LinearInput::Attention, &normed)?;
         let [query, key, value] = self.attention_operands(normed, 0..seq, context)?;
-        let heads = ops::attention(&query, &key, &value, self.attention_shape(seq));
+        let (shape, documents) = (self.attention_shape(seq), context.documents.as_ref());
+        let heads = ops::attention(&query, &key, &value, shape, documents);
         show(observer, LinearInput::Output, &heads)?;
         Ok(heads)
     }
@@ -407,8 +431,12 @@ impl Block {
             if self.up.activation == self.gate.activation { x_gate.clone() } else { self.up.round(&normed) };
         let Activation::Silu = self.config.activation;
         let (gate, up) = (&self.gate, &self.up);
-        let inner =
-            ops::gated(&x_gate, &x_up, (&gate.weight, gate.bias.as_ref()), (&up.weight, up.bias.as_ref()));
+        let inner = match gate.adapter.is_some() || up.adapter.is_some() {
+            true => ops::silu_times(&gate.apply(&x_gate), &up.apply(&x_up)),
+            false => {
+                ops::gated(&x_gate, &x_up, (&gate.weight, gate.bias.as_ref()), (&up.weight, up.bias.as_ref()))
+            }
+        };
         show(observer, LinearInput::Down, &inner)?;
         Ok(inner)
     }

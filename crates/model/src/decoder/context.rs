@@ -3,7 +3,7 @@
 use burn::tensor::Device as BurnDevice;
 
 use crate::config::ModelConfig;
-use crate::ops::RopeTables;
+use crate::ops::{Documents, RopeTables};
 
 /// What keys (after rotation) and values are rounded to before attention reads them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,6 +22,7 @@ pub struct Context {
     pub(super) rope: RopeTables,
     pub(super) positions: usize,
     pub(super) kv_precision: KvPrecision,
+    pub(super) documents: Option<Documents>,
 }
 
 impl Context {
@@ -33,7 +34,12 @@ impl Context {
         kv_precision: KvPrecision,
     ) -> Self {
         let rope = RopeTables::new(config, positions, device);
-        Self { rope, positions, kv_precision }
+        Self { rope, positions, kv_precision, documents: None }
+    }
+
+    /// The same for sequences into which several documents are packed; of `None`, for those that are one document each.
+    pub fn packed(&self, documents: Option<Documents>) -> Self {
+        Self { documents, ..self.clone() }
     }
 
     /// The longest sequence it serves.

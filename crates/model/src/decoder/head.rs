@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use burn::tensor::{Device as BurnDevice, Gradients, Tensor};
 
-use super::linear::{open_matrix, round};
+use super::linear::{load_vector, open_matrix, round};
 use crate::arch::{Role, TensorId};
 use crate::error::ModelError;
 use crate::host;
@@ -36,8 +36,7 @@ impl Head {
     /// Whatever the source reports.
     pub fn load(source: &dyn WeightSource, device: &BurnDevice) -> Result<Self, ModelError> {
         let config = source.config();
-        let values = source.load(TensorId::global(Role::FinalNorm))?.values;
-        let norm = host::parameter(values, [config.hidden_size], device);
+        let norm = load_vector(source, TensorId::global(Role::FinalNorm), device)?;
         Ok(Self { norm, epsilon: config.rms_norm_eps, weight: config.head(), device: device.clone() })
     }
 

@@ -7,13 +7,39 @@ use crate::arch::{Role, TensorId};
 use crate::error::ModelError;
 use crate::host;
 use crate::ops::{self, Matrix};
-use crate::source::WeightSource;
+use crate::source::{Adapter, WeightSource};
 
 #[derive(Clone, Debug)]
 pub(super) struct Linear {
     pub weight: Matrix,
     pub bias: Option<Tensor<1>>,
     pub activation: ActivationFormat,
+    pub adapter: Option<LowRank>,
+}
+
+/// An adapter on a device.
+#[derive(Clone, Debug)]
+pub(super) struct LowRank {
+    pub a: Matrix,
+    pub b: Matrix,
+    pub scale: f32,
+}
+
+impl LowRank {
+    fn load(source: &dyn WeightSource, id: TensorId, device: &BurnDevice) -> Option<Self> {
+        let Adapter { a, b, rank, scale } = source.adapter(id)?;
+        let [d_in, d_out] = [a, b].map(|matrix| matrix.len() / rank);
+        Some(Self {
+            a: Matrix::new(a.clone(), [*rank, d_in], device),
+            b: Matrix::new(b.clone(), [d_out, *rank], device),
+            scale: *scale,
+        })
+    }
+
+    /// `y` plus scale · B A x.
+    fn apply_onto(&self, y: Tensor<2>, x: &Tensor<2>) -> Tensor<2> {
+        ops::linear_onto(y, &(ops::linear(x, &self.a, None) * self.scale), &self.b, None)
+    }
 }
 
 impl Linear {
@@ -23,11 +49,39 @@ impl Linear {
         role: Role,
         device: &BurnDevice,
     ) -> Result<Self, ModelError> {
-        let shape = source.config().shape(role);
-        let weight = source.load(TensorId::block(layer, role))?;
-        let matrix = Matrix::new(weight.values, [shape[0], shape[1]], device);
+        let (shape, id) = (source.config().shape(role), TensorId::block(layer, role));
+        let shape = [shape[0], shape[1]];
+        let (weight, activation) = match device.is_autodiff() && !source.trains(id) {
+            true => frozen_matrix(source, id, shape, device)?,
+            false => {
+                let weight = source.load(id)?;
+                (Matrix::new(weight.values, shape, device), weight.activation)
+            }
+        };
         let bias = load_bias(source, layer, role, device)?;
-        Ok(Self { weight: matrix, bias, activation: weight.activation })
+        Ok(Self { weight, bias, activation, adapter: LowRank::load(source, id, device) })
+    }
+
+    /// Takes what is in training anew; the rest stays as it was loaded.
+    ///
+    /// # Errors
+    /// Whatever the source reports.
+    pub fn renew(
+        &mut self,
+        source: &dyn WeightSource,
+        layer: usize,
+        role: Role,
+        device: &BurnDevice,
+    ) -> Result<(), ModelError> {
+        let id = TensorId::block(layer, role);
+        if source.trains(id) {
+            self.weight = Matrix::new(source.load(id)?.values, self.weight.shape(), device);
+        }
+        if role.bias().is_some_and(|bias| source.trains(TensorId::block(layer, bias))) {
+            self.bias = load_bias(source, layer, role, device)?;
+        }
+        self.adapter = LowRank::load(source, id, device);
+        Ok(())
     }
 
     /// As [`Linear::load`], with the weight left where it is stored if the source and the device allow that.
@@ -39,7 +93,8 @@ impl Linear {
     ) -> Result<Self, ModelError> {
         let (shape, id) = (source.config().shape(role), TensorId::block(layer, role));
         let (weight, activation) = open_matrix(source, id, [shape[0], shape[1]], device)?;
-        Ok(Self { weight, bias: load_bias(source, layer, role, device)?, activation })
+        let (bias, adapter) = (load_bias(source, layer, role, device)?, LowRank::load(source, id, device));
+        Ok(Self { weight, bias, activation, adapter })
     }
 
     /// The input as this layer's product reads it.
@@ -49,12 +104,20 @@ impl Linear {
 
     /// The layer's output for an input that [`Linear::round`] gave.
     pub fn apply(&self, x: &Tensor<2>) -> Tensor<2> {
-        ops::linear(x, &self.weight, self.bias.as_ref())
+        let y = ops::linear(x, &self.weight, self.bias.as_ref());
+        match &self.adapter {
+            Some(adapter) => adapter.apply_onto(y, x),
+            None => y,
+        }
     }
 
     /// `y` plus the layer's output.
     pub fn apply_onto(&self, y: Tensor<2>, x: &Tensor<2>) -> Tensor<2> {
-        ops::linear_onto(y, x, &self.weight, self.bias.as_ref())
+        let y = ops::linear_onto(y, x, &self.weight, self.bias.as_ref());
+        match &self.adapter {
+            Some(adapter) => adapter.apply_onto(y, x),
+            None => y,
+        }
     }
 }
 
@@ -78,9 +141,35 @@ fn load_bias(
     device: &BurnDevice,
 ) -> Result<Option<Tensor<1>>, ModelError> {
     let Some(bias) = role.bias().filter(|&bias| source.config().has(bias)) else { return Ok(None) };
-    let values = source.load(TensorId::block(layer, bias))?.values;
+    load_vector(source, TensorId::block(layer, bias), device).map(Some)
+}
+
+/// A norm's weights or a bias; on a device with gradients it wants its own if it is in training.
+pub(super) fn load_vector(
+    source: &dyn WeightSource,
+    id: TensorId,
+    device: &BurnDevice,
+) -> Result<Tensor<1>, ModelError> {
+    let values = source.load(id)?.values;
     let shape = [values.len()];
-    Ok(Some(host::parameter(values, shape, device)))
+    Ok(match source.trains(id) {
+        true => host::parameter(values, shape, device),
+        false => host::tensor(values, shape, device),
+    })
+}
+
+/// A matrix that wants no gradient on a device that has them: on the cpu where it is stored, or packed for its kernels.
+fn frozen_matrix(
+    source: &dyn WeightSource,
+    id: TensorId,
+    shape: [usize; 2],
+    device: &BurnDevice,
+) -> Result<(Matrix, ActivationFormat), ModelError> {
+    if host::is_cpu(device) {
+        return open_matrix(source, id, shape, &device.clone().inner());
+    }
+    let weight = source.load(id)?;
+    Ok((Matrix::constant(weight.values, shape, device), weight.activation))
 }
 
 /// A matrix where it is stored, if the source and the device allow that; else in f32 on the device.

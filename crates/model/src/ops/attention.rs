@@ -1,9 +1,9 @@
 //! Causal attention with grouped heads and an optional window.
 
-use burn::tensor::{Bool, Device as BurnDevice, Tensor, activation};
+use burn::tensor::{Bool, Tensor, TensorData, activation};
 
 use super::gradient::{record, variable};
-use super::{KeyValueCache, attention_backward, attention_kernel};
+use super::{Documents, KeyValueCache, Sight, attention_backward, attention_kernel};
 use crate::host::{self, HostView};
 
 /// The dimensions of an attention.
@@ -33,24 +33,36 @@ impl AttentionShape {
     }
 }
 
-/// softmax(Q Kᵀ / √head_dim) V, head by head, each query seeing itself and what came before.
+/// softmax(Q Kᵀ / √head_dim) V, head by head, each query seeing itself and what came before; of several documents in a sequence, in
+/// its own.
 ///
 /// `q` is `[batch · seq, heads · head_dim]`, `k` and `v` `[batch · seq, key_value_heads · head_dim]`; gives the
 /// shape of `q`.
-pub fn attention(q: &Tensor<2>, k: &Tensor<2>, v: &Tensor<2>, shape: AttentionShape) -> Tensor<2> {
+///
+/// # Panics
+/// If `documents` is of other sequences.
+pub fn attention(
+    q: &Tensor<2>,
+    k: &Tensor<2>,
+    v: &Tensor<2>,
+    shape: AttentionShape,
+    documents: Option<&Documents>,
+) -> Tensor<2> {
     let device = q.device();
+    assert!(documents.is_none_or(|documents| documents.tokens() == q.dims()[0]), "documents of these tokens");
     if host::is_cpu(&device) {
         let (dims, inputs) = (q.dims(), [q, k, v]);
         let [q, k, v] = inputs.map(HostView::of);
-        let y = attention_kernel::attention(&q, &k, &v, shape);
+        let y = attention_kernel::attention(&q, &k, &v, shape, documents);
         if !device.is_autodiff() {
             return host::tensor(y, dims, &device);
         }
+        let documents = documents.cloned();
         return record(inputs.map(variable), y, dims, move |dy, _| {
-            attention_backward::attention_backward([&q, &k, &v], dy, shape).map(Some)
+            attention_backward::attention_backward([&q, &k, &v], dy, shape, documents.as_ref()).map(Some)
         });
     }
-    attend(q, k, v, shape)
+    attend(q, k, v, shape, documents)
 }
 
 /// As [`attention`], for the next tokens of one sequence: `q` is `[seq, heads · head_dim]`, and the cache holds the keys
@@ -61,7 +73,7 @@ pub fn attention(q: &Tensor<2>, k: &Tensor<2>, v: &Tensor<2>, shape: AttentionSh
 pub fn attention_continued(q: &Tensor<2>, cache: &KeyValueCache, shape: AttentionShape) -> Tensor<2> {
     assert!(cache.len() >= shape.seq && q.dims()[0] == shape.seq, "tokens of a sequence and their keys");
     match cache.tensors() {
-        Some((k, v)) => attend(q, &k, &v, shape),
+        Some((k, v)) => attend(q, &k, &v, shape, None),
         None => {
             let y = attention_kernel::attention_continued(&HostView::of(q), cache, shape);
             host::tensor(y, q.dims(), &q.device())
@@ -70,7 +82,13 @@ pub fn attention_continued(q: &Tensor<2>, cache: &KeyValueCache, shape: Attentio
 }
 
 /// Attention on burn tensors. The keys of a sequence may be more than its queries, which are then its last tokens.
-fn attend(q: &Tensor<2>, k: &Tensor<2>, v: &Tensor<2>, shape: AttentionShape) -> Tensor<2> {
+fn attend(
+    q: &Tensor<2>,
+    k: &Tensor<2>,
+    v: &Tensor<2>,
+    shape: AttentionShape,
+    documents: Option<&Documents>,
+) -> Tensor<2> {
     let AttentionShape { seq, heads, key_value_heads, head_dim, .. } = shape;
     let [tokens, width] = q.dims();
     let batch = tokens / seq;
@@ -88,8 +106,12 @@ fn attend(q: &Tensor<2>, k: &Tensor<2>, v: &Tensor<2>, shape: AttentionShape) ->
     let split = |t: &Tensor<2>| t.clone().reshape([batch, keys, key_value_heads, head_dim]).swap_dims(1, 2);
     let (k, v) = (split(k), split(v));
     let scores = q.matmul(k.transpose()) * shape.scale();
-    let scores = scores.reshape([batch * key_value_heads, groups, seq, keys]);
-    let hidden = hidden_keys(shape, keys, &device).reshape([1, 1, seq, keys]);
+    let scores = scores.reshape([batch, key_value_heads * groups, seq, keys]);
+    // The same for all sequences, unless their documents begin at different places.
+    let sights = (0..documents.map_or(1, |_| batch)).map(|sequence| Sight::of(shape, documents, sequence));
+    let hidden: Vec<bool> = sights.flat_map(|sight| hidden_keys(sight, keys)).collect();
+    let shape_of_mask = [hidden.len() / (seq * keys), 1, seq, keys];
+    let hidden = Tensor::<4, Bool>::from_data(TensorData::new(hidden, shape_of_mask), &device);
     let masked = scores.mask_fill(hidden, f32::NEG_INFINITY);
     let weights = activation::softmax(masked, 3).reshape([batch, key_value_heads, groups * seq, keys]);
     weights
@@ -101,10 +123,8 @@ fn attend(q: &Tensor<2>, k: &Tensor<2>, v: &Tensor<2>, shape: AttentionShape) ->
         .reshape([tokens, width])
 }
 
-/// True where a query (row) does not see a key (column). The queries are the last tokens of those the keys are of.
-fn hidden_keys(shape: AttentionShape, keys: usize, device: &BurnDevice) -> Tensor<2, Bool> {
-    let hidden: Vec<bool> = (keys - shape.seq..keys)
-        .flat_map(|query| (0..keys).map(move |key| key > query || key < shape.first_key(query)))
-        .collect();
-    Tensor::from_data(burn::tensor::TensorData::new(hidden, [shape.seq, keys]), device)
+/// True where a query (row) does not see a key (column), row by row. The queries are the last tokens of those the keys are of.
+fn hidden_keys(sight: Sight<'_>, keys: usize) -> Vec<bool> {
+    let queries = keys - sight.shape.seq..keys;
+    queries.flat_map(|query| (0..keys).map(move |key| key > query || key < sight.first_key(query))).collect()
 }

@@ -9,10 +9,15 @@ use rayon::prelude::*;
 
 use super::attention::AttentionShape;
 use super::attention_kernel::{QUERIES, Softmax, multiply, turn};
-use super::{Shared, lanes};
+use super::{Documents, Shared, Sight, lanes};
 
 /// Gradients of q, k and v, each of its own shape, from that of the output: shapes as for [`super::attention`].
-pub(super) fn attention_backward([q, k, v]: [&[f32]; 3], dy: &[f32], shape: AttentionShape) -> [Vec<f32>; 3] {
+pub(super) fn attention_backward(
+    [q, k, v]: [&[f32]; 3],
+    dy: &[f32],
+    shape: AttentionShape,
+    documents: Option<&Documents>,
+) -> [Vec<f32>; 3] {
     let AttentionShape { seq, heads, key_value_heads, head_dim, .. } = shape;
     let (width, key_width) = (heads * head_dim, key_value_heads * head_dim);
     let batch = if seq == 0 { 0 } else { q.len() / (seq * width) };
@@ -33,7 +38,7 @@ pub(super) fn attention_backward([q, k, v]: [&[f32]; 3], dy: &[f32], shape: Atte
             keys_turned: turn(&keys, head_dim),
             values_turned: turn(&values, head_dim),
             keys,
-            shape,
+            sight: Sight::of(shape, documents, sequence),
             arch,
         };
         let mut room = Room::new(seq, head_dim);
@@ -62,11 +67,11 @@ pub(super) fn attention_backward([q, k, v]: [&[f32]; 3], dy: &[f32], shape: Atte
 }
 
 /// Keys and values of one head in one sequence: `keys` is `[seq, head_dim]`, the others `[head_dim, seq]`.
-struct KeyHead {
+struct KeyHead<'a> {
     keys: Vec<f32>,
     keys_turned: Vec<f32>,
     values_turned: Vec<f32>,
-    shape: AttentionShape,
+    sight: Sight<'a>,
     arch: Arch,
 }
 
@@ -86,17 +91,17 @@ impl Room {
     }
 }
 
-impl KeyHead {
+impl KeyHead<'_> {
     /// Adds one query head's part to the gradients of keys and values in `room`, and writes that of its queries.
     ///
     /// # Safety
     /// The pointers are valid for `seq` rows of `head_dim`, a whole row of heads apart; nobody else uses `dq`.
     unsafe fn add_gradients(&self, [q, dy]: [*const f32; 2], dq: *mut f32, room: &mut Room) {
-        let AttentionShape { seq, heads, head_dim, .. } = self.shape;
+        let AttentionShape { seq, heads, head_dim, .. } = self.sight.shape;
         let width = heads * head_dim;
         for start in (0..seq).step_by(QUERIES) {
             let queries = start..seq.min(start + QUERIES);
-            let keys = self.shape.first_key(queries.start)..queries.end;
+            let keys = self.sight.first_key(queries.start)..queries.end;
             let (rows, columns) = (queries.len(), keys.len());
             let key_rows = keys.start * head_dim;
             // SAFETY: the caller answers for the rows of q, dy and dq; the rest has room for a block of queries and the keys
@@ -116,7 +121,7 @@ impl KeyHead {
                     scores: &mut room.weights,
                     queries: queries.clone(),
                     keys: keys.clone(),
-                    shape: self.shape,
+                    sight: self.sight,
                 });
                 let values_turned = self.values_turned.as_ptr().add(keys.start);
                 let d_weights = room.d_weights.as_mut_ptr();
@@ -129,7 +134,7 @@ impl KeyHead {
                     weights: &room.weights[..block],
                     gradients: &mut room.d_weights[..block],
                     columns,
-                    scale: self.shape.scale(),
+                    scale: self.sight.shape.scale(),
                 });
                 let own = [(1, width), (columns, 1), (head_dim, 1)];
                 let d_scores = room.d_weights.as_ptr();

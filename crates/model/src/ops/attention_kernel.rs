@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::attention::AttentionShape;
 use super::cache::{CachedHead, KeyValueCache};
 use super::exponential::exp;
-use super::{Shared, lanes, uninitialized};
+use super::{Documents, Shared, Sight, lanes, uninitialized};
 
 /// Queries of one task. Smaller blocks compute fewer scores that the mask throws away, larger ones multiply
 /// faster.
@@ -19,7 +19,13 @@ pub(super) const QUERIES: usize = 64;
 const LEAST_WORK: usize = 64 << 10;
 
 /// As [`super::attention`], on slices.
-pub(super) fn attention(q: &[f32], k: &[f32], v: &[f32], shape: AttentionShape) -> Vec<f32> {
+pub(super) fn attention(
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    shape: AttentionShape,
+    documents: Option<&Documents>,
+) -> Vec<f32> {
     let AttentionShape { seq, heads, key_value_heads, head_dim, .. } = shape;
     let (width, key_width) = (heads * head_dim, key_value_heads * head_dim);
     let batch = if seq == 0 { 0 } else { q.len() / (seq * width) };
@@ -42,12 +48,13 @@ pub(super) fn attention(q: &[f32], k: &[f32], v: &[f32], shape: AttentionShape) 
         // [head_dim, seq]: gemm reads its left operand down the columns, and would turn it for every block.
         let keys_turned = turn(&keys_by_row, head_dim);
         let mut scores = vec![0.0; QUERIES * seq];
+        let sight = Sight::of(shape, documents, sequence);
         for head in key_head * group..(key_head + 1) * group {
             // SAFETY: the rows of this sequence and the columns of this head lie within q and y, whose lengths were
             // asserted, and this task alone writes them.
             unsafe {
                 let at = first * width + head * head_dim;
-                let queries = Queries { from: q.as_ptr().add(at), to: target.get().add(at), first: 0, shape };
+                let queries = Queries { from: q.as_ptr().add(at), to: target.get().add(at), first: 0, sight };
                 queries.attend(&keys_turned, &values, &mut scores, arch);
             }
         }
@@ -76,11 +83,12 @@ pub(super) fn attention_continued(q: &[f32], cache: &KeyValueCache, shape: Atten
         }
         let keys_turned = turn(&cached.keys, head_dim);
         let mut scores = vec![0.0; QUERIES * cache.len()];
+        let sight = Sight { shape, documents: None };
         for head in heads_of_key {
             // SAFETY: the columns of this head lie within q and y, and this task alone writes them.
             unsafe {
                 let at = head * head_dim;
-                let queries = Queries { from: q.as_ptr().add(at), to: target.get().add(at), first, shape };
+                let queries = Queries { from: q.as_ptr().add(at), to: target.get().add(at), first, sight };
                 queries.attend(&keys_turned, &cached.values, &mut scores, arch);
             }
         }
@@ -90,21 +98,21 @@ pub(super) fn attention_continued(q: &[f32], cache: &KeyValueCache, shape: Atten
 
 /// One head's queries, at positions `first` to `first + seq − 1` of a sequence, and the place of its outputs, both in
 /// rows of `heads · head_dim`.
-struct Queries {
+struct Queries<'a> {
     from: *const f32,
     to: *mut f32,
     first: usize,
-    shape: AttentionShape,
+    sight: Sight<'a>,
 }
 
-impl Queries {
+impl Queries<'_> {
     /// Writes the outputs. `keys_turned` is `[head_dim, keys]`, `values` `[keys, head_dim]`, for the `keys` tokens of the
     /// sequence: `first + seq`. `scores` is room for a block of queries' scores.
     ///
     /// # Safety
     /// The pointers are valid for `seq` rows; nobody else uses the outputs.
     unsafe fn attend(&self, keys_turned: &[f32], values: &[f32], scores: &mut [f32], arch: Arch) {
-        let AttentionShape { seq, heads, head_dim, .. } = self.shape;
+        let AttentionShape { seq, heads, head_dim, .. } = self.sight.shape;
         let (width, all_keys) = (heads * head_dim, self.first + seq);
         assert_eq!(
             (keys_turned.len(), values.len()),
@@ -115,14 +123,14 @@ impl Queries {
         for start in (0..seq).step_by(QUERIES) {
             let rows = start..seq.min(start + QUERIES);
             let queries = self.first + rows.start..self.first + rows.end;
-            let keys = self.shape.first_key(queries.start)..queries.end;
+            let keys = self.sight.first_key(queries.start)..queries.end;
             // SAFETY: the caller answers for rows `rows` of this head; `scores` holds the rows of a block.
             unsafe {
                 let strides = [(1, keys.len()), (width, 1), (all_keys, 1)];
                 let operands = (self.from.add(start * width), keys_turned.as_ptr().add(keys.start));
                 multiply([rows.len(), keys.len(), head_dim], scores.as_mut_ptr(), false, operands, strides);
             }
-            arch.dispatch(Softmax { scores, queries, keys: keys.clone(), shape: self.shape });
+            arch.dispatch(Softmax { scores, queries, keys: keys.clone(), sight: self.sight });
             // SAFETY: as above.
             unsafe {
                 let strides = [(1, width), (keys.len(), 1), (head_dim, 1)];
@@ -163,7 +171,8 @@ impl WithSimd for OneToken<'_> {
             for (score, key) in scores.iter_mut().zip(cached.keys[seen.clone()].chunks_exact(head_dim)) {
                 *score = lanes::dot(simd, q, key);
             }
-            Softmax { scores: &mut scores, queries: position..position + 1, keys: keys.clone(), shape }
+            let sight = Sight { shape, documents: None };
+            Softmax { scores: &mut scores, queries: position..position + 1, keys: keys.clone(), sight }
                 .call();
             y.fill(0.0);
             for (weight, value) in scores.iter().zip(cached.values[seen.clone()].chunks_exact(head_dim)) {
@@ -236,7 +245,7 @@ pub(super) struct Softmax<'a> {
     pub scores: &'a mut [f32],
     pub queries: Range<usize>,
     pub keys: Range<usize>,
-    pub shape: AttentionShape,
+    pub sight: Sight<'a>,
 }
 
 /// A type of its own, as the body of a closure need not be compiled for the vector instructions found.
@@ -245,10 +254,10 @@ impl NullaryFnOnce for Softmax<'_> {
 
     #[inline(always)]
     fn call(self) {
-        let Self { scores, queries, keys, shape } = self;
-        let scale = shape.scale();
+        let Self { scores, queries, keys, sight } = self;
+        let scale = sight.shape.scale();
         for (row, query) in scores.chunks_exact_mut(keys.len()).zip(queries) {
-            let seen = shape.first_key(query) - keys.start..query + 1 - keys.start;
+            let seen = sight.first_key(query) - keys.start..query + 1 - keys.start;
             row[..seen.start].fill(0.0);
             row[seen.end..].fill(0.0);
             let row = &mut row[seen];

@@ -16,12 +16,8 @@ type Layer<'a> = (&'a Matrix, Option<&'a Tensor<1>>);
 /// silu(gate(x)) · up(x): `x_gate` and `x_up` are both `[tokens, d_in]` (the same input, unless the two weights
 /// want it rounded differently); gives `[tokens, intermediate]`.
 pub fn gated(x_gate: &Tensor<2>, x_up: &Tensor<2>, gate: Layer<'_>, up: Layer<'_>) -> Tensor<2> {
-    if gate.0.tensor().is_some() {
-        let (gate, up) = (linear(x_gate, gate.0, gate.1), linear(x_up, up.0, up.1));
-        return match host::is_cpu(&gate.device()) {
-            true => silu_times(&gate, &up),
-            false => activation::silu(gate) * up,
-        };
+    if gate.0.tensor().is_some() || x_gate.device().is_autodiff() {
+        return silu_times(&linear(x_gate, gate.0, gate.1), &linear(x_up, up.0, up.1));
     }
     let (tokens, [d_out, d_in]) = (x_gate.dims()[0], gate.0.shape());
     assert_eq!(gate.0.shape(), up.0.shape(), "gate and up");
@@ -66,15 +62,22 @@ pub fn gated(x_gate: &Tensor<2>, x_up: &Tensor<2>, gate: Layer<'_>, up: Layer<'_
     host::tensor(y, [tokens, d_out], &x_gate.device())
 }
 
-/// silu(gate) · up on the cpu device, with its backward step: all are `[tokens, width]`.
-fn silu_times(gate: &Tensor<2>, up: &Tensor<2>) -> Tensor<2> {
-    let (shape, inputs) = (gate.dims(), [variable(gate), variable(up)]);
-    let (gate, up, arch) = (HostView::of(gate), HostView::of(up), Arch::new());
+/// silu(gate) · up: all are `[tokens, width]`.
+pub fn silu_times(gate: &Tensor<2>, up: &Tensor<2>) -> Tensor<2> {
+    let (shape, device) = (gate.dims(), gate.device());
+    if !host::is_cpu(&device) {
+        return activation::silu(gate.clone()) * up.clone();
+    }
+    let (tensors, arch) = ([gate, up], Arch::new());
+    let [gate, up] = tensors.map(HostView::of);
     // SAFETY: every value is written.
     let mut y = unsafe { uninitialized(gate.len()) };
     let chunks = y.par_chunks_mut(CHUNK).zip(gate.par_chunks(CHUNK)).zip(up.par_chunks(CHUNK));
     chunks.for_each(|((y, gate), up)| arch.dispatch(SiluTimes { gate, up, y }));
-    record(inputs, y, shape, move |dy, _| {
+    if !device.is_autodiff() {
+        return host::tensor(y, shape, &device);
+    }
+    record(tensors.map(variable), y, shape, move |dy, _| {
         // SAFETY: every value of both is written.
         let [mut d_gate, mut d_up] = [(); 2].map(|()| unsafe { uninitialized(dy.len()) });
         let inputs = gate.par_chunks(CHUNK).zip(up.par_chunks(CHUNK)).zip(dy.par_chunks(CHUNK));

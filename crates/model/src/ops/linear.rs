@@ -5,8 +5,8 @@ use gemm::Parallelism;
 use rayon::prelude::*;
 
 use super::gradient::{column_sums, record, variable};
-use super::matrix::{Panel, PanelValues};
-use super::product::{Operand, product};
+use super::matrix::{PANEL, Panel, PanelValues};
+use super::product::{Operand, product, product_into};
 use super::stored::multiply_stored;
 use super::{Matrix, Shared, uninitialized};
 use crate::host::{self, HostView};
@@ -35,11 +35,44 @@ pub fn linear(x: &Tensor<2>, weight: &Matrix, bias: Option<&Tensor<1>>) -> Tenso
             let (tokens, d_out) = (x.dims()[0], weight.shape()[0]);
             // SAFETY: the kernel writes every value, as it does not accumulate.
             let mut y = unsafe { uninitialized(tokens * d_out) };
-            let bias = bias.map(HostView::of);
-            multiply(&HostView::of(x), weight, bias.as_deref(), &mut y, false);
-            host::tensor(y, [tokens, d_out], &x.device())
+            multiply(&HostView::of(x), weight, bias.map(HostView::of).as_deref(), &mut y, false);
+            match x.device().is_autodiff() {
+                true => frozen(x, weight, bias, y),
+                false => host::tensor(y, [tokens, d_out], &x.device()),
+            }
         }
     }
+}
+
+/// The backward step of a product with a weight that wants no gradient: dx = dy W, db = Σ dy. `y` is the product.
+fn frozen(x: &Tensor<2>, weight: &Matrix, bias: Option<&Tensor<1>>, y: Vec<f32>) -> Tensor<2> {
+    let (weight, [d_out, _]) = (weight.clone(), weight.shape());
+    let shape = [x.dims()[0], d_out];
+    match bias.map(variable) {
+        None => {
+            record([variable(x)], y, shape, move |dy, [wants]| [wants.then(|| turned_product(dy, &weight))])
+        }
+        Some(bias) => record([variable(x), bias], y, shape, move |dy, [wants, wants_bias]| {
+            [wants.then(|| turned_product(dy, &weight)), wants_bias.then(|| column_sums(dy, d_out))]
+        }),
+    }
+}
+
+/// Panels of a weight whose rows are taken at a time for dy W.
+const ROWS: usize = 4;
+
+/// dy W, `[tokens, d_in]`, of a weight in panels or in its file.
+fn turned_product(dy: &[f32], weight: &Matrix) -> Vec<f32> {
+    let [d_out, d_in] = weight.shape();
+    let tokens = dy.len() / d_out.max(1);
+    let mut dx = vec![0.0; tokens * d_in];
+    for first in (0..weight.panels()).step_by(ROWS) {
+        let values = weight.panel_rows(first..weight.panels().min(first + ROWS));
+        let rows = first * PANEL..first * PANEL + values.len() / d_in;
+        let dy = Operand::new(dy, [tokens, d_out]).columns(rows.clone());
+        product_into(&mut dx, dy, Operand::new(&values, [rows.len(), d_in]), true);
+    }
+    dx
 }
 
 /// The product on the cpu device with its backward step: dx = dy W, dW = dyᵀ x, db = Σ dy.
@@ -72,7 +105,7 @@ fn tracked(x: &Tensor<2>, weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> Tenso
 
 /// y + x Wᵀ + b, where `y` is `[tokens, d_out]`: a linear layer onto the residual stream.
 pub fn linear_onto(y: Tensor<2>, x: &Tensor<2>, weight: &Matrix, bias: Option<&Tensor<1>>) -> Tensor<2> {
-    if weight.tensor().is_some() {
+    if weight.tensor().is_some() || y.device().is_autodiff() {
         return y + linear(x, weight, bias);
     }
     let (shape, device) = (y.dims(), y.device());

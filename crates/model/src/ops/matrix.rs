@@ -62,6 +62,15 @@ impl Matrix {
         Self { shape, storage }
     }
 
+    /// A matrix that wants no gradient on a device that has them, off the cpu device.
+    ///
+    /// # Panics
+    /// If `values` is not `[d_out, d_in]`.
+    pub fn constant(values: Vec<f32>, shape: [usize; 2], device: &BurnDevice) -> Self {
+        assert_eq!(values.len(), shape[0] * shape[1], "values of a matrix {shape:?}");
+        Self { shape, storage: Storage::Tensor(host::tensor(values, shape, device)) }
+    }
+
     /// A matrix on the cpu device whose rows stay where they are stored. All of them are read once, so that what is
     /// wrong with them is said here.
     ///
@@ -101,6 +110,24 @@ impl Matrix {
             Storage::Panels(_) | Storage::Stored(_) => None,
             Storage::Tensor(tensor) => Some(tensor),
         }
+    }
+
+    /// The rows of some panels, `[rows, d_in]`, of a matrix on the cpu device that is no tensor.
+    pub(super) fn panel_rows(&self, panels: std::ops::Range<usize>) -> Vec<f32> {
+        let columns = self.shape[1];
+        let rows = self.shape[0].min(panels.end * PANEL) - panels.start * PANEL;
+        // SAFETY: every row is filled below.
+        let mut values = unsafe { uninitialized(rows * columns) };
+        values.par_chunks_mut((PANEL * columns).max(1)).zip(panels).for_each(|(values, index)| {
+            let panel = self.panel(index);
+            match panel.values {
+                PanelValues::Turned(turned) => turn_back(turned, values, columns),
+                PanelValues::Stored(stored) => {
+                    read_stored(stored, panel.first_row..panel.first_row + panel.rows, values);
+                }
+            }
+        });
+        values
     }
 
     /// Number of panels; none off the cpu device.
@@ -151,18 +178,22 @@ fn from_panels(panels: &[f32], [_, columns]: [usize; 2]) -> Vec<f32> {
     // SAFETY: every row is filled below.
     let mut values = unsafe { uninitialized(panels.len()) };
     let panel_len = (PANEL * columns).max(1);
-    values.par_chunks_mut(panel_len).zip(panels.par_chunks(panel_len)).for_each(|(rows, panel)| {
-        let height = panel.len() / columns;
-        for first in (0..columns).step_by(TILE) {
-            let last = columns.min(first + TILE);
-            for i in 0..height {
-                for column in first..last {
-                    rows[i * columns + column] = panel[column * height + i];
-                }
+    let pairs = values.par_chunks_mut(panel_len).zip(panels.par_chunks(panel_len));
+    pairs.for_each(|(rows, panel)| turn_back(panel, rows, columns));
+    values
+}
+
+/// A panel's rows.
+fn turn_back(panel: &[f32], rows: &mut [f32], columns: usize) {
+    let height = panel.len() / columns;
+    for first in (0..columns).step_by(TILE) {
+        let last = columns.min(first + TILE);
+        for i in 0..height {
+            for column in first..last {
+                rows[i * columns + column] = panel[column * height + i];
             }
         }
-    });
-    values
+    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod attention;
 mod attention_backward;
 mod attention_kernel;
 mod cache;
+mod documents;
 mod exponential;
 mod gated;
 mod gradient;
@@ -25,8 +26,9 @@ mod stored;
 
 pub use attention::{AttentionShape, attention, attention_continued};
 pub use cache::KeyValueCache;
+pub use documents::Documents;
 pub use exponential::exp;
-pub use gated::gated;
+pub use gated::{gated, silu_times};
 pub use linear::{linear, linear_onto};
 pub use matrix::Matrix;
 pub use product::{Operand, product, product_into};
@@ -34,4 +36,5 @@ pub use rms_norm::rms_norm;
 pub use rope::{RopeTables, rope};
 pub use stored::{StoredRows, multiply_decoded};
 
+use documents::Sight;
 use memory::{Shared, uninitialized};

@@ -27,6 +27,16 @@ impl<'a> Operand<'a> {
         Self { values, rows, columns, strides: [columns, 1] }
     }
 
+    /// Some of the columns.
+    ///
+    /// # Panics
+    /// If there are not as many.
+    pub fn columns(self, columns: std::ops::Range<usize>) -> Self {
+        assert!(columns.start <= columns.end && columns.end <= self.columns, "columns of a matrix");
+        let first = (columns.start * self.strides[1]).min(self.values.len());
+        Self { values: &self.values[first..], columns: columns.len(), ..self }
+    }
+
     /// Rows as columns.
     pub fn transposed(self) -> Self {
         let [row, column] = self.strides;

@@ -1,21 +1,32 @@
-//! Weights in main memory, that may change: those of a model in training.
+//! Weights in main memory, that may change: those of a model in training. What does not change may stay where it is stored.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 use slmc_gguf::activation::ActivationFormat;
 
-use super::{Weight, WeightSource};
-use crate::arch::TensorId;
+use super::{Adapter, StoredWeight, Weight, WeightSource};
+use crate::arch::{Role, TensorId};
 use crate::config::ModelConfig;
 use crate::decoder::KvPrecision;
 use crate::error::ModelError;
 
-/// All tensors of a model in f32, row-major, in the checkpoint's layout.
-#[derive(Clone, Debug)]
+/// Tensors of a model in f32, row-major, in the checkpoint's layout: all of them, or some over a base that stays as it is, with
+/// adapters beside linear layers.
+#[derive(Clone)]
 pub struct MemorySource {
     config: ModelConfig,
     tensors: BTreeMap<TensorId, Vec<f32>>,
+    base: Option<Arc<dyn WeightSource>>,
+    adapters: BTreeMap<TensorId, Adapter>,
+}
+
+impl fmt::Debug for MemorySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemorySource").field("tensors", &self.tensors.keys()).finish_non_exhaustive()
+    }
 }
 
 impl MemorySource {
@@ -35,7 +46,39 @@ impl MemorySource {
             }
             tensors.insert(id, values);
         }
-        Ok(Self { config, tensors })
+        Ok(Self { config, tensors, base: None, adapters: BTreeMap::new() })
+    }
+
+    /// The tensors of `base`: those in `trained` in memory, the others where they are. Inputs of products with a quantized base are
+    /// not rounded, as gradients would not pass through that.
+    ///
+    /// # Errors
+    /// Whatever the base reports.
+    pub fn over(base: Arc<dyn WeightSource>, trained: &[TensorId]) -> Result<Self, ModelError> {
+        let load = |&id: &TensorId| Ok((id, base.load(id)?.values));
+        let tensors = trained.iter().map(load).collect::<Result<_, ModelError>>()?;
+        Ok(Self { config: base.config().clone(), tensors, base: Some(base), adapters: BTreeMap::new() })
+    }
+
+    /// The same with an adapter beside a linear layer.
+    ///
+    /// # Errors
+    /// The model has no such layer; matrices of other shapes than its.
+    pub fn with_adapter(mut self, id: TensorId, adapter: Adapter) -> Result<Self, ModelError> {
+        let layers = self.config.num_hidden_layers;
+        if !Role::LINEAR.contains(&id.role) || id.layer.is_none_or(|layer| layer >= layers) {
+            return Err(ModelError::NoSuchTensor { id });
+        }
+        let shape = self.config.shape(id.role);
+        for (name, found, expected) in
+            [("A", adapter.a.len(), adapter.rank * shape[1]), ("B", adapter.b.len(), adapter.rank * shape[0])]
+        {
+            if found != expected || adapter.rank == 0 {
+                return Err(ModelError::Length { place: format!("{name} of {id}"), expected, found });
+            }
+        }
+        self.adapters.insert(id, adapter);
+        Ok(self)
     }
 
     /// A copy of another source's weights.
@@ -46,15 +89,51 @@ impl MemorySource {
         Self::new(source.config().clone(), |id| Ok(source.load(id)?.values))
     }
 
-    /// A tensor's values.
+    /// Whether some tensors are not in memory.
+    pub fn has_base(&self) -> bool {
+        self.base.is_some()
+    }
+
+    /// The tensors in memory.
+    pub fn tensors(&self) -> impl Iterator<Item = TensorId> {
+        self.tensors.keys().copied()
+    }
+
+    /// The adapters.
+    pub fn adapters(&self) -> impl Iterator<Item = (TensorId, &Adapter)> {
+        self.adapters.iter().map(|(&id, adapter)| (id, adapter))
+    }
+
+    /// Every tensor in memory and every adapter, to be changed.
+    pub fn parts_mut(
+        &mut self,
+    ) -> (impl Iterator<Item = (TensorId, &mut Vec<f32>)>, impl Iterator<Item = (TensorId, &mut Adapter)>)
+    {
+        let tensors = self.tensors.iter_mut().map(|(&id, values)| (id, values));
+        (tensors, self.adapters.iter_mut().map(|(&id, adapter)| (id, adapter)))
+    }
+
+    /// A tensor's values with its adapter's change.
     ///
     /// # Errors
-    /// The model has no such tensor.
+    /// Whatever the base reports.
+    pub fn merged(&self, id: TensorId) -> Result<Vec<f32>, ModelError> {
+        let mut values = self.load(id)?.values;
+        if let Some(adapter) = self.adapters.get(&id) {
+            adapter.merge_into(&mut values);
+        }
+        Ok(values)
+    }
+
+    /// The values of a tensor in memory.
+    ///
+    /// # Errors
+    /// There is no such tensor.
     pub fn values(&self, id: TensorId) -> Result<&[f32], ModelError> {
         self.tensors.get(&id).map(Vec::as_slice).ok_or(ModelError::NoSuchTensor { id })
     }
 
-    /// Every tensor, to be changed.
+    /// Every tensor in memory, to be changed.
     pub fn values_mut(&mut self) -> impl Iterator<Item = (TensorId, &mut [f32])> {
         self.tensors.iter_mut().map(|(&id, values)| (id, values.as_mut_slice()))
     }
@@ -70,6 +149,9 @@ impl WeightSource for MemorySource {
     }
 
     fn load_rows(&self, id: TensorId, rows: Range<usize>) -> Result<Weight, ModelError> {
+        if let (None, Some(base)) = (self.tensors.get(&id), &self.base) {
+            return Ok(Weight { activation: ActivationFormat::F32, ..base.load_rows(id, rows)? });
+        }
         let (values, mut shape) = (self.values(id)?, self.config.shape(id.role));
         let columns: usize = shape[1..].iter().product();
         if rows.start > rows.end || rows.end > shape[0] {
@@ -80,7 +162,25 @@ impl WeightSource for MemorySource {
         Ok(Weight { values, shape, activation: ActivationFormat::F32 })
     }
 
-    fn release(&self, _: TensorId) {}
+    fn stored(&self, id: TensorId) -> Result<Option<StoredWeight>, ModelError> {
+        let (None, Some(base)) = (self.tensors.get(&id), &self.base) else { return Ok(None) };
+        let stored = base.stored(id)?;
+        Ok(stored.map(|stored| StoredWeight { activation: ActivationFormat::F32, ..stored }))
+    }
+
+    fn trains(&self, id: TensorId) -> bool {
+        self.tensors.contains_key(&id)
+    }
+
+    fn adapter(&self, id: TensorId) -> Option<&Adapter> {
+        self.adapters.get(&id)
+    }
+
+    fn release(&self, id: TensorId) {
+        if let Some(base) = &self.base {
+            base.release(id);
+        }
+    }
 
     fn kv_precision(&self) -> KvPrecision {
         KvPrecision::F32
@@ -90,7 +190,6 @@ impl WeightSource for MemorySource {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arch::Role;
     use crate::source::CheckpointSource;
 
     #[test]

@@ -1,5 +1,6 @@
 //! Where weights come from, one tensor at a time.
 
+mod adapter;
 mod checkpoint;
 mod gguf;
 mod memory;
@@ -7,6 +8,7 @@ mod memory;
 use std::ops::Range;
 use std::sync::Arc;
 
+pub use adapter::Adapter;
 pub use checkpoint::CheckpointSource;
 pub use gguf::GgufSource;
 pub use memory::MemorySource;
@@ -64,6 +66,18 @@ pub trait WeightSource: Send + Sync {
     fn stored(&self, id: TensorId) -> Result<Option<StoredWeight>, ModelError> {
         let _ = id;
         Ok(None)
+    }
+
+    /// Whether a tensor is in training, so that it wants a gradient on a device with gradients.
+    fn trains(&self, id: TensorId) -> bool {
+        let _ = id;
+        true
+    }
+
+    /// The low-rank change of a linear layer's weight, where it has one. What [`WeightSource::load`] gives is without it.
+    fn adapter(&self, id: TensorId) -> Option<&Adapter> {
+        let _ = id;
+        None
     }
 
     /// Lets the mapped pages of a tensor go; it can be read again.

@@ -2,7 +2,7 @@
 //! decoder's against PyTorch's.
 
 use crate::common::{golden, largest_difference, noise, tensor};
-use slmc_model::ops::{self, AttentionShape, Matrix, RopeTables};
+use slmc_model::ops::{self, AttentionShape, Documents, Matrix, RopeTables};
 use slmc_model::{
     Block, BurnDevice, CheckpointSource, Context, Device, Gradients, Head, HostView, KvPrecision, NoObserver,
     Tensor, TensorId, WeightSource, embed, host,
@@ -106,12 +106,16 @@ fn attention() {
     for (seq, window) in [(2, None), (5, Some(2)), (64, None), (150, None), (150, Some(70))] {
         for (heads, key_value_heads) in [(1, 1), (4, 2), (6, 2)] {
             let shape = AttentionShape { seq, heads, key_value_heads, head_dim: 16, window };
-            agree(&format!("{shape:?}"), 2e-5, |device| {
-                let q = input(1, [2 * seq, heads * 16], device);
-                let [k, v] = [2, 3].map(|seed| input(seed, [2 * seq, key_value_heads * 16], device));
-                // Times 3, for weights far from uniform.
-                (ops::attention(&(q.clone() * 3.0), &k, &v, shape), vec![leaf(&q), leaf(&k), leaf(&v)])
-            });
+            let packed = Documents::new([&[0, seq / 3 + 1][..], &[0]], seq);
+            for documents in [None, packed.as_ref()] {
+                agree(&format!("{shape:?}, {documents:?}"), 2e-5, |device| {
+                    let q = input(1, [2 * seq, heads * 16], device);
+                    let [k, v] = [2, 3].map(|seed| input(seed, [2 * seq, key_value_heads * 16], device));
+                    // Times 3, for weights far from uniform.
+                    let y = ops::attention(&(q.clone() * 3.0), &k, &v, shape, documents);
+                    (y, vec![leaf(&q), leaf(&k), leaf(&v)])
+                });
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The cpu device's kernels against the same operations on plain burn tensors (burn-ndarray).
 
 use crate::common::{largest_difference, noise, tensor};
-use slmc_model::ops::{self, AttentionShape, KeyValueCache, Matrix, RopeTables};
+use slmc_model::ops::{self, AttentionShape, Documents, KeyValueCache, Matrix, RopeTables};
 use slmc_model::{BurnDevice, Device, HostView, ModelConfig, Tensor};
 
 /// Runs `operation` on both devices; the results must agree to `limit`.
@@ -90,8 +90,42 @@ fn attention() {
                     tensor(values, [batch * seq, heads * 16], device)
                 };
                 let (k, v) = (input(key_value_heads, 2), input(key_value_heads, 3));
-                ops::attention(&input(heads, 1), &k, &v, shape)
+                ops::attention(&input(heads, 1), &k, &v, shape, None)
             });
+        }
+    }
+}
+
+/// Documents in one sequence: the plain version and the kernel agree, and each document's outputs are those it has alone.
+#[test]
+fn attention_of_packed_documents() {
+    let lengths = [70usize, 1, 5, 64, 10];
+    let seq = lengths.iter().sum();
+    let begins: Vec<usize> =
+        lengths.iter().scan(0, |end, n| Some(std::mem::replace(end, *end + n))).collect();
+    let documents = Documents::new([&begins[..], &[0, 149]], seq);
+    let (heads, key_value_heads, head_dim) = (4, 2, 16);
+    for window in [None, Some(8)] {
+        let shape = AttentionShape { seq, heads, key_value_heads, head_dim, window };
+        let inputs = |device: &BurnDevice| {
+            [(heads, 1), (key_value_heads, 2), (key_value_heads, 3)].map(|(heads, seed)| {
+                let values = noise(2 * seq * heads * head_dim, seed).into_iter().map(|x| 3.0 * x).collect();
+                tensor(values, [2 * seq, heads * head_dim], device)
+            })
+        };
+        agree("packed documents", 2e-5, |device| {
+            let [q, k, v] = inputs(device);
+            ops::attention(&q, &k, &v, shape, documents.as_ref())
+        });
+        let [q, k, v] = inputs(&BurnDevice::flex());
+        let packed = ops::attention(&q, &k, &v, shape, documents.as_ref());
+        for (begin, length) in begins.iter().zip(lengths) {
+            let part = |x: &Tensor<2>| x.clone().narrow(0, *begin, length);
+            let alone = AttentionShape { seq: length, ..shape };
+            let expected =
+                HostView::of(&ops::attention(&part(&q), &part(&k), &part(&v), alone, None)).to_vec();
+            let found = HostView::of(&part(&packed)).to_vec();
+            assert!(largest_difference(&found, &expected) < 1e-5, "document at {begin}, window {window:?}");
         }
     }
 }
@@ -140,7 +174,7 @@ fn attention_continued() {
             });
             let device = Device::Cpu.burn().unwrap();
             let (q, k, v) = operands(&device);
-            let expected = ops::attention(&q, &k, &v, whole).narrow(0, keys - seq, seq);
+            let expected = ops::attention(&q, &k, &v, whole, None).narrow(0, keys - seq, seq);
             let mut cache = KeyValueCache::new(key_value_heads, 24, &device);
             cache.append(k, v);
             let found = ops::attention_continued(&q.narrow(0, keys - seq, seq), &cache, shape);

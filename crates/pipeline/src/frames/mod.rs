@@ -9,6 +9,7 @@
 //! window's `kl_divergence` stands beside it among the worst windows.
 
 pub mod bench;
+pub mod distill;
 pub mod eval;
 mod evaluation;
 pub mod gate;

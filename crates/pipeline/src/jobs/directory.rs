@@ -22,9 +22,14 @@ pub(super) fn may_replace(output: &Path, model: &Path) -> Result<ExistingTarget,
             reason: "is the checkpoint itself; name another directory".into(),
         });
     }
-    let ours = match std::fs::read(output.join("config.json")) {
-        Ok(text) => serde_json::from_slice(&text).is_ok_and(|config: Value| config.get(PROVENANCE).is_some()),
-        Err(_) => false,
-    };
+    // PEFT keeps no metrics beside its adapters.
+    let adapters = ["adapter_config.json", "metrics.jsonl"].iter().all(|file| output.join(file).is_file());
+    let ours = adapters
+        || match std::fs::read(output.join("config.json")) {
+            Ok(text) => {
+                serde_json::from_slice(&text).is_ok_and(|config: Value| config.get(PROVENANCE).is_some())
+            }
+            Err(_) => false,
+        };
     Ok(if ours { ExistingTarget::Replace } else { ExistingTarget::Refuse })
 }

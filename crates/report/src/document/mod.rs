@@ -12,6 +12,7 @@ mod positions;
 mod settings;
 mod sizes;
 mod tensors;
+mod training;
 mod windows;
 
 use serde::Serialize;
@@ -171,6 +172,7 @@ impl Document {
             gate::section(report),
             sizes::section(report)?,
             cut::section(report)?,
+            training::section(report)?,
             losses::section(report)?,
             positions::section(report)?,
             windows::section(report)?,

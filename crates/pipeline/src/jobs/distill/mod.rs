@@ -1,13 +1,15 @@
 //! A student trained on what its teacher predicts, from a checkpoint to a checkpoint.
 
+mod cache;
+mod fresh;
 mod grid;
 mod run;
 mod stored;
 mod student;
 mod text;
+mod write;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -15,9 +17,12 @@ use slmc_calibration::TextSource;
 use slmc_checkpoint::{CheckpointWriter, ExistingTarget};
 use slmc_model::{Device, WeightSource};
 
+pub use cache::{CacheOutcome, CacheSettings, cache_logits};
 pub use grid::StoredGrid;
+use slmc_distill::LogitCache;
 pub use slmc_distill::{
-    AdamWSettings, Decay, Divergence, End, HeldOut, Length, Objective, Progress, Schedule, TrainSettings,
+    AdamWSettings, Decay, Divergence, End, HeldOut, Length, Lora, Objective, Progress, Schedule,
+    TrainSettings, Trained,
 };
 
 pub use slmc_quant::Mix;
@@ -25,9 +30,10 @@ pub use slmc_quant::Mix;
 use super::directory::may_replace;
 use crate::PipelineError;
 use crate::model_file::ModelFile;
-use crate::work::Fingerprint;
-use student::{Student, StudentSource};
-use text::Sequences;
+use crate::work::{Fingerprint, WorkError};
+use stored::StoredStudent;
+use student::StudentSource;
+use text::{Reading, Sequences};
 
 /// Where the student comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,19 +42,36 @@ pub enum StudentFrom {
     Checkpoint(PathBuf),
     /// So many of the teacher's layers, evenly spaced, the first and the last among them, and everything else.
     Layers(usize),
+    /// A `config.json`: fresh weights of these dimensions, and the teacher's tokenizer.
+    Config(PathBuf),
+}
+
+/// Whom to learn from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TeacherFrom {
+    /// A model.
+    Model(PathBuf),
+    /// A file that [`cache_logits`] wrote.
+    Logits(PathBuf),
 }
 
 /// What to do.
 #[derive(Clone, Debug)]
 pub struct DistillSettings {
     /// The model to learn from.
-    pub teacher: PathBuf,
+    pub teacher: TeacherFrom,
     /// The model that learns.
     pub student: StudentFrom,
+    /// What of it is trained.
+    pub trained: Trained,
+    /// Whether adapters are merged into the student that is written, instead of standing alone.
+    pub merge: bool,
     /// Text to train on.
     pub texts: Vec<TextSource>,
     /// Text to judge by; `None` to hold out a part of the other.
     pub held_out: Option<TextSource>,
+    /// Whether all of a conversation is learned, and not the assistant's answers alone.
+    pub all_tokens: bool,
     /// Tokens of a sequence.
     pub seq_len: usize,
     /// How to train; without a length once over the text.
@@ -76,6 +99,10 @@ pub struct DistillOutcome {
     pub student: String,
     /// Its parameters.
     pub parameters: usize,
+    /// What of it was trained.
+    pub trained: Trained,
+    /// Numbers that were trained.
+    pub trained_parameters: usize,
     /// What was trained towards.
     pub objective: Objective,
     /// Why training ended.
@@ -107,12 +134,19 @@ pub struct DistillOutcome {
     pub bytes: u64,
 }
 
+/// A teacher, opened.
+enum OpenTeacher {
+    Model { file: ModelFile, source: Box<dyn WeightSource> },
+    Logits(LogitCache),
+}
+
 /// Everything that is known before training begins.
 pub struct PreparedDistill {
     settings: DistillSettings,
-    teacher: Box<dyn WeightSource>,
-    teacher_file: ModelFile,
-    student: Student,
+    teacher: OpenTeacher,
+    student: StudentSource,
+    /// The student, where it is trained on the grid of its file.
+    stored: Option<StoredStudent>,
     sequences: Sequences,
     grid: Option<StoredGrid>,
     vocab: usize,
@@ -125,36 +159,65 @@ impl PreparedDistill {
     /// # Errors
     /// Anything that would make the job fail and can be known now.
     pub fn new(mut settings: DistillSettings) -> Result<Self, PipelineError> {
-        let teacher_file = ModelFile::open(&settings.teacher)?;
-        let teacher = teacher_file.source()?;
-        let existing = may_replace(&settings.output, &settings.teacher)?;
-        let (student, student_file) = match &settings.student {
-            StudentFrom::Checkpoint(path) => {
-                may_replace(&settings.output, path)?;
+        let teacher = match &settings.teacher {
+            TeacherFrom::Model(path) => {
                 let file = ModelFile::open(path)?;
-                (Student::open(&file)?, file)
+                OpenTeacher::Model { source: file.source()?, file }
             }
-            StudentFrom::Layers(layers) => {
-                let student = StudentSource::of_layers(&teacher_file, *layers)?;
-                (Student::Checkpoint(student), ModelFile::open(&settings.teacher)?)
+            TeacherFrom::Logits(path) => OpenTeacher::Logits(cache::open(path, &settings)?),
+        };
+        let mut existing = ExistingTarget::Refuse;
+        let student = match (&settings.student, &settings.teacher) {
+            (StudentFrom::Checkpoint(path), _) => {
+                existing = may_replace(&settings.output, path)?;
+                StudentSource::whole(ModelFile::open(path)?, &settings.trained)?
+            }
+            (StudentFrom::Layers(layers), TeacherFrom::Model(path)) => {
+                StudentSource::of_layers(ModelFile::open(path)?, *layers, &settings.trained)?
+            }
+            (StudentFrom::Config(config), TeacherFrom::Model(path)) => {
+                let seed = settings.train.seed;
+                StudentSource::fresh(config, ModelFile::open(path)?, &settings.trained, seed)?
+            }
+            (StudentFrom::Layers(_) | StudentFrom::Config(_), TeacherFrom::Logits(_)) => {
+                let reason = "a student made from the teacher needs the teacher itself (--teacher), not its predictions alone";
+                return Err(PipelineError::Distill { reason: reason.into() });
             }
         };
-        if settings.qat.is_some() && matches!(student, Student::Stored(_)) {
-            return Err(PipelineError::Distill {
-                reason: "a GGUF student is trained on the grid that it is stored on; leave --qat out".into(),
-            });
+        if let TeacherFrom::Model(path) = &settings.teacher {
+            existing = may_replace(&settings.output, path)?;
         }
-        let longest = student.config().max_position_embeddings.min(teacher.config().max_position_embeddings);
+        check_parts(&settings, &student)?;
+        let stored = match (&student.file, &settings.trained) {
+            (ModelFile::Gguf(file), Trained::All) => Some(StoredStudent::new(file)?),
+            _ => None,
+        };
+        let mut longest = student.config().max_position_embeddings;
+        if let OpenTeacher::Model { source, .. } = &teacher {
+            longest = longest.min(source.config().max_position_embeddings);
+        }
         settings.seq_len = settings.seq_len.min(longest);
         let grid = settings.qat.map(|mix| StoredGrid::new(student.config(), mix)).transpose()?;
-        let vocab = text::shared_vocabulary(
-            &student_file,
-            student.config(),
-            &teacher_file,
-            teacher.config(),
-            &settings.texts,
-        )?;
-        let sequences = Sequences::new(&student_file, student.config(), &settings)?;
+        let reading = Reading {
+            texts: &settings.texts,
+            held_out: settings.held_out.as_ref(),
+            all_tokens: settings.all_tokens,
+            seq_len: settings.seq_len,
+        };
+        let sequences = Sequences::new(&student.file, student.config(), &reading)?;
+        let vocab = match &teacher {
+            OpenTeacher::Model { file, source } => text::shared_vocabulary(
+                &student.file,
+                student.config(),
+                file,
+                source.config(),
+                &settings.texts,
+            )?,
+            OpenTeacher::Logits(cache) => {
+                cache::check(cache, (&student.file, student.config().vocab_size), &sequences)?;
+                cache.header().vocab
+            }
+        };
         if let Some(epochs) = settings.epochs {
             let per_step = settings.train.sequences_per_step() as f64;
             let steps = (epochs * sequences.train.len() as f64 / per_step).round().max(1.0);
@@ -164,14 +227,21 @@ impl PreparedDistill {
             settings.train.schedule.warmup_steps = settings.train.schedule.warmup_steps.min(steps / 5);
         }
         sequences.check(settings.train.sequences_per_step(), settings.seq_len)?;
+        let prepared = Self { grid, settings, teacher, student, stored, sequences, vocab, existing };
         // Says now what is wrong with the target; nothing of it stays.
-        match &student {
-            Student::Checkpoint(student) => {
-                drop(CheckpointWriter::create(&settings.output, student.layout(grid.is_some())?, existing)?);
-            }
-            Student::Stored(student) => drop(student.writer(&settings.output)?),
+        if let Some(stored) = &prepared.stored {
+            drop(stored.writer(&prepared.settings.output)?);
+            return Ok(prepared);
         }
-        Ok(Self { grid, settings, teacher, teacher_file, student, sequences, vocab, existing })
+        let plan = match prepared.adapters_alone() {
+            Some(_) => {
+                let Self { student, settings, .. } = &prepared;
+                student.adapter_layout(&student.begin(&settings.trained, settings.train.seed)?)?
+            }
+            None => prepared.student.layout(prepared.grid.is_some())?,
+        };
+        drop(CheckpointWriter::create(&prepared.settings.output, plan, existing)?);
+        Ok(prepared)
     }
 
     /// What the weights that come out depend on: this version of slmc, every setting, the text, and both models. Not the number
@@ -188,35 +258,65 @@ impl PreparedDistill {
         }
         inputs.value("device", self.settings.device.name());
         inputs.content("the text", self.sequences.hash.as_bytes());
-        if let StudentFrom::Layers(layers) = self.settings.student {
-            inputs.value("layers", layers);
-        }
-        let mut checkpoints = Vec::new();
-        match &self.student {
-            Student::Checkpoint(student) => checkpoints.push(Arc::clone(&student.checkpoint)),
-            Student::Stored(student) => {
-                let path = student.file().path();
-                inputs.weight_file(path).map_err(crate::work::WorkError::io(path))?;
+        match &self.settings.student {
+            StudentFrom::Layers(layers) => inputs.value("layers", layers),
+            StudentFrom::Config(_) => {
+                inputs.content("the student's config.json", self.student.config_json.to_string().as_bytes());
             }
+            StudentFrom::Checkpoint(_) => {}
         }
-        match &self.teacher_file {
-            ModelFile::Checkpoint(teacher) => checkpoints.push(Arc::clone(teacher)),
-            ModelFile::Gguf(file) => {
-                let path = file.path();
-                let metadata = std::fs::metadata(path).map_err(crate::work::WorkError::io(path))?;
-                inputs.value(path.display().to_string(), format!("{} bytes", metadata.len()));
-            }
+        if self.settings.trained != Trained::All {
+            inputs.value("trained", json!(self.settings.trained));
         }
-        for checkpoint in checkpoints {
+        add_model(&mut inputs, &self.student.file)?;
+        match &self.teacher {
+            OpenTeacher::Model { file, .. } => add_model(&mut inputs, file)?,
+            OpenTeacher::Logits(cache) => inputs.path(cache.path()).map_err(WorkError::io(cache.path()))?,
+        }
+        Ok(inputs)
+    }
+}
+
+/// Adds a model to what a run depends on.
+fn add_model(inputs: &mut Fingerprint, file: &ModelFile) -> Result<(), WorkError> {
+    match file {
+        ModelFile::Checkpoint(checkpoint) => {
             inputs.content(
                 format!("{}/config.json", checkpoint.dir().display()),
                 checkpoint.config_json().to_string().as_bytes(),
             );
             for path in checkpoint.weight_files() {
-                inputs.weight_file(path).map_err(crate::work::WorkError::io(path))?;
+                inputs.weight_file(path).map_err(WorkError::io(path))?;
             }
         }
-        Ok(inputs)
+        ModelFile::Gguf(file) => inputs.path(file.path()).map_err(WorkError::io(file.path()))?,
+    }
+    Ok(())
+}
+
+/// Whether what is to be trained can be trained and written.
+fn check_parts(settings: &DistillSettings, student: &StudentSource) -> Result<(), PipelineError> {
+    let refuse = |reason: &str| Err(PipelineError::Distill { reason: reason.to_owned() });
+    if settings.trained != Trained::All && settings.qat.is_some() {
+        return refuse("--qat trains all weights for their grid; leave out --lora-rank and --train norms");
+    }
+    if settings.qat.is_some() && matches!(student.file, ModelFile::Gguf(_)) {
+        return refuse("a GGUF student is trained on the grid that it is stored on; leave --qat out");
+    }
+    if !settings.merge {
+        return Ok(());
+    }
+    match (&settings.trained, &student.file) {
+        (Trained::Lora(_), ModelFile::Checkpoint(checkpoint))
+            if checkpoint.config().quantization.is_none() =>
+        {
+            Ok(())
+        }
+        (Trained::Lora(_), _) => refuse(
+            "adapters cannot be merged into a quantized student (--merge); leave it out, and merge them into the checkpoint that the student \
+             was made from",
+        ),
+        _ => refuse("--merge merges adapters, and none are trained; give --lora-rank"),
     }
 }
 

@@ -3,15 +3,14 @@
 use std::fs::{File, TryLockError};
 use std::path::Path;
 
-use serde_json::{Value, json};
-use slmc_checkpoint::{CheckpointWriter, Dtype};
-use slmc_distill::{Data, DistillError, End, Length, Masks, Record, Setup, State, Store, Trainer, Watcher};
-use slmc_model::{MemorySource, ModelError, WeightSource};
+use serde_json::json;
+use slmc_distill::{
+    Data, DistillError, End, Length, Masks, Parameter, Record, Setup, Store, Teacher, Trainer, Watcher,
+};
+use slmc_model::{MemorySource, ModelError};
 
-use super::student::Student;
-use super::{DistillOutcome, PreparedDistill, StudentFrom};
+use super::{DistillOutcome, OpenTeacher, PreparedDistill, StudentFrom, TeacherFrom};
 use crate::PipelineError;
-use crate::jobs::directory::PROVENANCE;
 use crate::jobs::quantize::summary;
 use crate::memory::peak_resident_bytes;
 use crate::progress::{Reporter, Unit};
@@ -19,9 +18,6 @@ use crate::work::{Fingerprint, Work, WorkError};
 
 /// The file whose lock says that a run is at work.
 const LOCK: &str = "lock";
-
-/// The metrics' name beside the weights.
-const METRICS: &str = "metrics.jsonl";
 
 impl PreparedDistill {
     /// Trains, and writes the best student.
@@ -39,6 +35,15 @@ impl PreparedDistill {
         outcome
     }
 
+    /// The student before its first step.
+    fn begin(&self) -> Result<MemorySource, PipelineError> {
+        match (&self.stored, &self.teacher) {
+            (Some(stored), OpenTeacher::Model { source, .. }) => stored.weights(Some(source.as_ref())),
+            (Some(stored), OpenTeacher::Logits(_)) => stored.weights(None),
+            (None, _) => self.student.begin(&self.settings.trained, self.settings.train.seed),
+        }
+    }
+
     fn train(self, directory: &Path, reporter: &dyn Reporter) -> Result<DistillOutcome, PipelineError> {
         let left_out = self.student.left_out();
         if !left_out.is_empty() {
@@ -50,9 +55,10 @@ impl PreparedDistill {
         let store = self.open(directory, reporter)?;
         let _lock = lock(directory)?;
         let (train, device) = (self.settings.train, self.settings.device.burn().map_err(ModelError::from)?);
-        let fresh = self.student.weights(self.teacher.as_ref())?;
+        let fresh = self.begin()?;
+        let trained_parameters = Parameter::all(&fresh)?.iter().map(|part| part.values.len()).sum();
         // A grid of few levels has zeros of its own.
-        let pruned = train.keep_zeros && matches!(self.student, Student::Checkpoint(_));
+        let pruned = train.keep_zeros && self.stored.is_none();
         let masks = if pruned { Masks::of_pruned(&fresh)? } else { Masks::default() };
         if masks.tensors() > 0 {
             reporter.warn(&format!(
@@ -61,27 +67,28 @@ impl PreparedDistill {
                 masks.tensors()
             ));
         }
-        let state = match store.load(self.student.config(), &train)? {
-            Some(state) => {
-                reporter.warn(&format!(
-                    "resuming after {} steps in `{}`",
-                    state.progress.step,
-                    directory.display()
-                ));
-                state
-            }
-            None => State::new(fresh, &train),
-        };
+        let begun = Store::begun(directory)?.is_some();
+        let state = store.load(fresh, &train)?;
+        if begun {
+            reporter.warn(&format!(
+                "resuming after {} steps in `{}`",
+                state.progress.step,
+                directory.display()
+            ));
+        }
         let kept_zeros = masks.zeros();
         let setup = Setup {
             data: Data { train: &self.sequences.train, held_out: &self.sequences.held_out },
-            teacher: Some(self.teacher.as_ref()),
+            teacher: Some(match &self.teacher {
+                OpenTeacher::Model { source, .. } => Teacher::Model(source.as_ref()),
+                OpenTeacher::Logits(cache) => Teacher::Cached(cache),
+            }),
             vocab: self.vocab,
             masks,
-            rounding: match (&self.student, &self.grid) {
-                (Student::Stored(student), _) => Some(Box::new(|id, values| student.round(id, values))),
-                (_, Some(grid)) => Some(Box::new(|id, values| grid.round(id, values))),
-                _ => None,
+            rounding: match (&self.stored, &self.grid) {
+                (Some(stored), _) => Some(Box::new(|id, values| stored.round(id, values))),
+                (None, Some(grid)) => Some(Box::new(|id, values| grid.round(id, values))),
+                (None, None) => None,
             },
             device,
         };
@@ -102,7 +109,7 @@ impl PreparedDistill {
         let end = trainer.run(&mut watcher);
         reporter.end();
         let (end, progress) = (end?, *trainer.progress());
-        drop(trainer);
+        let student = trainer.into_state().weights;
         match end {
             End::Interrupted => {
                 return Err(PipelineError::Interrupted {
@@ -125,17 +132,22 @@ impl PreparedDistill {
         let (Some(start), Some(best)) = (progress.start, progress.best) else {
             unreachable!("a run begins with an evaluation")
         };
-        let weights = store.load_best(self.student.config(), &progress)?;
-        let bytes = self.write(&weights, &store.metrics()?)?;
+        let weights = store.load_best(student, &progress)?;
+        let bytes = self.write(&weights, &store.metrics()?, reporter)?;
         store.remove()?;
         Ok(DistillOutcome {
             student: match &self.settings.student {
-                StudentFrom::Checkpoint(path) => path.display().to_string(),
+                StudentFrom::Checkpoint(path) | StudentFrom::Config(path) => path.display().to_string(),
                 StudentFrom::Layers(layers) => format!("{layers} layers of the teacher"),
             },
             output: self.settings.output,
-            teacher: self.settings.teacher,
+            teacher: match self.settings.teacher {
+                TeacherFrom::Model(path) => path,
+                TeacherFrom::Logits(path) => path,
+            },
             parameters: self.student.config().parameters(),
+            trained: self.settings.trained,
+            trained_parameters,
             objective: train.objective,
             end,
             steps: progress.step,
@@ -179,35 +191,7 @@ impl PreparedDistill {
             }
             None => {}
         }
-        Ok(Store::new(directory, self.student.config_json(), json!(inputs))?)
-    }
-
-    /// Writes the student as an ordinary checkpoint; gives the bytes of its weight files.
-    fn write(&self, weights: &MemorySource, metrics: &str) -> Result<u64, PipelineError> {
-        let student = match &self.student {
-            Student::Checkpoint(student) => student,
-            Student::Stored(student) => return student.write(weights, &self.settings.output),
-        };
-        let exact = self.grid.is_some();
-        let plan = student.layout(exact)?;
-        let bytes = plan.total_bytes();
-        let mut writer = CheckpointWriter::create(&self.settings.output, plan, self.existing)?;
-        for id in weights.config().tensors() {
-            writer.write_f32(&student.stored(id, exact)?.0, weights.values(id)?)?;
-        }
-        let mut config: Value = student.config_json.clone();
-        if exact && let Some(fields) = config.as_object_mut() {
-            slmc_checkpoint::config::set_dtype(fields, Dtype::F32);
-        }
-        config[PROVENANCE] = json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "recipe": { "distill": self.settings.train, "text_sha256": self.sequences.hash },
-        });
-        writer.write_config(&config)?;
-        writer.copy_side_files(&student.checkpoint)?;
-        writer.write_file(METRICS, metrics.as_bytes())?;
-        writer.finish()?;
-        Ok(bytes)
+        Ok(Store::new(directory, self.student.config_json.clone(), json!(inputs))?)
     }
 }
 

@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rayon::prelude::*;
-use serde_json::{Value, json};
 use slmc_gguf::TensorType;
 use slmc_gguf::blocks::{decode, recode, settle};
 use slmc_gguf::container::{GgufFile, Layout, TensorInfo, Writer};
@@ -44,13 +43,16 @@ impl StoredStudent {
     ///
     /// # Errors
     /// Whatever the files report.
-    pub fn weights(&self, teacher: &dyn WeightSource) -> Result<MemorySource, PipelineError> {
+    pub fn weights(&self, teacher: Option<&dyn WeightSource>) -> Result<MemorySource, PipelineError> {
         let stored = MemorySource::copy_of(&self.source)?;
-        let same = self.config().tensors() == teacher.config().tensors();
+        let Some(teacher) = teacher.filter(|teacher| teacher.config().tensors() == self.config().tensors())
+        else {
+            return Ok(stored);
+        };
         Ok(MemorySource::new(self.config().clone(), |id| {
             let (held, info) = (stored.values(id)?, self.tensor(id)?);
             let shape = self.config().shape(id.role);
-            if !same || shape.len() == 1 || teacher.config().shape(id.role) != shape {
+            if shape.len() == 1 || teacher.config().shape(id.role) != shape {
                 return Ok(held.to_vec());
             }
             let mut values = teacher.load(id)?.values;
@@ -151,23 +153,6 @@ impl StoredStudent {
         let layout = Layout::new(file.metadata().clone(), tensors)
             .map_err(|error| PipelineError::Output { path: output.to_owned(), reason: error.to_string() })?;
         Ok(Writer::create(output, layout)?)
-    }
-
-    /// The dimensions in the words of a `config.json`, for the states of a run.
-    pub fn config_json(&self) -> Value {
-        let config = self.config();
-        json!({
-            "model_type": config.arch.model_type,
-            "architectures": [config.arch.hf_class],
-            "vocab_size": config.vocab_size,
-            "hidden_size": config.hidden_size,
-            "intermediate_size": config.intermediate_size,
-            "num_hidden_layers": config.num_hidden_layers,
-            "num_attention_heads": config.num_attention_heads,
-            "num_key_value_heads": config.num_key_value_heads,
-            "head_dim": config.head_dim,
-            "max_position_embeddings": config.max_position_embeddings,
-        })
     }
 }
 

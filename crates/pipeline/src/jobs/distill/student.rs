@@ -1,108 +1,61 @@
-//! The student as it comes: a checkpoint, or some of a teacher's layers.
+//! The student as it comes: a checkpoint, a quantized file, some of a teacher's layers, or nothing but dimensions.
 
+use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use slmc_checkpoint::{Checkpoint, CheckpointPlan, Config, Dtype, TensorSpec};
-use slmc_model::{CheckpointSource, MemorySource, ModelConfig, ModelError, TensorId, WeightSource};
+use slmc_distill::{Parameter, Trained};
+use slmc_model::{
+    KvPrecision, MemorySource, ModelConfig, ModelError, StoredWeight, TensorId, Weight, WeightSource,
+};
 
-use super::stored::StoredStudent;
+use super::fresh::Fresh;
 use crate::PipelineError;
 use crate::model_file::{ModelFile, refuse_quantized};
 
-/// A model to be trained.
-pub enum Student {
-    /// Made from a checkpoint, and written as one.
-    Checkpoint(StudentSource),
-    /// A GGUF file, and written as one.
-    Stored(StoredStudent),
-}
-
-impl Student {
-    /// All of a model.
-    ///
-    /// # Errors
-    /// A checkpoint of packed integers; an architecture that is not supported.
-    pub fn open(file: &ModelFile) -> Result<Self, PipelineError> {
-        Ok(match file {
-            ModelFile::Checkpoint(_) => Self::Checkpoint(StudentSource::whole(file)?),
-            ModelFile::Gguf(file) => Self::Stored(StoredStudent::new(file)?),
-        })
-    }
-
-    /// Its dimensions.
-    pub fn config(&self) -> &ModelConfig {
-        match self {
-            Self::Checkpoint(student) => student.config(),
-            Self::Stored(student) => student.config(),
-        }
-    }
-
-    /// A `config.json` of its dimensions.
-    pub fn config_json(&self) -> Value {
-        match self {
-            Self::Checkpoint(student) => student.config_json.clone(),
-            Self::Stored(student) => student.config_json(),
-        }
-    }
-
-    /// Its weights as training begins, in f32.
-    ///
-    /// # Errors
-    /// Whatever the files report.
-    pub fn weights(&self, teacher: &dyn WeightSource) -> Result<MemorySource, PipelineError> {
-        match self {
-            Self::Checkpoint(student) => student.weights(),
-            Self::Stored(student) => student.weights(teacher),
-        }
-    }
-
-    /// Tensors that are not part of the model and will not be written.
-    pub fn left_out(&self) -> Vec<String> {
-        match self {
-            Self::Checkpoint(student) => student.left_out(),
-            Self::Stored(_) => Vec::new(),
-        }
-    }
-}
-
-/// A model to be trained, its weights still in the checkpoint it is made from.
+/// A model to be trained, its weights still in the file it is made from.
 pub struct StudentSource {
-    /// The checkpoint.
-    pub checkpoint: Arc<Checkpoint>,
+    /// What it is made from; of a fresh student its teacher, whose tokenizer it has.
+    pub file: ModelFile,
     /// The student's `config.json`.
     pub config_json: Value,
-    source: CheckpointSource,
-    config: ModelConfig,
-    /// The checkpoint's layer that each of the student's is.
-    layers: Vec<usize>,
+    source: Arc<dyn WeightSource>,
+    /// The file's layer that each of its own is; `None` of a fresh student.
+    layers: Option<Vec<usize>>,
 }
 
 impl StudentSource {
-    /// All of a checkpoint.
+    /// All of a model. Over packed integers only adapters can be trained, over a GGUF file's blocks not its norms alone.
     ///
     /// # Errors
-    /// No checkpoint, or a quantized one; an architecture that is not supported.
-    pub fn whole(file: &ModelFile) -> Result<Self, PipelineError> {
-        let checkpoint = checkpoint_of(file)?;
-        let source = CheckpointSource::new(Arc::clone(&checkpoint))?;
+    /// An architecture that is not supported; quantized weights of which that was asked.
+    pub fn whole(file: ModelFile, trained: &Trained) -> Result<Self, PipelineError> {
+        match (&file, trained) {
+            (_, Trained::Lora(_)) | (ModelFile::Gguf(_), Trained::All) => {}
+            _ => refuse_stored(&file)?,
+        }
+        let source = file.source()?;
         let config = source.config().clone();
-        Ok(Self {
-            config_json: checkpoint.config_json().clone(),
-            layers: (0..config.num_hidden_layers).collect(),
-            checkpoint,
-            source,
-            config,
-        })
+        let layers: Vec<usize> = (0..config.num_hidden_layers).collect();
+        let config_json = match &file {
+            ModelFile::Checkpoint(checkpoint) => checkpoint.config_json().clone(),
+            ModelFile::Gguf(_) => described(&config),
+        };
+        let source = SomeLayers { source, config, layers: layers.clone() };
+        Ok(Self { file, config_json, source: Arc::new(source), layers: Some(layers) })
     }
 
     /// `count` evenly spaced layers of a teacher.
     ///
     /// # Errors
     /// As [`StudentSource::whole`]; more layers than the teacher has, or none.
-    pub fn of_layers(teacher: &ModelFile, count: usize) -> Result<Self, PipelineError> {
-        let whole = Self::whole(teacher)?;
-        let available = whole.config.num_hidden_layers;
+    pub fn of_layers(teacher: ModelFile, count: usize, trained: &Trained) -> Result<Self, PipelineError> {
+        let checkpoint = checkpoint_of(&teacher)?;
+        let whole = Self::whole(teacher, trained)?;
+        let all = whole.config().clone();
+        let available = all.num_hidden_layers;
         if count == 0 || count > available {
             return Err(PipelineError::Distill {
                 reason: format!(
@@ -117,85 +70,221 @@ impl StudentSource {
             config_json["layer_types"] =
                 layers.iter().filter_map(|&layer| types.get(layer).cloned()).collect();
         }
-        let path = whole.checkpoint.dir().join("config.json");
-        let parsed = Config::from_json(&config_json).map_err(|error| PipelineError::Distill {
-            reason: format!("{}, with {count} layers: {error}", path.display()),
-        })?;
-        let mut config =
-            ModelConfig::from_checkpoint(&parsed).map_err(|source| ModelError::Config { path, source })?;
+        let path = checkpoint.dir().join("config.json");
+        let mut config = dimensions(&config_json, &path, &format!(", with {count} layers"))?;
         // A layer keeps its window, whatever rule by position made it.
-        config.sliding_window = layers.iter().map(|&layer| whole.config.sliding_window[layer]).collect();
-        Ok(Self { config_json, layers, config, ..whole })
+        config.sliding_window = layers.iter().map(|&layer| all.sliding_window[layer]).collect();
+        let source = SomeLayers { source: whole.file.source()?, config, layers: layers.clone() };
+        Ok(Self { file: whole.file, config_json, source: Arc::new(source), layers: Some(layers) })
+    }
+
+    /// A fresh student of the dimensions in a `config.json`, with the teacher's tokenizer.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or dimensions that the decoder cannot run; a vocabulary smaller than the teacher's tokenizer; adapters,
+    /// which need something to adapt; a teacher that is no checkpoint.
+    pub fn fresh(
+        path: &Path,
+        teacher: ModelFile,
+        trained: &Trained,
+        seed: u64,
+    ) -> Result<Self, PipelineError> {
+        let refuse =
+            |reason: String| PipelineError::Distill { reason: format!("{}: {reason}", path.display()) };
+        checkpoint_of(&teacher)?;
+        if *trained != Trained::All {
+            return Err(refuse(
+                "a fresh student has nothing to keep; leave out --lora-rank and --train".into(),
+            ));
+        }
+        let text = std::fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?;
+        let config_json: Value = serde_json::from_str(&text).map_err(|error| refuse(error.to_string()))?;
+        let config = dimensions(&config_json, path, "")?;
+        let deviation = match config_json.get("initializer_range") {
+            None | Some(Value::Null) => 0.02,
+            Some(value) => value
+                .as_f64()
+                .filter(|value| value.is_finite() && *value > 0.0)
+                .ok_or_else(|| refuse(format!("initializer_range is {value}; expected a number above 0")))?,
+        };
+        let tokens = teacher.tokenizer(usize::MAX)?.vocab_size();
+        if config.vocab_size < tokens {
+            let rows = config.vocab_size;
+            return Err(refuse(format!(
+                "vocab_size is {rows}, but the teacher's tokenizer has {tokens} tokens"
+            )));
+        }
+        let source = Fresh { config, deviation: deviation as f32, seed };
+        Ok(Self { file: teacher, config_json, source: Arc::new(source), layers: None })
     }
 
     /// Its dimensions.
     pub fn config(&self) -> &ModelConfig {
-        &self.config
+        self.source.config()
     }
 
-    /// Its weights in f32.
+    /// The student before its first step.
     ///
     /// # Errors
-    /// Whatever the checkpoint reports.
-    pub fn weights(&self) -> Result<MemorySource, PipelineError> {
-        Ok(MemorySource::new(self.config.clone(), |id| Ok(self.source.load(self.original(id))?.values))?)
+    /// Whatever the file reports.
+    pub fn begin(&self, trained: &Trained, seed: u64) -> Result<MemorySource, PipelineError> {
+        Ok(trained.begin(Arc::clone(&self.source), seed)?)
     }
 
-    /// The checkpoint's tensor that a tensor of the student is made from.
-    fn original(&self, id: TensorId) -> TensorId {
-        TensorId { layer: id.layer.map(|layer| self.layers[layer]), ..id }
+    /// The checkpoint it is made from.
+    ///
+    /// # Errors
+    /// It is made from a GGUF file.
+    pub fn checkpoint(&self) -> Result<Arc<Checkpoint>, PipelineError> {
+        checkpoint_of(&self.file)
     }
 
     /// Name and element type of a tensor: F32 if `exact`, else the type it has in the checkpoint.
     ///
     /// # Errors
-    /// There is no such tensor.
+    /// There is no such tensor, or no checkpoint.
     pub fn stored(&self, id: TensorId, exact: bool) -> Result<(String, Dtype), PipelineError> {
-        let name = |id| self.config.arch.hf_name(id).ok_or(ModelError::NoSuchTensor { id });
-        let original = name(self.original(id))?;
-        let found = self.checkpoint.tensor(&original);
-        let dtype = found.map(|tensor| tensor.dtype).ok_or(ModelError::NoSuchTensor { id })?;
-        Ok((name(id)?, if exact { Dtype::F32 } else { dtype }))
+        let name = |id| self.config().arch.hf_name(id).ok_or(ModelError::NoSuchTensor { id });
+        let dtype = match &self.layers {
+            _ if exact => Dtype::F32,
+            None => {
+                let asked = self.config_json.get("dtype").or_else(|| self.config_json.get("torch_dtype"));
+                asked.and_then(|name| Dtype::from_torch_name(name.as_str()?)).unwrap_or(Dtype::F32)
+            }
+            Some(layers) => {
+                let original = TensorId { layer: id.layer.map(|layer| layers[layer]), ..id };
+                let checkpoint = self.checkpoint()?;
+                let found = checkpoint.tensor(&name(original)?);
+                found.map(|tensor| tensor.dtype).ok_or(ModelError::NoSuchTensor { id })?
+            }
+        };
+        Ok((name(id)?, dtype))
     }
 
-    /// The weight files to be written, in F32 if `exact`.
+    /// The weight files of the whole student, in F32 if `exact`.
     ///
     /// # Errors
     /// None of a checkpoint that was opened.
     pub fn layout(&self, exact: bool) -> Result<CheckpointPlan, PipelineError> {
         let specs: Vec<TensorSpec> = self
-            .config
+            .config()
             .tensors()
             .into_iter()
             .map(|id| {
                 let (name, dtype) = self.stored(id, exact)?;
-                Ok(TensorSpec { name, dtype, shape: self.config.shape(id.role) })
+                Ok(TensorSpec { name, dtype, shape: self.config().shape(id.role) })
             })
             .collect::<Result<_, PipelineError>>()?;
         Ok(CheckpointPlan::new(specs, CheckpointPlan::DEFAULT_SHARD_BYTES)?)
     }
 
+    /// The weight file of adapters alone.
+    ///
+    /// # Errors
+    /// None of adapters that a family names.
+    pub fn adapter_layout(&self, weights: &MemorySource) -> Result<CheckpointPlan, PipelineError> {
+        let all = Parameter::all(weights)?.into_iter();
+        let specs = all.map(|part| TensorSpec { name: part.name, dtype: Dtype::F32, shape: part.shape });
+        Ok(CheckpointPlan::adapter(specs.collect())?)
+    }
+
     /// The checkpoint's tensors that are not part of the model.
     pub fn left_out(&self) -> Vec<String> {
-        let config = self.source.config();
+        let (ModelFile::Checkpoint(checkpoint), Some(_)) = (&self.file, &self.layers) else {
+            return Vec::new();
+        };
+        let Ok(whole) = self.file.source() else { return Vec::new() };
+        let config = whole.config();
         let known: Vec<String> =
             config.tensors().into_iter().filter_map(|id| config.arch.hf_name(id)).collect();
-        let names = self.checkpoint.tensors().map(|tensor| tensor.name.clone());
+        let names = checkpoint.tensors().map(|tensor| tensor.name.clone());
         names.filter(|name| !known.contains(name)).collect()
     }
 }
 
+/// A model of some of another's layers, and everything around them.
+struct SomeLayers {
+    source: Box<dyn WeightSource>,
+    config: ModelConfig,
+    /// The other's layer that each of these is.
+    layers: Vec<usize>,
+}
+
+impl SomeLayers {
+    /// The other's tensor that a tensor is.
+    fn original(&self, id: TensorId) -> TensorId {
+        TensorId { layer: id.layer.map(|layer| self.layers[layer]), ..id }
+    }
+}
+
+impl WeightSource for SomeLayers {
+    fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    fn load(&self, id: TensorId) -> Result<Weight, ModelError> {
+        self.source.load(self.original(id))
+    }
+
+    fn load_rows(&self, id: TensorId, rows: Range<usize>) -> Result<Weight, ModelError> {
+        self.source.load_rows(self.original(id), rows)
+    }
+
+    fn stored(&self, id: TensorId) -> Result<Option<StoredWeight>, ModelError> {
+        self.source.stored(self.original(id))
+    }
+
+    fn release(&self, id: TensorId) {
+        self.source.release(self.original(id));
+    }
+
+    fn kv_precision(&self) -> KvPrecision {
+        self.source.kv_precision()
+    }
+}
+
+/// The dimensions that a `config.json` says; `of` says what of it was changed.
+fn dimensions(json: &Value, path: &Path, of: &str) -> Result<ModelConfig, PipelineError> {
+    let parsed = Config::from_json(json)
+        .map_err(|error| PipelineError::Distill { reason: format!("{}{of}: {error}", path.display()) })?;
+    let path = path.to_path_buf();
+    Ok(ModelConfig::from_checkpoint(&parsed).map_err(|source| ModelError::Config { path, source })?)
+}
+
 fn checkpoint_of(file: &ModelFile) -> Result<Arc<Checkpoint>, PipelineError> {
     match file {
-        ModelFile::Checkpoint(checkpoint) => {
-            refuse_quantized(checkpoint)?;
-            Ok(Arc::clone(checkpoint))
-        }
+        ModelFile::Checkpoint(checkpoint) => Ok(Arc::clone(checkpoint)),
         ModelFile::Gguf(file) => Err(PipelineError::NoModel {
             path: file.path().to_path_buf(),
-            reason: "a GGUF file cannot be trained; give the checkpoint directory it was made from".into(),
+            reason: "this needs a checkpoint directory, and this is a GGUF file; give the directory that it was made from"
+                .into(),
         }),
     }
+}
+
+/// An error where weights are quantized.
+fn refuse_stored(file: &ModelFile) -> Result<(), PipelineError> {
+    refuse_quantized(checkpoint_of(file)?.as_ref())
+}
+
+/// What a GGUF file says of a model, as a `config.json` says it: for the states of a run.
+fn described(config: &ModelConfig) -> Value {
+    json!({
+        "architectures": [config.arch.hf_class],
+        "model_type": config.arch.model_type,
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.hidden_size,
+        "intermediate_size": config.intermediate_size,
+        "num_hidden_layers": config.num_hidden_layers,
+        "num_attention_heads": config.num_attention_heads,
+        "num_key_value_heads": config.num_key_value_heads,
+        "head_dim": config.head_dim,
+        "hidden_act": "silu",
+        "rms_norm_eps": config.rms_norm_eps,
+        "rope_theta": config.rope_theta,
+        "max_position_embeddings": config.max_position_embeddings,
+        "tie_word_embeddings": config.tie_word_embeddings,
+    })
 }
 
 /// `count` of `0..available`, the first and the last among them.

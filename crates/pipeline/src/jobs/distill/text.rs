@@ -1,10 +1,10 @@
 //! The text as sequences of tokens, and whether both models read it alike.
 
-use slmc_calibration::{BatchOptions, Calibration, MeasuredText, Packing, TextSource};
-use slmc_distill::DistillError;
+use sha2::{Digest, Sha256};
+use slmc_calibration::{MeasuredText, TextSource, Tokenizer, TrainingTokens, tokenize_to_train};
+use slmc_distill::{DistillError, Document, Sequence};
 use slmc_model::ModelConfig;
 
-use super::DistillSettings;
 use crate::PipelineError;
 use crate::jobs::tokenized::Reader;
 use crate::model_file::ModelFile;
@@ -16,13 +16,25 @@ const COMPARED: usize = 1 << 16;
 const HELD_OUT: usize = 32;
 const HELD_OUT_SHARE: usize = 16;
 
+/// What is read, and how.
+pub struct Reading<'a> {
+    /// Text to train on.
+    pub texts: &'a [TextSource],
+    /// Text to judge by; `None` to hold out a part of the other.
+    pub held_out: Option<&'a TextSource>,
+    /// Whether all of a conversation is learned.
+    pub all_tokens: bool,
+    /// Tokens of a sequence.
+    pub seq_len: usize,
+}
+
 /// Sequences of equal length.
 pub struct Sequences {
     /// To train on.
-    pub train: Vec<Vec<u32>>,
+    pub train: Vec<Sequence>,
     /// To judge by.
-    pub held_out: Vec<Vec<u32>>,
-    /// Of all of them, SHA-256.
+    pub held_out: Vec<Sequence>,
+    /// Of all of them, SHA-256: tokens, what is to be predicted, and where documents begin.
     pub hash: String,
 }
 
@@ -34,37 +46,60 @@ impl Sequences {
     pub fn new(
         student: &ModelFile,
         config: &ModelConfig,
-        settings: &DistillSettings,
+        settings: &Reading<'_>,
     ) -> Result<Self, PipelineError> {
-        let all = |texts: &[TextSource]| -> Result<(Vec<Vec<u32>>, String), PipelineError> {
-            let tokenizer = student.tokenizer(config.vocab_size)?;
-            let template = student.chat_template(config.vocab_size)?;
+        let tokenizer = student.tokenizer(config.vocab_size)?;
+        let template = student.chat_template(config.vocab_size)?;
+        let all = |texts: &[TextSource]| -> Result<Vec<Sequence>, PipelineError> {
             let mut documents = Vec::new();
             for text in texts {
-                documents.extend(text.to_calibrate(template.as_ref())?);
+                documents.extend(match settings.all_tokens {
+                    true => text.to_calibrate(template.as_ref())?,
+                    false => text.to_train(template.as_ref())?,
+                });
             }
-            let options = BatchOptions {
-                samples: usize::MAX,
-                seq_len: settings.seq_len,
-                seed: settings.train.seed,
-                packing: Packing::Packed,
-                bos: tokenizer.bos(),
-            };
-            let batches = Calibration::build(&documents, &tokenizer, &options)?;
-            Ok((batches.tokens, batches.hash))
+            let tokens = tokenize_to_train(&documents, &tokenizer)?.into_iter();
+            let documents: Vec<Document> =
+                tokens.map(|TrainingTokens { ids, learned }| Document { tokens: ids, learned }).collect();
+            Ok(Sequence::pack(&documents, settings.seq_len, tokenizer.bos()))
         };
-        let (mut train, mut hash) = all(&settings.texts)?;
-        let held_out = match &settings.held_out {
-            Some(text) => {
-                let (mut sequences, other) = all(std::slice::from_ref(text))?;
-                sequences.truncate(HELD_OUT);
-                hash.push_str(&other);
-                sequences
-            }
+        let mut train = all(settings.texts)?;
+        let held_out = match settings.held_out {
+            Some(text) => evenly_spaced(all(std::slice::from_ref(text))?, HELD_OUT),
             None => hold_out(&mut train),
         };
+        let hash = hash_of(&train, &held_out, settings.seq_len);
         Ok(Self { train, held_out, hash })
     }
+}
+
+/// `count` of the sequences at most, evenly spaced.
+fn evenly_spaced(mut sequences: Vec<Sequence>, count: usize) -> Vec<Sequence> {
+    let (available, mut n) = (sequences.len(), 0);
+    sequences.retain(|_| {
+        n += 1;
+        available <= count || (n * count) / available > ((n - 1) * count) / available
+    });
+    sequences
+}
+
+/// SHA-256, in hexadecimal, over the line `slmc training 1`, then as little-endian u64 the tokens of a sequence and the numbers of sequences
+/// to train on and to judge by; then of each its token ids and its labels as little-endian u32 (2³² − 1 for none), the number of its
+/// documents and where they begin as u64.
+fn hash_of(train: &[Sequence], held_out: &[Sequence], seq_len: usize) -> String {
+    fn add(hash: &mut Sha256, numbers: &[usize]) {
+        numbers.iter().for_each(|&n| hash.update((n as u64).to_le_bytes()));
+    }
+    let mut hash = Sha256::new();
+    hash.update("slmc training 1\n");
+    add(&mut hash, &[seq_len, train.len(), held_out.len()]);
+    for Sequence { tokens, labels, documents } in train.iter().chain(held_out) {
+        tokens.iter().for_each(|token| hash.update(token.to_le_bytes()));
+        labels.iter().for_each(|label| hash.update(label.unwrap_or(u32::MAX).to_le_bytes()));
+        add(&mut hash, &[documents.len()]);
+        add(&mut hash, documents);
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Sequences {
@@ -82,7 +117,7 @@ impl Sequences {
 }
 
 /// Takes evenly spaced sequences out.
-fn hold_out(sequences: &mut Vec<Vec<u32>>) -> Vec<Vec<u32>> {
+fn hold_out(sequences: &mut Vec<Sequence>) -> Vec<Sequence> {
     let count = (sequences.len() / HELD_OUT_SHARE).clamp(usize::from(sequences.len() > 1), HELD_OUT);
     let every = sequences.len() / count.max(1);
     let (mut kept, mut out) = (Vec::new(), Vec::new());
@@ -92,6 +127,17 @@ fn hold_out(sequences: &mut Vec<Vec<u32>>) -> Vec<Vec<u32>> {
     }
     *sequences = kept;
     out
+}
+
+/// SHA-256, in hexadecimal, over every token's id as little-endian u32, the length of its spelling as u32, and the spelling.
+pub fn tokenizer_hash(tokenizer: &Tokenizer) -> String {
+    let mut hash = Sha256::new();
+    for (id, token) in tokenizer.vocabulary() {
+        hash.update(id.to_le_bytes());
+        hash.update((token.len() as u32).to_le_bytes());
+        hash.update(token);
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The number of entries of the vocabulary, from the first on, that mean the same tokens in both models.
@@ -123,14 +169,16 @@ mod tests {
     #[test]
     fn a_part_is_held_out_and_nothing_is_lost() {
         for total in 1..700usize {
-            let mut train: Vec<Vec<u32>> = (0..total as u32).map(|n| vec![n]).collect();
+            let mut train: Vec<Sequence> = (0..total as u32).map(|n| vec![n].into()).collect();
             let held_out = hold_out(&mut train);
             assert_eq!(train.len() + held_out.len(), total);
             assert!(held_out.len() <= HELD_OUT && (total == 1 || !held_out.is_empty()), "{total}");
-            let mut all: Vec<_> = train.iter().chain(&held_out).collect();
-            all.sort();
+            let mut all: Vec<_> = train.iter().chain(&held_out).map(|sequence| sequence.tokens[0]).collect();
+            all.sort_unstable();
             all.dedup();
             assert_eq!(all.len(), total);
+            let few = evenly_spaced((0..total as u32).map(|n| vec![n].into()).collect(), HELD_OUT);
+            assert_eq!(few.len(), total.min(HELD_OUT));
         }
     }
 }

@@ -1,0 +1,7 @@
+//! A teacher's predictions in a file, to be trained on without the teacher.
+
+mod file;
+mod rows;
+
+pub use file::{CacheHeader, CacheWriter, LogitCache};
+pub use rows::CachedRows;
