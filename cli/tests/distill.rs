@@ -179,7 +179,7 @@ fn a_gguf_student_is_trained_on_the_grid_that_it_is_stored_on() {
             ["--text", "bundled:english", "--seq-len", "48", "--steps", steps, "--learning-rate", "2e-4"];
         json(&slmc(directory, [&models[..], &run].concat()))
     };
-    let first = train("q2.gguf", "20", "better.gguf");
+    let first = train("q2.gguf", "40", "better.gguf");
     let loss = |outcome: &Value, at: &str| outcome[at]["loss"].as_f64().unwrap();
     let divergence = |at: &str| first[at]["divergence"].as_f64().unwrap();
     assert!(divergence("best") < 0.92 * divergence("start"), "{first}");
