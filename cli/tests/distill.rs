@@ -227,6 +227,8 @@ fn what_cannot_be_done_is_said_and_leaves_nothing() {
         (&["--layers", "2", "--steps", "0"], 2, "--steps 0"),
         (&["--layers", "2", "--qat", "q9"], 2, "unknown type"),
         (&["--layers", "2", "--train", "biases"], 2, "expected all or norms"),
+        (&["--layers", "2", "--on-policy", "2"], 2, "from 0 to 1"),
+        (&["--layers", "2", "--on-policy", "0.5", "--alpha", "1"], 1, "has no hard labels"),
         (&["--layers", "2", "--lora-rank", "0"], 2, "expected 1 or more"),
         (&["--layers", "2", "--lora-rank", "2", "--lora-targets", "q,x"], 2, "gate_proj"),
         (&["--layers", "2", "--lora-alpha", "2"], 2, "need --lora-rank"),

@@ -96,6 +96,9 @@ pub struct Distill {
     /// Weight of the text's own next token (cross-entropy) beside the teacher: 0 to 1, at 1 without the teacher [default: 0.1]
     #[arg(long, value_name = "A", help_heading = "Objective")]
     pub alpha: Option<f32>,
+    /// Share of steps trained on what the student writes itself, going on from the text (GKD's lambda): 0 to 1 [default: 0]
+    #[arg(long, value_name = "L", help_heading = "Objective")]
+    pub on_policy: Option<f64>,
     /// Train for a GGUF mix such as q2_k: the loss is that of the weights rounded to it, and the student is written in F32, for
     /// `slmc quantize --method rtn --type MIX` to store exactly what was trained
     #[arg(long, value_name = "MIX", help_heading = "Objective")]

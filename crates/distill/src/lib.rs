@@ -12,6 +12,7 @@ mod gradients;
 mod head;
 mod masks;
 mod objective;
+mod on_policy;
 mod parameter;
 mod predictor;
 mod progress;

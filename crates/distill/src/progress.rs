@@ -83,6 +83,9 @@ pub enum Record {
         gradient_norm: f64,
         /// The learning rate.
         learning_rate: f64,
+        /// Whether the student wrote the step's sequences itself.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        on_policy: bool,
         /// False where the step was skipped, for something was not finite.
         applied: bool,
         /// Tokens trained on, this step's included.

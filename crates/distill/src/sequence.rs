@@ -32,6 +32,14 @@ impl From<Vec<u32>> for Sequence {
 }
 
 impl Sequence {
+    /// One document, filled up to `seq_len` tokens.
+    pub(crate) fn alone(document: &Document, seq_len: usize) -> Self {
+        let mut sequence = Self { tokens: Vec::new(), labels: Vec::new(), documents: Vec::new() };
+        sequence.push(document);
+        sequence.fill(seq_len);
+        sequence
+    }
+
     /// Adds a document.
     fn push(&mut self, document: &Document) {
         let Document { tokens, learned } = document;

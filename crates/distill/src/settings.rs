@@ -42,6 +42,8 @@ pub struct TrainSettings {
     pub patience: Option<u32>,
     /// Whether the zeros of a pruned student stay.
     pub keep_zeros: bool,
+    /// λ: the share of steps that are trained on what the student writes itself.
+    pub on_policy: f64,
     /// Whether blocks are run again in the backward pass instead of keeping what they computed.
     pub gradient_checkpointing: bool,
 }

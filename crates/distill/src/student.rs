@@ -100,9 +100,10 @@ impl Student {
         let Some((last, before)) = self.segments.split_last() else { return Ok(LossSums::default()) };
         let mut inputs = vec![embedded];
         for segment in before {
-            let blocks = self.blocks(weights, segment)?;
+            // burn keeps what it has recorded until the next backward pass, whoever still needs it; here it records nothing.
+            let blocks: Vec<Block> = self.blocks(weights, segment)?.iter().map(Block::untracked).collect();
             let hidden = inputs.last().cloned().expect("the embedded tokens at least");
-            inputs.push(run(&blocks, hidden)?.detach());
+            inputs.push(run(&blocks, hidden)?);
         }
         let mut sums = LossSums::default();
         let mut upstream: Option<Tensor<3>> = None;

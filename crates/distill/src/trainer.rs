@@ -11,6 +11,7 @@ use crate::error::DistillError;
 use crate::gradients::WeightGradients;
 use crate::head::{HeadLoss, LossSums};
 use crate::masks::Masks;
+use crate::on_policy::{is_on_policy, write};
 use crate::predictor::Predictor;
 use crate::progress::{Best, End, HeldOut, Progress, Record};
 use crate::sequence::Sequence;
@@ -45,6 +46,8 @@ pub struct Setup<'a> {
     pub teacher: Option<Teacher<'a>>,
     /// Entries that both vocabularies share, from the first on.
     pub vocab: usize,
+    /// Tokens that end a text, where the student writes itself.
+    pub ends: Vec<u32>,
     /// The student's zeros that stay.
     pub masks: Masks,
     /// How the student's weights are seen; `None` for as they are.
@@ -82,6 +85,7 @@ pub struct Trainer<'a> {
     teacher: Option<TeacherAtWork<'a>>,
     student: Student,
     vocab: usize,
+    ends: Vec<u32>,
     masks: Masks,
     rounding: Option<Box<Rounding<'a>>>,
     device: BurnDevice,
@@ -113,7 +117,7 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// Too few sequences; a teacher that cannot be loaded.
     pub fn new(settings: TrainSettings, setup: Setup<'a>, state: State) -> Result<Self, DistillError> {
-        let Setup { data, teacher, vocab, masks, rounding, device } = setup;
+        let Setup { data, teacher, vocab, ends, masks, rounding, device } = setup;
         let seq_len = data.train.first().map_or(0, |sequence| sequence.tokens.len());
         let needed = settings.sequences_per_step();
         if data.train.len() < needed || data.held_out.is_empty() {
@@ -132,6 +136,7 @@ impl<'a> Trainer<'a> {
             settings,
             data,
             vocab,
+            ends,
             masks,
             rounding,
             device,
@@ -233,16 +238,27 @@ impl<'a> Trainer<'a> {
         let started = Instant::now();
         let (learning_rate, count) = (self.learning_rate(), self.settings.sequences_per_step());
         let chosen = self.order.take(self.progress.sequences, count);
-        let batches: Vec<Batch> = chosen
+        let (seed, step) = (self.settings.seed, self.progress.step);
+        let on_policy = is_on_policy(self.settings.on_policy, seed, step);
+        let mut objective = self.settings.objective;
+        let seen = self.seen()?;
+        let mut sequences: Vec<&Sequence> = chosen.iter().map(|&n| &self.data.train[n]).collect();
+        let written = match on_policy {
+            true => write(seen.as_ref(), &sequences, &self.ends, seed.wrapping_add(step << 20))?,
+            false => Vec::new(),
+        };
+        if on_policy {
+            objective.alpha = 0.0;
+            sequences = written.iter().collect();
+        }
+        let batches: Vec<Batch> = sequences
             .chunks(self.settings.batch_size)
-            .map(|chunk| Batch::new(chunk.iter().map(|&n| &self.data.train[n])))
+            .map(|chunk| Batch::new(chunk.iter().copied()))
             .collect();
         let predictions: usize = batches.iter().map(Batch::predictions).sum();
-        let objective = self.settings.objective;
         let loss =
             HeadLoss { objective: &objective, vocab: self.vocab, weight: 1.0 / predictions.max(1) as f32 };
         let (mut sums, mut gradients) = (LossSums::default(), WeightGradients::default());
-        let seen = self.seen()?;
         for (batch, sequences) in batches.iter().zip(chosen.chunks(self.settings.batch_size)) {
             let said = self.teacher.as_ref().map(|teacher| teacher.say(batch, sequences)).transpose()?;
             let teacher = self.teacher.as_ref().zip(said.as_ref()).map(|(teacher, said)| teacher.teach(said));
@@ -279,6 +295,7 @@ impl<'a> Trainer<'a> {
             cross_entropy: per_token(sums.cross_entropy),
             gradient_norm,
             learning_rate,
+            on_policy,
             applied,
             tokens: progress.tokens,
             tokens_per_second: tokens as f64 / seconds.max(f64::MIN_POSITIVE),

@@ -25,6 +25,7 @@ fn settings(steps: u64) -> TrainSettings {
         evaluate_every: 4,
         patience: None,
         keep_zeros: true,
+        on_policy: 0.0,
         gradient_checkpointing: false,
     }
 }
@@ -35,6 +36,7 @@ fn setup<'a>(data: Data<'a>, teacher: &'a CheckpointSource, device: BurnDevice) 
         data,
         teacher: Some(Teacher::Model(teacher)),
         vocab,
+        ends: Vec::new(),
         masks: Masks::default(),
         rounding: None,
         device,
@@ -284,4 +286,37 @@ fn rounded_weights_are_what_the_loss_sees() {
         before.iter().zip(after).all(|(before, after)| (before - after).abs() < 3e-4),
         "steps, not roundings"
     );
+}
+
+/// A student that is its teacher writes what the teacher would: nothing to learn. Another learns from what it wrote, the same in
+/// every run.
+#[test]
+fn what_the_student_writes_is_judged_by_the_teacher() {
+    let golden = golden("training");
+    let (teacher, student) = models();
+    let sequences = sequences(&golden);
+    let settings = TrainSettings { on_policy: 1.0, ..settings(3) };
+    let run = |student: MemorySource| {
+        let data = Data { train: &sequences[..4], held_out: &sequences[4..5] };
+        let mut trainer =
+            Trainer::new(settings, setup(data, &teacher, BurnDevice::flex()), State::new(student, &settings))
+                .unwrap();
+        let steps = [(); 3].map(|()| match trainer.step().unwrap() {
+            Record::Step { loss, divergence, on_policy, .. } => {
+                assert!(on_policy && loss == divergence, "no hard labels: {loss} {divergence}");
+                loss
+            }
+            Record::HeldOut { .. } => unreachable!(),
+        });
+        (steps, trainer.into_state().weights)
+    };
+    let (same, _) = run(MemorySource::copy_of(&teacher).unwrap());
+    assert!(same[0] < 1e-4, "{same:?}");
+    let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    let ((first, weights), (again, others)) = (run(student.clone()), alone.install(|| run(student)));
+    assert!(first[0] > 0.1, "{first:?}");
+    assert_eq!(first, again);
+    for id in weights.config().tensors() {
+        assert!(weights.values(id).unwrap() == others.values(id).unwrap(), "{id}");
+    }
 }

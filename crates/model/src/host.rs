@@ -72,6 +72,11 @@ pub fn parameter<const D: usize>(values: Vec<f32>, shape: [usize; D], device: &B
     if device.is_autodiff() { tensor.require_grad() } else { tensor }
 }
 
+/// A tensor's values on its device with gradients, without wanting one. (burn's own `detach` leaves a parameter a parameter.)
+pub(crate) fn untracked<const D: usize>(tensor: &Tensor<D>) -> Tensor<D> {
+    tensor.clone().inner().autodiff()
+}
+
 /// A tensor on the cpu device as burn's backend knows it.
 ///
 /// # Panics

@@ -50,6 +50,7 @@ fn settings(student: StudentFrom, output: PathBuf) -> DistillSettings {
             evaluate_every: 6,
             patience: None,
             keep_zeros: true,
+            on_policy: 0.0,
             gradient_checkpointing: false,
         },
         epochs: None,

@@ -157,6 +157,20 @@ impl Linear {
         config.part_rows(role).map(part).collect()
     }
 
+    /// The same without wanting gradients.
+    pub fn untracked(&self) -> Self {
+        Self {
+            weight: self.weight.untracked(),
+            bias: self.bias.as_ref().map(host::untracked),
+            activation: self.activation,
+            adapter: self.adapter.as_ref().map(|adapter| LowRank {
+                a: adapter.a.untracked(),
+                b: adapter.b.untracked(),
+                scale: adapter.scale,
+            }),
+        }
+    }
+
     /// The input as this layer's product reads it.
     pub fn round(&self, x: &Tensor<2>) -> Tensor<2> {
         round(x, self.activation)

@@ -71,6 +71,15 @@ impl Matrix {
         Self { shape, storage: Storage::Tensor(host::tensor(values, shape, device)) }
     }
 
+    /// The same on a device with gradients, without wanting one.
+    pub(crate) fn untracked(&self) -> Self {
+        let storage = match &self.storage {
+            Storage::Tensor(tensor) => Storage::Tensor(host::untracked(tensor)),
+            other => other.clone(),
+        };
+        Self { shape: self.shape, storage }
+    }
+
     /// A matrix on the cpu device whose rows stay where they are stored. All of them are read once, so that what is
     /// wrong with them is said here.
     ///

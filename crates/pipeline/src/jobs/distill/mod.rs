@@ -308,6 +308,18 @@ fn check_parts(settings: &DistillSettings, student: &StudentSource) -> Result<()
     if settings.qat.is_some() && matches!(student.file, ModelFile::Gguf(_)) {
         return refuse("a GGUF student is trained on the grid that it is stored on; leave --qat out");
     }
+    if settings.train.on_policy > 0.0 {
+        if matches!(settings.teacher, TeacherFrom::Logits(_)) {
+            return refuse(
+                "what the student writes (--on-policy) needs the teacher itself (--teacher) to judge it",
+            );
+        }
+        if !settings.train.objective.needs_teacher() {
+            return refuse(
+                "what the student writes (--on-policy) has no hard labels; --alpha must be less than 1",
+            );
+        }
+    }
     if !settings.merge {
         return Ok(());
     }

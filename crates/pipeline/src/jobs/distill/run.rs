@@ -84,6 +84,13 @@ impl PreparedDistill {
                 OpenTeacher::Logits(cache) => Teacher::Cached(cache),
             }),
             vocab: self.vocab,
+            ends: match train.on_policy > 0.0 {
+                true => self
+                    .student
+                    .file
+                    .end_tokens(&self.student.file.tokenizer(self.student.config().vocab_size)?)?,
+                false => Vec::new(),
+            },
             masks,
             rounding: match (&self.stored, &self.grid) {
                 (Some(stored), _) => Some(Box::new(|id, values| stored.round(id, values))),
