@@ -95,6 +95,9 @@ pub struct Distill {
     /// Weight of the text's own next token (cross-entropy) beside the teacher: 0 to 1, at 1 without the teacher [default: 0.1]
     #[arg(long, value_name = "A", help_heading = "Objective")]
     pub alpha: Option<f32>,
+    /// Weight of the hidden states' mean squared difference from the teacher's, layer beside layer; with a learned projection where widths differ [default: 0]
+    #[arg(long, value_name = "W", help_heading = "Objective")]
+    pub hidden_mse: Option<f32>,
     /// Share of steps trained on what the student writes itself, going on from the text (GKD's lambda): 0 to 1 [default: 0]
     #[arg(long, value_name = "L", help_heading = "Objective")]
     pub on_policy: Option<f64>,

@@ -288,6 +288,11 @@ fn check_parts(settings: &DistillSettings, student: &StudentSource) -> Result<()
     if settings.trained != Trained::All && settings.qat.is_some() {
         return refuse("--qat trains all weights for their grid; leave out --lora-rank and --train norms");
     }
+    if settings.train.hidden_mse > 0.0 && matches!(settings.teacher, TeacherFrom::Logits(_)) {
+        return refuse(
+            "hidden states (--hidden-mse) need the teacher itself (--teacher), not its predictions alone",
+        );
+    }
     if settings.train.on_policy > 0.0 {
         if matches!(settings.teacher, TeacherFrom::Logits(_)) {
             return refuse(
