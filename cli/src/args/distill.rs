@@ -148,7 +148,7 @@ pub struct Distill {
     /// Stop after so many evaluations in a row without a better one [default: never]
     #[arg(long, value_name = "N", help_heading = "Training")]
     pub patience: Option<u32>,
-    /// Run each block again in the backward pass instead of keeping what it computed: less memory, about a third more time
+    /// Run each block again in the backward pass instead of keeping what it computed: less memory for a second forward pass
     #[arg(long, help_heading = "Training")]
     pub gradient_checkpointing: bool,
     /// Let the zeros of a pruned student change; kept zero where a matrix is at least a fifth zeros otherwise
