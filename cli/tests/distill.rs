@@ -334,3 +334,49 @@ fn a_fresh_student_begins_at_nothing() {
     let refused = distill(directory, &["--student", "small.json", "--output", "refused"]);
     assert!(says(&stderr(&refused), "the teacher's tokenizer has"), "{}", stderr(&refused));
 }
+
+/// A checkpoint of packed integers is a base for adapters, which are all that is written.
+#[test]
+fn adapters_learn_over_packed_integers() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    copy_tiny(&directory.join("model"));
+    let packed = [
+        "quantize",
+        "model",
+        "--method",
+        "rtn",
+        "--bits",
+        "4",
+        "--group-size",
+        "32",
+        "--no-eval",
+        "--output",
+        "packed",
+    ];
+    let packed = slmc(directory, packed);
+    assert!(packed.status.success(), "{}", stderr(&packed));
+    let run = [
+        "--student",
+        "packed",
+        "--lora-rank",
+        "4",
+        "--steps",
+        "8",
+        "--learning-rate",
+        "1e-3",
+        "--output",
+        "adapters",
+    ];
+    let output = distill(directory, &[&run[..], &["--json"]].concat());
+    let outcome = json(&output);
+    assert!(!says(&stderr(&output), "left out"), "{}", stderr(&output));
+    assert!(
+        outcome["best"]["loss"].as_f64().unwrap() < outcome["start"]["loss"].as_f64().unwrap(),
+        "{outcome}"
+    );
+    let files = ["adapter_config.json", "adapter_model.safetensors", "metrics.jsonl"];
+    assert_eq!(listing(&directory.join("adapters")), files);
+    let whole = distill(directory, &["--student", "packed", "--output", "whole"]);
+    assert!(!whole.status.success() && says(&stderr(&whole), "quantized already"), "{}", stderr(&whole));
+}

@@ -96,6 +96,9 @@ pub struct Distill {
     /// Weight of the text's own next token (cross-entropy) beside the teacher: 0 to 1, at 1 without the teacher [default: 0.1]
     #[arg(long, value_name = "A", help_heading = "Objective")]
     pub alpha: Option<f32>,
+    /// Weight of the hidden states' mean squared difference from the teacher's, layer beside layer; with a learned projection where widths differ [default: 0]
+    #[arg(long, value_name = "W", help_heading = "Objective")]
+    pub hidden_mse: Option<f32>,
     /// Share of steps trained on what the student writes itself, going on from the text (GKD's lambda): 0 to 1 [default: 0]
     #[arg(long, value_name = "L", help_heading = "Objective")]
     pub on_policy: Option<f64>,
@@ -146,7 +149,7 @@ pub struct Distill {
     /// Stop after so many evaluations in a row without a better one [default: never]
     #[arg(long, value_name = "N", help_heading = "Training")]
     pub patience: Option<u32>,
-    /// Run each block again in the backward pass instead of keeping what it computed: less memory, about a third more time
+    /// Run each block again in the backward pass instead of keeping what it computed: less memory for a second forward pass
     #[arg(long, help_heading = "Training")]
     pub gradient_checkpointing: bool,
     /// Let the zeros of a pruned student change; kept zero where a matrix is at least a fifth zeros otherwise

@@ -44,6 +44,7 @@ struct Run {
     loss: Option<String>,
     temperature: Option<f32>,
     alpha: Option<f32>,
+    hidden_mse: Option<f32>,
     on_policy: Option<f64>,
     qat: Option<String>,
     steps: Option<u64>,
@@ -184,6 +185,7 @@ impl Resolver {
             evaluate_every: args.evaluate_every.or(run.evaluate_every).unwrap_or(EVALUATE_EVERY),
             patience: args.patience.or(run.patience),
             keep_zeros: !(args.train_zeros || run.train_zeros),
+            hidden_mse: args.hidden_mse.or(run.hidden_mse).unwrap_or_default(),
             on_policy: args.on_policy.or(run.on_policy).unwrap_or_default(),
             gradient_checkpointing: args.gradient_checkpointing || run.gradient_checkpointing,
         };
@@ -294,6 +296,9 @@ fn check(train: &TrainSettings) -> Result<(), Failure> {
     finite_above("--clip-norm", train.clip_norm.into())?;
     if !(0.0..=1.0).contains(&alpha) {
         return Err(Failure::usage(format!("--alpha {alpha}: expected a number from 0 to 1")));
+    }
+    if !(train.hidden_mse >= 0.0 && train.hidden_mse.is_finite()) {
+        return Err(Failure::usage(format!("--hidden-mse {}: expected 0 or more", train.hidden_mse)));
     }
     if !(0.0..=1.0).contains(&train.on_policy) {
         return Err(Failure::usage(format!(

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use slmc_model::{MemorySource, Role};
+use slmc_model::Role;
 
 use crate::gradients::WeightGradients;
 use crate::parameter::Parameter;
@@ -71,8 +71,13 @@ impl AdamW {
         &self.moments
     }
 
-    /// Changes the weights that have gradients.
-    pub fn step(&mut self, weights: &mut MemorySource, gradients: &WeightGradients, learning_rate: f32) {
+    /// Changes the parameters that have gradients.
+    pub fn step<'a>(
+        &mut self,
+        parameters: impl Iterator<Item = (Parameter, &'a mut Vec<f32>)>,
+        gradients: &WeightGradients,
+        learning_rate: f32,
+    ) {
         self.steps += 1;
         let AdamWSettings { beta1, beta2, epsilon, weight_decay } = self.settings;
         // In f64, as PyTorch has them.
@@ -85,7 +90,7 @@ impl AdamW {
             beta2,
             epsilon,
         };
-        for (parameter, values) in Parameter::all_mut(weights) {
+        for (parameter, values) in parameters {
             let Some(gradient) = gradients.get(parameter) else { continue };
             let moments = self.moments.entry(parameter).or_insert_with(|| Moments {
                 first: vec![0.0; values.len()],
@@ -109,7 +114,7 @@ impl AdamW {
 fn decays(parameter: Parameter) -> bool {
     match parameter {
         Parameter::Weight(id) => Role::LINEAR.contains(&id.role) || id.role == Role::Head,
-        Parameter::LoraA(_) | Parameter::LoraB(_) => true,
+        Parameter::LoraA(_) | Parameter::LoraB(_) | Parameter::Projection => true,
     }
 }
 

@@ -16,6 +16,11 @@ pub enum DistillError {
     /// A state cannot be kept.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// Hidden states of a teacher that is not there.
+    #[error(
+        "hidden states are compared with those of a teacher that runs beside the student; its predictions alone have none"
+    )]
+    NoHiddenStates,
     /// Losses or gradients that are not finite, again and again.
     #[error(
         "{count} steps in a row, up to step {step}, had a loss or a gradient that is not finite, and were skipped; a lower \

@@ -52,13 +52,16 @@ pub struct LossSums {
     pub cross_entropy: f64,
     /// Tokens that had a label.
     pub tokens: usize,
+    /// The hidden states' part of the loss, as it is weighted: not a sum over tokens.
+    pub hidden: f64,
 }
 
 impl LossSums {
-    /// The mean over tokens of the objective.
+    /// The mean over tokens of the objective, and the hidden states' part.
     pub fn loss(&self, objective: &Objective) -> f64 {
         let alpha = f64::from(objective.alpha);
         ((1.0 - alpha) * self.divergence + alpha * self.cross_entropy) / self.tokens.max(1) as f64
+            + self.hidden
     }
 
     /// Adds another's sums.
@@ -66,6 +69,7 @@ impl LossSums {
         self.divergence += other.divergence;
         self.cross_entropy += other.cross_entropy;
         self.tokens += other.tokens;
+        self.hidden += other.hidden;
     }
 }
 

@@ -11,6 +11,8 @@ pub enum Parameter {
     LoraA(TensorId),
     /// B of a linear layer's adapter, `[d_out, rank]`.
     LoraB(TensorId),
+    /// What turns the student's hidden states into the teacher's width, `[teacher's, student's]`: beside the model, and gone with the run.
+    Projection,
 }
 
 impl From<TensorId> for Parameter {

@@ -1,6 +1,8 @@
 //! A model that only predicts: the teacher, and the student where it is judged.
 
-use slmc_model::{Block, BurnDevice, Context, Head, HostView, ModelError, NoObserver, WeightSource, embed};
+use slmc_model::{
+    Block, BurnDevice, Context, Head, HostView, ModelError, NoObserver, Tensor, WeightSource, embed,
+};
 
 use crate::batch::Batch;
 use crate::head::HeadInput;
@@ -19,6 +21,14 @@ pub struct Predictor<'a> {
 pub struct FinalStates {
     hidden: HostView,
     width: usize,
+    layers: Vec<HostView>,
+}
+
+impl FinalStates {
+    /// What left the layers that were asked for, `[tokens, width]`.
+    pub fn layers(&self) -> &[HostView] {
+        &self.layers
+    }
 }
 
 impl<'a> Predictor<'a> {
@@ -69,14 +79,27 @@ impl<'a> Predictor<'a> {
     /// # Errors
     /// A token the model does not know; sequences that are too long.
     pub fn predict(&self, batch: &Batch) -> Result<FinalStates, ModelError> {
+        self.predict_with(batch, &[])
+    }
+
+    /// The same, and what leaves some layers, in the order they are given in.
+    ///
+    /// # Errors
+    /// As [`Predictor::predict`].
+    pub fn predict_with(&self, batch: &Batch, layers: &[usize]) -> Result<FinalStates, ModelError> {
+        let mut kept: Vec<Option<Tensor<3>>> = vec![None; self.blocks.len()];
         let (seq, width) = (batch.seq_len, self.source.config().hidden_size);
         let mut hidden = embed(self.source, &batch.tokens, seq, &self.device)?;
         let context = self.context.packed(batch.documents.clone());
         for block in &self.blocks {
             hidden = block.forward(hidden, &context, &mut NoObserver)?;
+            if layers.contains(&block.layer()) {
+                kept[block.layer()] = Some(hidden.clone());
+            }
         }
+        let layers = layers.iter().filter_map(|&layer| kept.get(layer)?.as_ref().map(HostView::of)).collect();
         let normed = self.head.normalize(&hidden.reshape([batch.tokens.len(), width]));
-        Ok(FinalStates { hidden: HostView::of(&normed), width })
+        Ok(FinalStates { hidden: HostView::of(&normed), width, layers })
     }
 
     /// The states with this model's head.

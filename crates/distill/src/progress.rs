@@ -83,6 +83,9 @@ pub enum Record {
         gradient_norm: f64,
         /// The learning rate.
         learning_rate: f64,
+        /// The hidden states' mean squared difference from the teacher's.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        hidden_mse: Option<f64>,
         /// Whether the student wrote the step's sequences itself.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         on_policy: bool,

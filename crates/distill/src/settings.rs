@@ -44,6 +44,8 @@ pub struct TrainSettings {
     pub keep_zeros: bool,
     /// λ: the share of steps that are trained on what the student writes itself.
     pub on_policy: f64,
+    /// The weight of the hidden states' mean squared difference from the teacher's; 0 for none.
+    pub hidden_mse: f32,
     /// Whether blocks are run again in the backward pass instead of keeping what they computed.
     pub gradient_checkpointing: bool,
 }

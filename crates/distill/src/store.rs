@@ -28,6 +28,9 @@ const METRICS: &str = "metrics.jsonl";
 /// What stands before the names of the optimizer's running means.
 const MEANS: [&str; 2] = ["first.", "second."];
 
+/// What a projection of hidden states is called.
+const PROJECTION: &str = "projection";
+
 /// The field of a state's `config.json` that says where the run is.
 const PROGRESS: &str = "slmc_progress";
 /// The field that says what run it is.
@@ -79,6 +82,15 @@ impl Store {
                 parts.push(Part { name: format!("{mean}{name}"), shape: shape.clone(), values });
             }
         }
+        if let Some((values, width)) = trainer.projection() {
+            let shape = vec![width, values.len() / width];
+            if let Some(Moments { first, second }) = moments.get(&Parameter::Projection) {
+                for (mean, values) in MEANS.iter().zip([first, second]) {
+                    parts.push(Part { name: format!("{mean}{PROJECTION}"), shape: shape.clone(), values });
+                }
+            }
+            parts.push(Part { name: PROJECTION.into(), shape, values });
+        }
         let mut config = self.config.clone();
         config[PROGRESS] = json!(progress);
         config[RUN] = self.run.clone();
@@ -126,7 +138,9 @@ impl Store {
             reason: format!("{PROGRESS}: {error}"),
         })?;
         let mut moments = BTreeMap::new();
-        for Values { parameter, name, .. } in Parameter::all(&fresh)? {
+        let names =
+            Parameter::all(&fresh)?.into_iter().map(|Values { parameter, name, .. }| (parameter, name));
+        for (parameter, name) in names.chain([(Parameter::Projection, PROJECTION.to_owned())]) {
             let [first, second] = MEANS.map(|mean| format!("{mean}{name}"));
             if state.tensor(&first).is_some() {
                 let [mut means, mut squares] = [Vec::new(), Vec::new()];
@@ -137,7 +151,15 @@ impl Store {
         }
         self.keep_metrics(Some(progress.step))?;
         let optimizer = AdamW::resumed(settings.optimizer, progress.updates, moments);
-        Ok(State { weights: read(&state, fresh)?, optimizer, progress })
+        let projection = match state.tensor(PROJECTION) {
+            Some(_) => {
+                let mut values = Vec::new();
+                state.read_f32(PROJECTION, &mut values)?;
+                Some(values)
+            }
+            None => None,
+        };
+        Ok(State { weights: read(&state, fresh)?, optimizer, progress, projection })
     }
 
     /// The best state of a student so far.

@@ -10,6 +10,7 @@ use slmc_model::{
 use crate::batch::Batch;
 use crate::gradients::WeightGradients;
 use crate::head::{HeadInput, HeadLoss, LossSums};
+use crate::hidden::HiddenTargets;
 use crate::parameter::Parameter;
 use crate::teacher::Teaching;
 
@@ -91,11 +92,24 @@ impl Student {
         loss: &HeadLoss<'_>,
         gradients: &mut WeightGradients,
     ) -> Result<LossSums, ModelError> {
+        self.accumulate_hidden(weights, batch, (teacher, None), loss, gradients)
+    }
+
+    /// The same with the loss of hidden states, where `targets` are given.
+    ///
+    /// # Errors
+    /// As [`Student::accumulate`].
+    pub fn accumulate_hidden(
+        &self,
+        weights: &MemorySource,
+        batch: &Batch,
+        (teacher, targets): (Option<Teaching<'_>>, Option<HiddenTargets<'_>>),
+        loss: &HeadLoss<'_>,
+        gradients: &mut WeightGradients,
+    ) -> Result<LossSums, ModelError> {
         let (tokens, width) = (batch.tokens.len(), weights.config().hidden_size);
         let context = self.context.packed(batch.documents.clone());
-        let run = |blocks: &[Block], hidden: Tensor<3>| {
-            blocks.iter().try_fold(hidden, |hidden, block| block.forward(hidden, &context, &mut NoObserver))
-        };
+        let forward = |block: &Block, hidden| block.forward(hidden, &context, &mut NoObserver);
         let embedded = embed(weights, &batch.tokens, batch.seq_len, &self.device)?;
         let Some((last, before)) = self.segments.split_last() else { return Ok(LossSums::default()) };
         let mut inputs = vec![embedded];
@@ -103,18 +117,35 @@ impl Student {
             // burn keeps what it has recorded until the next backward pass, whoever still needs it; here it records nothing.
             let blocks: Vec<Block> = self.blocks(weights, segment)?.iter().map(Block::untracked).collect();
             let hidden = inputs.last().cloned().expect("the embedded tokens at least");
-            inputs.push(run(&blocks, hidden)?);
+            inputs.push(blocks.iter().try_fold(hidden, |hidden, block| forward(block, hidden))?);
         }
-        let mut sums = LossSums::default();
+        let (mut sums, mut hidden_loss) = (LossSums::default(), 0.0);
         let mut upstream: Option<Tensor<3>> = None;
         for segment in std::iter::once(last).chain(before.iter().rev()) {
             let input = inputs.pop().expect("one for each segment");
             // Gradients go no further back than something is trained.
             let input = if trains_before(weights, segment.start) { input.require_grad() } else { input };
             let blocks = self.blocks(weights, segment)?;
-            let output = run(&blocks, input.clone())?;
+            let projection = targets.and_then(|targets| targets.projection_on(width, &self.device));
+            let (mut output, mut hidden_terms) = (input.clone(), None::<Tensor<1>>);
+            for block in &blocks {
+                output = forward(block, output)?;
+                if let Some(targets) = targets {
+                    let rows = output.clone().reshape([tokens, width]);
+                    let term = targets.loss(block.layer(), rows, projection.as_ref(), &batch.labels);
+                    hidden_loss += f64::from(HostView::of(&term)[0]);
+                    hidden_terms = Some(match hidden_terms {
+                        Some(sum) => sum + term,
+                        None => term,
+                    });
+                }
+            }
+            let backward = |along: Tensor<1>| match hidden_terms {
+                Some(terms) => (along + terms).backward(),
+                None => along.backward(),
+            };
             let mut found = match upstream.take() {
-                Some(direction) => (output * direction).sum().backward(),
+                Some(direction) => backward((output * direction).sum()),
                 None => {
                     let head = Head::load(weights, &self.device)?;
                     let normed = head.normalize(&output.reshape([tokens, width]));
@@ -122,7 +153,7 @@ impl Student {
                         self.head(weights, &normed, batch, teacher, loss, gradients)?;
                     sums = loss_sums;
                     let direction = host::tensor(direction, [tokens, width], &self.device);
-                    let mut found = (normed * direction).sum().backward();
+                    let mut found = backward((normed * direction).sum());
                     if let Some(gradient) = head.gradient(&mut found) {
                         gradients.add(TensorId::global(Role::FinalNorm), gradient);
                     }
@@ -130,6 +161,9 @@ impl Student {
                 }
             };
             blocks.iter().try_for_each(|block| take(block, weights, &mut found, gradients))?;
+            if let Some(gradient) = projection.and_then(|projection| projection.grad_remove(&mut found)) {
+                gradients.add(Parameter::Projection, host::into_vec(gradient));
+            }
             let Some(gradient) = input.grad_remove(&mut found) else { break };
             let shape = gradient.dims();
             if segment.start == 0 {
@@ -138,7 +172,7 @@ impl Student {
                 upstream = Some(host::tensor(host::into_vec(gradient), shape, &self.device));
             }
         }
-        Ok(sums)
+        Ok(LossSums { hidden: hidden_loss, ..sums })
     }
 
     fn blocks(&self, weights: &MemorySource, layers: &Range<usize>) -> Result<Vec<Block>, ModelError> {

@@ -1,6 +1,6 @@
 //! Whom a student learns from: a model that runs beside it, or what a model once said.
 
-use slmc_model::{BurnDevice, WeightSource};
+use slmc_model::{BurnDevice, HostView, WeightSource};
 
 use crate::batch::Batch;
 use crate::cache::{CachedRows, LogitCache};
@@ -28,7 +28,7 @@ pub enum Teaching<'a> {
 
 /// A teacher that is ready.
 pub(crate) enum TeacherAtWork<'a> {
-    Model(Predictor<'a>),
+    Model(Box<Predictor<'a>>),
     Cached(&'a LogitCache),
 }
 
@@ -38,6 +38,16 @@ pub(crate) enum Said {
     Rows(CachedRows),
 }
 
+impl Said {
+    /// What left the layers that were asked for.
+    pub fn layers(&self) -> &[HostView] {
+        match self {
+            Self::States(states) => states.layers(),
+            Self::Rows(_) => &[],
+        }
+    }
+}
+
 impl<'a> TeacherAtWork<'a> {
     /// Loads a model for sequences of up to `positions` tokens.
     ///
@@ -45,18 +55,18 @@ impl<'a> TeacherAtWork<'a> {
     /// Whatever its source reports.
     pub fn new(teacher: Teacher<'a>, positions: usize, device: &BurnDevice) -> Result<Self, DistillError> {
         Ok(match teacher {
-            Teacher::Model(source) => Self::Model(Predictor::load(source, positions, device)?),
+            Teacher::Model(source) => Self::Model(Box::new(Predictor::load(source, positions, device)?)),
             Teacher::Cached(cache) => Self::Cached(cache),
         })
     }
 
-    /// What it says about a batch of these sequences.
+    /// What it says about a batch of these sequences; of a model also what leaves some layers.
     ///
     /// # Errors
     /// A model that cannot be run; a file that cannot be read.
-    pub fn say(&self, batch: &Batch, sequences: &[usize]) -> Result<Said, DistillError> {
+    pub fn say(&self, batch: &Batch, sequences: &[usize], layers: &[usize]) -> Result<Said, DistillError> {
         Ok(match self {
-            Self::Model(model) => Said::States(model.predict(batch)?),
+            Self::Model(model) => Said::States(model.predict_with(batch, layers)?),
             Self::Cached(cache) => Said::Rows(cache.read(sequences)?),
         })
     }

@@ -10,8 +10,10 @@ use crate::batch::{Batch, Order};
 use crate::error::DistillError;
 use crate::gradients::WeightGradients;
 use crate::head::{HeadLoss, LossSums};
+use crate::hidden::Comparison;
 use crate::masks::Masks;
 use crate::on_policy::{is_on_policy, write};
+use crate::parameter::Parameter;
 use crate::predictor::Predictor;
 use crate::progress::{Best, End, HeldOut, Progress, Record};
 use crate::sequence::Sequence;
@@ -92,6 +94,7 @@ pub struct Trainer<'a> {
     weights: MemorySource,
     optimizer: AdamW,
     progress: Progress,
+    hidden: Option<Comparison>,
 }
 
 /// A student on its way: what a run begins or goes on with.
@@ -102,12 +105,15 @@ pub struct State {
     pub optimizer: AdamW,
     /// Where it is.
     pub progress: Progress,
+    /// What turns the student's hidden states into the teacher's width, once that is in training.
+    pub projection: Option<Vec<f32>>,
 }
 
 impl State {
     /// The beginning of a run.
     pub fn new(weights: MemorySource, settings: &TrainSettings) -> Self {
-        Self { weights, optimizer: AdamW::new(settings.optimizer), progress: Progress::default() }
+        let optimizer = AdamW::new(settings.optimizer);
+        Self { weights, optimizer, progress: Progress::default(), projection: None }
     }
 }
 
@@ -125,7 +131,15 @@ impl<'a> Trainer<'a> {
             return Err(DistillError::TooLittleText { found, needed: needed + 1, seq_len });
         }
         let longest = seq_len.max(data.held_out[0].tokens.len());
-        let teacher = teacher.filter(|_| settings.objective.needs_teacher());
+        let teacher = teacher.filter(|_| settings.objective.needs_teacher() || settings.hidden_mse > 0.0);
+        let hidden = match (settings.hidden_mse > 0.0, teacher) {
+            (false, _) => None,
+            (true, Some(Teacher::Model(model))) => {
+                let configs = [model.config(), state.weights.config()];
+                Some(Comparison::begin(configs, state.projection, settings.seed))
+            }
+            (true, _) => return Err(DistillError::NoHiddenStates),
+        };
         Ok(Self {
             order: Order { sequences: data.train.len(), seed: settings.seed },
             teacher: teacher.map(|teacher| TeacherAtWork::new(teacher, longest, &device)).transpose()?,
@@ -133,6 +147,7 @@ impl<'a> Trainer<'a> {
             weights: state.weights,
             optimizer: state.optimizer,
             progress: state.progress,
+            hidden,
             settings,
             data,
             vocab,
@@ -161,7 +176,14 @@ impl<'a> Trainer<'a> {
 
     /// The student as it is now, to go on elsewhere.
     pub fn into_state(self) -> State {
-        State { weights: self.weights, optimizer: self.optimizer, progress: self.progress }
+        let projection = self.hidden.and_then(|hidden| hidden.projection);
+        State { weights: self.weights, optimizer: self.optimizer, progress: self.progress, projection }
+    }
+
+    /// What turns the student's hidden states into the teacher's width, `[teacher's, student's]` with the teacher's width, where that is in training.
+    pub fn projection(&self) -> Option<(&[f32], usize)> {
+        let hidden = self.hidden.as_ref()?;
+        Some((hidden.projection.as_deref()?, hidden.width))
     }
 
     /// The optimizer.
@@ -260,9 +282,20 @@ impl<'a> Trainer<'a> {
             HeadLoss { objective: &objective, vocab: self.vocab, weight: 1.0 / predictions.max(1) as f32 };
         let (mut sums, mut gradients) = (LossSums::default(), WeightGradients::default());
         for (batch, sequences) in batches.iter().zip(chosen.chunks(self.settings.batch_size)) {
-            let said = self.teacher.as_ref().map(|teacher| teacher.say(batch, sequences)).transpose()?;
+            let layers = self.hidden.as_ref().map_or(&[][..], |hidden| &hidden.layers);
+            let said =
+                self.teacher.as_ref().map(|teacher| teacher.say(batch, sequences, layers)).transpose()?;
             let teacher = self.teacher.as_ref().zip(said.as_ref()).map(|(teacher, said)| teacher.teach(said));
-            sums.add(&self.student.accumulate(&seen, batch, teacher, &loss, &mut gradients)?);
+            let weight = self.settings.hidden_mse / predictions.max(1) as f32;
+            let compared = self.hidden.as_ref().zip(said.as_ref());
+            let targets = compared.map(|(hidden, said)| hidden.targets(said.layers(), weight));
+            sums.add(&self.student.accumulate_hidden(
+                &seen,
+                batch,
+                (teacher, targets),
+                &loss,
+                &mut gradients,
+            )?);
         }
         drop(seen);
         if self.settings.keep_zeros {
@@ -275,7 +308,10 @@ impl<'a> Trainer<'a> {
             if gradient_norm > f64::from(self.settings.clip_norm) {
                 gradients.scale((f64::from(self.settings.clip_norm) / gradient_norm) as f32);
             }
-            self.optimizer.step(&mut self.weights, &gradients, learning_rate as f32);
+            let projection = self.hidden.as_mut().and_then(|hidden| hidden.projection.as_mut());
+            let parameters = Parameter::all_mut(&mut self.weights)
+                .chain(projection.map(|values| (Parameter::Projection, values)));
+            self.optimizer.step(parameters, &gradients, learning_rate as f32);
         }
         let (seconds, tokens) =
             (started.elapsed().as_secs_f64(), batches.iter().map(|b| b.tokens.len() as u64).sum::<u64>());
@@ -295,6 +331,7 @@ impl<'a> Trainer<'a> {
             cross_entropy: per_token(sums.cross_entropy),
             gradient_norm,
             learning_rate,
+            hidden_mse: self.hidden.as_ref().map(|_| sums.hidden / f64::from(self.settings.hidden_mse)),
             on_policy,
             applied,
             tokens: progress.tokens,
@@ -334,7 +371,8 @@ impl<'a> Trainer<'a> {
             let batch = Batch::new(chunk);
             let sequences: Vec<usize> = (first..first + chunk.len()).collect();
             first += chunk.len();
-            let said = self.teacher.as_ref().map(|teacher| teacher.say(&batch, &sequences)).transpose()?;
+            let said =
+                self.teacher.as_ref().map(|teacher| teacher.say(&batch, &sequences, &[])).transpose()?;
             let teacher = self.teacher.as_ref().zip(said.as_ref()).map(|(teacher, said)| teacher.teach(said));
             let states = student.predict(&batch)?;
             sums.add(&loss.measure(student.with_head(&states), teacher, &batch.labels));

@@ -26,6 +26,7 @@ fn settings(steps: u64) -> TrainSettings {
         patience: None,
         keep_zeros: true,
         on_policy: 0.0,
+        hidden_mse: 0.0,
         gradient_checkpointing: false,
     }
 }

@@ -51,6 +51,7 @@ fn settings(student: StudentFrom, output: PathBuf) -> DistillSettings {
             patience: None,
             keep_zeros: true,
             on_policy: 0.0,
+            hidden_mse: 0.0,
             gradient_checkpointing: false,
         },
         epochs: None,

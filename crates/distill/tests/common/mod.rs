@@ -57,6 +57,20 @@ pub fn step(student: &MemorySource, batch: &Batch, checkpointing: bool) -> (f64,
     (sums.loss(&objective), gradients)
 }
 
+/// Holds a parameter's gradient to what PyTorch found: its norm, and 16 of its values.
+pub fn compare_gradient(name: &str, gradient: &[f32], expected: &Value) {
+    let norm = gradient.iter().map(|&g| f64::from(g) * f64::from(g)).sum::<f64>().sqrt();
+    let expected_norm = expected["norm"].as_f64().unwrap();
+    assert!((norm / expected_norm - 1.0).abs() < 1e-4, "{name}: {norm} {expected_norm}");
+    // Relative to the tensor's largest sampled value or its root mean square.
+    let values: Vec<f64> = serde_json::from_value(expected["values"].clone()).unwrap();
+    let scale = values.iter().fold(norm / (gradient.len() as f64).sqrt(), |a, b| a.max(b.abs()));
+    for (i, value) in values.iter().enumerate() {
+        let found = f64::from(gradient[i * (gradient.len() - 1) / 15]);
+        assert!((found - value).abs() < 1e-4 * scale, "{name}, value {i}: {found} {value}");
+    }
+}
+
 /// Holds everything that is trained to the loss and the gradients that PyTorch found.
 pub fn compare(student: &MemorySource, batch: &Batch, golden: (f64, &Value)) {
     let (loss, gradients) = step(student, batch, false);
@@ -65,17 +79,6 @@ pub fn compare(student: &MemorySource, batch: &Batch, golden: (f64, &Value)) {
     let all = Parameter::all(student).unwrap();
     assert_eq!(all.len(), expected.len());
     for part in all {
-        let (name, expected) = (&part.name, &expected[&part.name]);
-        let gradient = gradients.get(part.parameter).unwrap();
-        let norm = gradient.iter().map(|&g| f64::from(g) * f64::from(g)).sum::<f64>().sqrt();
-        let expected_norm = expected["norm"].as_f64().unwrap();
-        assert!((norm / expected_norm - 1.0).abs() < 1e-4, "{name}: {norm} {expected_norm}");
-        // Relative to the tensor's largest sampled value or its root mean square.
-        let values: Vec<f64> = serde_json::from_value(expected["values"].clone()).unwrap();
-        let scale = values.iter().fold(norm / (gradient.len() as f64).sqrt(), |a, b| a.max(b.abs()));
-        for (i, value) in values.iter().enumerate() {
-            let found = f64::from(gradient[i * (gradient.len() - 1) / 15]);
-            assert!((found - value).abs() < 1e-4 * scale, "{name}, value {i}: {found} {value}");
-        }
+        compare_gradient(&part.name, gradients.get(part.parameter).unwrap(), &expected[&part.name]);
     }
 }

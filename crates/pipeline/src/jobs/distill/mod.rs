@@ -308,6 +308,11 @@ fn check_parts(settings: &DistillSettings, student: &StudentSource) -> Result<()
     if settings.qat.is_some() && matches!(student.file, ModelFile::Gguf(_)) {
         return refuse("a GGUF student is trained on the grid that it is stored on; leave --qat out");
     }
+    if settings.train.hidden_mse > 0.0 && matches!(settings.teacher, TeacherFrom::Logits(_)) {
+        return refuse(
+            "hidden states (--hidden-mse) need the teacher itself (--teacher), not its predictions alone",
+        );
+    }
     if settings.train.on_policy > 0.0 {
         if matches!(settings.teacher, TeacherFrom::Logits(_)) {
             return refuse(

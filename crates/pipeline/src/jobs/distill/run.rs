@@ -45,7 +45,8 @@ impl PreparedDistill {
     }
 
     fn train(self, directory: &Path, reporter: &dyn Reporter) -> Result<DistillOutcome, PipelineError> {
-        let left_out = self.student.left_out();
+        // Adapters alone leave the student as it is.
+        let left_out = if self.adapters_alone().is_some() { Vec::new() } else { self.student.left_out() };
         if !left_out.is_empty() {
             let (count, names) = (left_out.len(), summary(&left_out));
             reporter.warn(&format!(
