@@ -235,7 +235,8 @@ fn files_become_documents() {
     let rendered = Document { text: "user:hi;".into(), kind: TextKind::Markup };
     assert_eq!(read("a.JSONL", chat, Some(&template)).unwrap(), [rendered]);
     assert!(matches!(read("a.jsonl", chat, None), Err(CalibrationError::NoChatTemplate { line: 1, .. })));
-    let template = ChatTemplate::new("{{ tools | length if tools else 0 }}{{ messages[0].content }}", None).unwrap();
+    let template =
+        ChatTemplate::new("{{ tools | length if tools else 0 }}{{ messages[0].content }}", None).unwrap();
     let lines = [
         r#"{"messages": [{"role": "user", "content": "a"}], "tools": [{"type": "function"}, {}]}"#,
         r#"{"messages": [{"role": "user", "content": "b"}], "tools": null}"#,

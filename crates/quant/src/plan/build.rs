@@ -5,7 +5,8 @@ use std::collections::{HashMap, HashSet};
 use slmc_gguf::TensorType;
 
 use super::{
-    AllocatedType, Pattern, PatternOption, Plan, PlanError, PlannedTensor, Prediction, Reason, TypeOverride, Target,
+    AllocatedType, Pattern, PatternOption, Plan, PlanError, PlannedTensor, Prediction, Reason, Target,
+    TypeOverride,
 };
 use crate::Method;
 use crate::mix::{Choice, Mix, ModelFacts, TensorFacts};
