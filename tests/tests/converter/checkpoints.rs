@@ -10,7 +10,7 @@ use slmc_pipeline::progress::Silent;
 
 use crate::listing::{Difference, Explained, assert_all_needed, differences, digest, theirs};
 
-const EXPLAINED: [Explained; 8] = [
+const EXPLAINED: [Explained; 13] = [
     ("tokenizer.ggml.eom_token_id", Difference::OnlyOurs, ""),
     ("general.name", Difference::Other, ""),
     ("attention.key_length", Difference::OnlyOurs, ""),
@@ -19,6 +19,11 @@ const EXPLAINED: [Explained; 8] = [
     ("vocab_size", Difference::OnlyOurs, ""),
     ("slmc.version", Difference::OnlyOurs, ""),
     ("slmc.recipe", Difference::OnlyOurs, ""),
+    ("rope.freq_base", Difference::OnlyOurs, "gemma2"),
+    ("rope.freq_base_swa", Difference::OnlyTheirs, "gemma3"),
+    ("attention.sliding_window_pattern", Difference::OnlyOurs, "gemma3"),
+    ("attention.sliding_window", Difference::OnlyTheirs, "phi3"),
+    ("rope.scaling.original_context_length", Difference::OnlyTheirs, "phi3"),
 ];
 
 /// Classes that the converter does not know.
