@@ -10,22 +10,30 @@ use slmc_pipeline::progress::Silent;
 
 use crate::listing::{Difference, Explained, assert_all_needed, differences, digest, theirs};
 
-const EXPLAINED: [Explained; 9] = [
-    ("tokenizer.ggml.eom_token_id", Difference::OnlyOurs),
-    ("general.name", Difference::Other),
-    ("attention.key_length", Difference::OnlyOurs),
-    ("attention.value_length", Difference::OnlyOurs),
-    ("rope.dimension_count", Difference::OnlyOurs),
-    ("vocab_size", Difference::OnlyOurs),
-    ("slmc.version", Difference::OnlyOurs),
-    ("slmc.recipe", Difference::OnlyOurs),
-    ("general.size_label", Difference::Other),
+const EXPLAINED: [Explained; 13] = [
+    ("tokenizer.ggml.eom_token_id", Difference::OnlyOurs, ""),
+    ("general.name", Difference::Other, ""),
+    ("attention.key_length", Difference::OnlyOurs, ""),
+    ("attention.value_length", Difference::OnlyOurs, ""),
+    ("rope.dimension_count", Difference::OnlyOurs, ""),
+    ("vocab_size", Difference::OnlyOurs, ""),
+    ("slmc.version", Difference::OnlyOurs, ""),
+    ("slmc.recipe", Difference::OnlyOurs, ""),
+    ("rope.freq_base", Difference::OnlyOurs, "gemma2"),
+    ("rope.freq_base_swa", Difference::OnlyTheirs, "gemma3"),
+    ("attention.sliding_window_pattern", Difference::OnlyOurs, "gemma3"),
+    ("attention.sliding_window", Difference::OnlyTheirs, "phi3"),
+    ("rope.scaling.original_context_length", Difference::OnlyTheirs, "phi3"),
 ];
+
+/// Classes that the converter does not know.
+const UNKNOWN: [&str; 1] = ["ministral"];
 
 fn cases() -> Vec<PathBuf> {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/model/tests/golden");
     let entries = std::fs::read_dir(golden).unwrap().map(|entry| entry.unwrap().path());
     let mut cases: Vec<PathBuf> = entries.filter(|path| path.is_dir()).collect();
+    cases.retain(|case| !UNKNOWN.iter().any(|class| name(case).starts_with(class)));
     cases.sort();
     cases
 }
@@ -34,8 +42,9 @@ fn name(case: &Path) -> String {
     case.file_name().unwrap().to_string_lossy().into_owned()
 }
 
-/// The case with the tokenizer beside this file, as an F16 file.
-fn convert(case: &Path, dir: &Path) -> GgufFile {
+/// The case with the tokenizer beside this file, as an F16 file; `None` of a model that llama.cpp cannot run as it is, which is
+/// refused.
+fn convert(case: &Path, dir: &Path) -> Option<GgufFile> {
     let model = dir.join(name(case));
     std::fs::create_dir(&model).unwrap();
     for file in ["config.json", "model.safetensors"] {
@@ -45,15 +54,19 @@ fn convert(case: &Path, dir: &Path) -> GgufFile {
     std::fs::write(model.join("tokenizer_config.json"), include_str!("tokenizer_config.json")).unwrap();
     let output = model.with_extension("gguf");
     let settings = QuantizeSettings::conversion(model, Mix::F16, output.clone(), None);
-    Prepared::new(settings).unwrap().run(&Silent).unwrap();
-    GgufFile::open(&output).unwrap()
+    match Prepared::new(settings) {
+        Ok(prepared) => drop(prepared.run(&Silent).unwrap()),
+        Err(error) if error.to_string().contains("llama.cpp cannot run") => return None,
+        Err(error) => panic!("{}: {error}", name(case)),
+    }
+    Some(GgufFile::open(&output).unwrap())
 }
 
 #[test]
 fn tensors_are_those_of_the_converter() {
     let dir = tempfile::tempdir().unwrap();
     for case in cases() {
-        let ours = convert(&case, dir.path());
+        let Some(ours) = convert(&case, dir.path()) else { continue };
         let theirs: BTreeMap<String, Json> =
             serde_json::from_value(theirs(&name(&case))["tensors"].clone()).unwrap();
         let mut names: Vec<&str> = ours.tensors().iter().map(|tensor| tensor.name.as_str()).collect();
@@ -82,8 +95,9 @@ fn metadata_differs_where_it_is_explained() {
     let dir = tempfile::tempdir().unwrap();
     let mut found = Vec::new();
     for case in cases() {
-        let (name, ours) = (name(&case), convert(&case, dir.path()));
-        found.extend(differences(&name, ours.metadata(), &theirs(&name), &EXPLAINED));
+        let (case_name, Some(ours)) = (name(&case), convert(&case, dir.path())) else { continue };
+        found.extend(differences(&case_name, ours.metadata(), &theirs(&case_name), &EXPLAINED));
     }
-    assert_all_needed(&found, &EXPLAINED);
+    let names: Vec<String> = cases().iter().map(|case| name(case)).collect();
+    assert_all_needed(&found, &EXPLAINED, &names);
 }

@@ -22,18 +22,19 @@ def convert(src, own_tokenizer, *arguments):
     """Runs the converter, whose way to tell pre-tokenizers apart does not know ours; of a family whose tokenizer is of another
     kind than ours it takes the weights alone."""
     sys.path[:0] = [src, src + "/gguf-py"]
-    from conversion.base import ModelBase, TextModel
+    import conversion
+    from conversion.base import TextModel
 
     TextModel.get_vocab_base_pre = lambda self, tokenizer: "gpt-2"
-    original = ModelBase.from_model_architecture.__func__
+    original = conversion.get_model_class
 
-    def any_tokenizer(cls, arch, *rest, **options):
-        model = original(cls, arch, *rest, **options)
+    def with_any_tokenizer(*names, **options):
+        model = original(*names, **options)
         model.set_vocab = lambda self: self._set_vocab_gpt2()
         return model
 
     if own_tokenizer == "any":
-        ModelBase.from_model_architecture = classmethod(any_tokenizer)
+        conversion.get_model_class = with_any_tokenizer
     sys.argv = ["convert_hf_to_gguf.py", *arguments]
     runpy.run_path(src + "/convert_hf_to_gguf.py", run_name="__main__")
 
