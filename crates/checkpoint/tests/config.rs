@@ -5,7 +5,7 @@ mod directory;
 use directory::config;
 use serde_json::{Value, json};
 use slmc_checkpoint::Dtype;
-use slmc_checkpoint::config::{Config, ConfigError, LayerType, RopeScaling, set_dtype};
+use slmc_checkpoint::config::{Config, ConfigError, LayerType, RopeScaling, keep_layers, set_dtype};
 
 /// The small llama's configuration with these fields replaced (null removes nothing: it is written).
 fn with(fields: Value) -> Result<Config, ConfigError> {
@@ -189,4 +189,131 @@ fn the_dtype_keeps_its_spelling() {
     let mut new = json!({});
     set_dtype(new.as_object_mut().unwrap(), Dtype::F16);
     assert_eq!(new, json!({"dtype": "float16"}));
+}
+
+/// As the file of Phi-3.5-mini has it, and the first Phi-3's spelling; the factor as transformers 5.17 computes it.
+#[test]
+fn long_rope() {
+    let file = |kind: &str| {
+        json!({"model_type": "phi3", "max_position_embeddings": 131_072, "original_max_position_embeddings": 4096,
+               "rope_scaling": {"type": kind, "short_factor": [1.0, 1.5], "long_factor": [2, 4.5]}})
+    };
+    for kind in ["longrope", "su", "yarn"] {
+        let config = with(file(kind)).unwrap();
+        let RopeScaling::LongRope {
+            short_factor,
+            long_factor,
+            attention_factor,
+            original_max_position_embeddings,
+        } = config.rope_scaling
+        else {
+            panic!("{kind}: {:?}", config.rope_scaling)
+        };
+        assert_eq!((short_factor, long_factor), (vec![1.0, 1.5], vec![2.0, 4.5]));
+        assert!((attention_factor - 1.190_238_071).abs() < 1e-9, "{attention_factor}");
+        assert_eq!(
+            (original_max_position_embeddings, config.original_max_position_embeddings),
+            (4096, Some(4096))
+        );
+    }
+    let mut other = file("yarn");
+    other["model_type"] = "llama".into();
+    assert_eq!(with(other).unwrap().rope_scaling, RopeScaling::Other("yarn".into()));
+    let mut short = file("longrope");
+    short["rope_scaling"].as_object_mut().unwrap().remove("long_factor");
+    let found = with(short).unwrap_err();
+    assert!(
+        matches!(&found, ConfigError::Absent { field, .. } if field == "rope_scaling.long_factor"),
+        "{found}"
+    );
+    let wrong =
+        json!({"rope_scaling": {"rope_type": "longrope", "short_factor": [1, -1], "long_factor": [1]}});
+    assert!(matches!(with(wrong), Err(ConfigError::WrongType { .. })));
+    let partial = json!({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.75}});
+    assert_eq!(with(partial).unwrap().partial_rotary_factor, Some(0.75));
+}
+
+#[test]
+fn gemma_says_much_by_its_class() {
+    let gemma2 = with(json!({"model_type": "gemma2", "num_hidden_layers": 3, "sliding_window": 32})).unwrap();
+    assert_eq!(
+        (0..3).map(|layer| gemma2.sliding_window_of(layer)).collect::<Vec<_>>(),
+        [Some(32), None, Some(32)]
+    );
+    assert_eq!((gemma2.hidden_act.as_str(), gemma2.head_dim), ("gelu_pytorch_tanh", 256));
+    let scales = gemma2.scales;
+    assert_eq!((scales.attn_logit_softcapping, scales.final_logit_softcapping), (Some(50.0), Some(30.0)));
+    assert_eq!(scales.query_pre_attn_scalar, Some(256.0));
+    let uncapped = with(json!({"model_type": "gemma2", "attn_logit_softcapping": null})).unwrap();
+    assert_eq!(uncapped.scales.attn_logit_softcapping, None);
+    // the two spellings of Gemma 3: of its first files, and of transformers 5
+    let old = json!({"model_type": "gemma3_text", "num_hidden_layers": 4, "rope_theta": 2e6, "sliding_window_pattern": 2,
+                     "rope_local_base_freq": 5e3, "rope_scaling": {"rope_type": "linear", "factor": 8.0}, "sliding_window": 16});
+    let new = json!({"model_type": "gemma3_text", "num_hidden_layers": 4, "sliding_window": 16,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention", "full_attention"],
+        "rope_parameters": {"full_attention": {"rope_theta": 2e6, "rope_type": "linear", "factor": 8.0},
+                            "sliding_attention": {"rope_theta": 5e3, "rope_type": "default"}}});
+    for fields in [old, new] {
+        let config = with(fields).unwrap();
+        assert_eq!((config.rope_theta, config.local_rope_theta), (2e6, Some(5e3)));
+        assert_eq!(config.rope_scaling, RopeScaling::Linear { factor: 8.0 });
+        let windows: Vec<_> = (0..4).map(|layer| config.sliding_window_of(layer)).collect();
+        assert_eq!(windows, [Some(16), None, Some(16), None]);
+    }
+    let plain = with(json!({"model_type": "gemma3_text", "num_hidden_layers": 6})).unwrap();
+    let full: Vec<_> = (0..6).filter(|&layer| plain.sliding_window_of(layer).is_none()).collect();
+    assert_eq!((full, plain.rope_theta, plain.local_rope_theta), (vec![5], 1e6, Some(1e4)));
+    // the 4B model's file has no more than this of attention
+    let mut short = config();
+    for field in ["num_attention_heads", "num_key_value_heads", "vocab_size", "max_position_embeddings"] {
+        short.as_object_mut().unwrap().remove(field);
+    }
+    short["model_type"] = "gemma3_text".into();
+    let short = Config::from_json(&short).unwrap();
+    assert_eq!((short.num_attention_heads, short.num_key_value_heads, short.vocab_size), (8, 4, 262_208));
+    assert!(
+        with(json!({"model_type": "gemma3_text", "use_bidirectional_attention": true}))
+            .unwrap()
+            .use_bidirectional_attention
+    );
+}
+
+#[test]
+fn layers_that_do_not_rotate() {
+    let rotated = |fields: Value| with(fields).unwrap().rotated_layers;
+    assert_eq!(rotated(json!({"num_hidden_layers": 2})), None);
+    let smollm3 = json!({"model_type": "smollm3", "num_hidden_layers": 5});
+    assert_eq!(rotated(smollm3), Some(vec![true, true, true, false, true]));
+    let listed = json!({"model_type": "smollm3", "num_hidden_layers": 2, "no_rope_layers": [0, 1, 1]});
+    assert_eq!(rotated(listed), Some(vec![false, true]));
+    let short = json!({"model_type": "smollm3", "num_hidden_layers": 2, "no_rope_layers": [1]});
+    assert!(matches!(with(short), Err(ConfigError::WrongType { .. })));
+}
+
+#[test]
+fn experts_are_counted() {
+    let experts = |fields: Value| with(fields).unwrap().experts;
+    assert_eq!(experts(json!({})), None);
+    assert_eq!(experts(json!({"num_local_experts": 8})), Some(8));
+    assert_eq!(experts(json!({"num_experts": 1})), None);
+}
+
+/// What a class tells from a block's number is written down when blocks go.
+#[test]
+fn layers_that_stay_keep_what_their_number_said() {
+    let kept = |model_type: &str| {
+        let mut config = config();
+        config["model_type"] = model_type.into();
+        config["num_hidden_layers"] = 8.into();
+        config["head_dim"] = 4.into();
+        config["sliding_window"] = 16.into();
+        keep_layers(config.as_object_mut().unwrap(), &[0, 1, 3, 5]);
+        Config::from_json(&config).unwrap()
+    };
+    let gemma2 = kept("gemma2");
+    let windowed: Vec<_> = (0..4).map(|layer| gemma2.sliding_window_of(layer).is_some()).collect();
+    assert_eq!(windowed, [true, false, false, false]);
+    assert_eq!(kept("smollm3").rotated_layers, Some(vec![true, true, false, true]));
+    let llama = kept("llama");
+    assert_eq!((llama.layer_types, llama.rotated_layers, llama.num_hidden_layers), (None, None, 4));
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use pulp::Arch;
 use rayon::prelude::*;
-use slmc_model::ops::{Operand, product, product_into};
+use slmc_model::ops::{LogitTransform, Operand, product, product_into};
 
 use crate::objective::Objective;
 use crate::rows::{Room, Token, TokenLoss};
@@ -25,6 +25,8 @@ pub struct HeadInput<'a> {
     pub weight: &'a [f32],
     /// Its columns.
     pub width: usize,
+    /// What makes logits of its products.
+    pub logits: LogitTransform,
 }
 
 /// Sums over tokens.
@@ -85,7 +87,11 @@ impl HeadLoss<'_> {
         for piece in self.pieces(tokens) {
             let mut logits = self.logits(student, piece.clone());
             let teacher = teacher.map(|teacher| self.logits(teacher, piece.clone()));
+            let capped = (!student.logits.is_identity()).then(|| logits.clone());
             sums.add(&self.gradients(&mut logits, teacher.as_deref(), &labels[piece.clone()]));
+            if let Some(capped) = capped {
+                student.logits.back(&capped, &mut logits);
+            }
             let logits = Operand::new(&logits, [piece.len(), vocab]);
             let head = Operand::new(&student.weight[..vocab * width], [vocab, width]);
             let rows = piece.start * width..piece.end * width;
@@ -126,10 +132,12 @@ impl HeadLoss<'_> {
 
     /// Logits of some tokens, `[tokens, vocab]`.
     fn logits(&self, model: HeadInput<'_>, tokens: Range<usize>) -> Vec<f32> {
-        let HeadInput { hidden, weight, width } = model;
+        let HeadInput { hidden, weight, width, logits: transform } = model;
         let hidden = &hidden[tokens.start * width..tokens.end * width];
         let weight = Operand::new(&weight[..self.vocab * width], [self.vocab, width]);
-        product(Operand::new(hidden, [tokens.len(), width]), weight.transposed())
+        let mut logits = product(Operand::new(hidden, [tokens.len(), width]), weight.transposed());
+        transform.apply(&mut logits);
+        logits
     }
 
     /// Turns the student's logits into their gradients.

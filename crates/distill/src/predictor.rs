@@ -59,6 +59,7 @@ impl<'a> Predictor<'a> {
 
     /// The states with this model's head.
     pub fn with_head<'b>(&'b self, states: &'b FinalStates) -> HeadInput<'b> {
-        HeadInput { hidden: &states.hidden, weight: &self.head_weight, width: states.width }
+        let logits = self.source.config().logits;
+        HeadInput { hidden: &states.hidden, weight: &self.head_weight, width: states.width, logits }
     }
 }

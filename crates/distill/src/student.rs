@@ -101,7 +101,8 @@ impl Student {
         let head_id = config.head();
         let d_head = gradients.0.entry(head_id).or_insert_with(|| vec![0.0; config.vocab_size * width]);
         let states = HostView::of(&normed);
-        let input = HeadInput { hidden: &states, weight: weights.values(head_id)?, width };
+        let logits = config.logits;
+        let input = HeadInput { hidden: &states, weight: weights.values(head_id)?, width, logits };
         let (sums, d_normed) = loss.evaluate(input, teacher, &batch.labels, Some(d_head));
 
         let d_normed = host::tensor(d_normed, [tokens, width], &self.device);
@@ -119,12 +120,12 @@ impl Student {
         if let Some(d_embedded) = embedded.grad_remove(&mut found) {
             let id = TensorId::global(Role::TokenEmbedding);
             let sum = gradients.0.entry(id).or_insert_with(|| vec![0.0; config.vocab_size * width]);
-            let rows = HostView::of(&d_embedded);
+            let (rows, scale) = (HostView::of(&d_embedded), config.embedding_scale as f32);
             for (&token, row) in batch.tokens.iter().zip(rows.chunks_exact(width)) {
                 sum[token as usize * width..][..width]
                     .iter_mut()
                     .zip(row)
-                    .for_each(|(sum, value)| *sum += value);
+                    .for_each(|(sum, value)| *sum += scale * value);
             }
         }
         Ok(sums)

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use serde_json::Value;
 use slmc_distill::{Divergence, HeadInput, HeadLoss, Objective};
+use slmc_model::ops::LogitTransform;
 
 struct Golden {
     shape: Value,
@@ -52,8 +53,14 @@ fn values_and_gradients_are_those_of_pytorch() {
             alpha: case["alpha"].as_f64().unwrap() as f32,
         };
         let loss = HeadLoss { objective: &objective, vocab, weight: 0.25 };
-        let student = HeadInput { hidden: &hidden, weight: &weight, width };
-        let teacher = HeadInput { hidden: &teacher_hidden, weight: &teacher_weight, width: teacher_width };
+        let student =
+            HeadInput { hidden: &hidden, weight: &weight, width, logits: LogitTransform::default() };
+        let teacher = HeadInput {
+            hidden: &teacher_hidden,
+            weight: &teacher_weight,
+            width: teacher_width,
+            logits: LogitTransform::default(),
+        };
         let mut d_weight = vec![0.0; vocab * width];
         let (sums, d_hidden) = loss.evaluate(student, Some(teacher), &labels, Some(&mut d_weight));
         assert_eq!(sums.tokens, 4);
@@ -97,7 +104,7 @@ proptest! {
         let objective = Objective { divergence, temperature, alpha: 0.0 };
         let loss = HeadLoss { objective: &objective, vocab, weight: 1.0 };
         let labels = [Some(1), Some(2), Some(49)];
-        let input = |hidden| HeadInput { hidden, weight: &weight, width };
+        let input = |hidden| HeadInput { hidden, weight: &weight, width, logits: LogitTransform::default() };
         let (same, nothing) = loss.evaluate(input(&hidden), Some(input(&hidden)), &labels, None);
         prop_assert!(same.divergence.abs() < 2e-5, "{}", same.divergence);
         prop_assert!(nothing.iter().all(|g| g.abs() < 2e-5));
@@ -111,7 +118,7 @@ proptest! {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut noise = |n: usize| -> Vec<f32> { (0..n).map(|_| 4.0 * random.f32() - 2.0).collect() };
         let (a, b, weight) = (noise(6), noise(6), noise(40 * 6));
-        let input = |hidden| HeadInput { hidden, weight: &weight, width: 6 };
+        let input = |hidden| HeadInput { hidden, weight: &weight, width: 6, logits: LogitTransform::default() };
         let of = |divergence| {
             let objective = Objective { divergence, temperature: 1.5, alpha: 0.0 };
             HeadLoss { objective: &objective, vocab: 40, weight: 1.0 }.evaluate(input(&a), Some(input(&b)), &[Some(0)], None)
@@ -133,7 +140,7 @@ fn pieces_and_threads_leave_no_trace() {
     let objective = Objective::default();
     let loss = HeadLoss { objective: &objective, vocab, weight: 0.01 };
     let run = |tokens: std::ops::Range<usize>| {
-        let input = |hidden| HeadInput { hidden, weight: &weight, width };
+        let input = |hidden| HeadInput { hidden, weight: &weight, width, logits: LogitTransform::default() };
         let rows = tokens.start * width..tokens.end * width;
         let mut d_weight = vec![0.0; vocab * width];
         let student = input(&hidden[rows.clone()]);
@@ -156,4 +163,49 @@ fn pieces_and_threads_leave_no_trace() {
     assert_eq!(total.tokens, sums.tokens);
     assert!((total.divergence - sums.divergence).abs() < 1e-6 * sums.divergence);
     assert!(relative(&rows, &d_hidden) < 1e-5);
+}
+
+/// Gradients through a scale or a cap of logits, against differences of the loss.
+#[test]
+fn scaled_and_capped_logits_have_their_own_gradients() {
+    let objective = Objective { divergence: Divergence::ForwardKl, temperature: 1.0, alpha: 1.0 };
+    let (width, vocab, labels) = (3, 5, [Some(4), Some(1)]);
+    let loss = HeadLoss { objective: &objective, vocab, weight: 0.5 };
+    let wave = |len: usize, step: f32| -> Vec<f32> { (0..len).map(|i| (i as f32 * step).sin()).collect() };
+    let (hidden, weight) = (wave(2 * width, 1.7), wave(vocab * width, 2.3));
+    for logits in [
+        LogitTransform { scale: 0.25, softcap: None },
+        LogitTransform { scale: 1.0, softcap: Some(0.8) },
+        LogitTransform { scale: 2.0, softcap: Some(1.5) },
+    ] {
+        let of = |hidden: &[f32], weight: &[f32]| {
+            let input = HeadInput { hidden, weight, width, logits };
+            loss.evaluate(input, None, &labels, None).0.loss(&objective)
+        };
+        let mut d_weight = vec![0.0; vocab * width];
+        let input = HeadInput { hidden: &hidden, weight: &weight, width, logits };
+        let (_, d_hidden) = loss.evaluate(input, None, &labels, Some(&mut d_weight));
+        let moved = |values: &[f32], at: usize, by: f32| {
+            let mut values = values.to_vec();
+            values[at] += by;
+            values
+        };
+        const STEP: f32 = 1e-2;
+        for (at, &found) in d_hidden.iter().enumerate() {
+            let [up, down] = [STEP, -STEP].map(|by| of(&moved(&hidden, at, by), &weight));
+            let expected = (up - down) / f64::from(2.0 * STEP);
+            assert!(
+                (f64::from(found) - expected).abs() < 1e-4,
+                "{logits:?}, hidden {at}: {found}, {expected}"
+            );
+        }
+        for (at, &found) in d_weight.iter().enumerate() {
+            let [up, down] = [STEP, -STEP].map(|by| of(&hidden, &moved(&weight, at, by)));
+            let expected = (up - down) / f64::from(2.0 * STEP);
+            assert!(
+                (f64::from(found) - expected).abs() < 1e-4,
+                "{logits:?}, weight {at}: {found}, {expected}"
+            );
+        }
+    }
 }

@@ -14,7 +14,7 @@ use slmc_model::arch::Activation;
 use slmc_model::ops::{self, AttentionShape, Matrix, RopeTables};
 use slmc_model::{
     ArchSpec, Block, BurnDevice, Context, Device, KvPrecision, ModelConfig, ModelError, NoObserver,
-    RopeScaling, Tensor, TensorId, Weight, WeightSource, host,
+    RopeScaling, Rotation, Tensor, TensorId, Weight, WeightSource, host,
 };
 
 const SEQ: usize = 512;
@@ -71,8 +71,16 @@ fn config(name: &str) -> ModelConfig {
         rms_norm_eps: 1e-5,
         rope_theta: 10_000.0,
         rope_scaling: RopeScaling::Default,
+        local_rope_theta: 10_000.0,
+        rotary_dim: 64,
+        rotation: vec![Rotation::Global],
         max_position_embeddings: SEQ,
         sliding_window: vec![None],
+        attention_scale: 0.125,
+        attention_softcap: None,
+        embedding_scale: 1.0,
+        residual_scale: 1.0,
+        logits: Default::default(),
         tie_word_embeddings: true,
         qkv_bias: false,
         output_bias: false,
@@ -168,7 +176,7 @@ fn operations(
         (0..2).for_each(|_| drop(ops::linear(&x, &k, None)));
     };
     report("query, key, value", time(projections), 2.0 * hidden as f64 * (query + 2 * key_value) as f64);
-    let tables = RopeTables::new(config, SEQ, device);
+    let tables = RopeTables::new(config, Rotation::Global, SEQ, device).expect("llama rotates");
     let (mut queries, mut keys) = (Some(rows(query)), Some(rows(key_value)));
     let turn = || {
         queries = queries.take().map(|x| ops::rope(x, 0..SEQ, &tables));
@@ -181,6 +189,8 @@ fn operations(
         key_value_heads: config.num_key_value_heads,
         head_dim: config.head_dim,
         window: None,
+        scale: config.attention_scale as f32,
+        softcap: None,
     };
     let (queries, keys, values) = (rows(query), rows(key_value), rows(key_value));
     let flops = 4.0 * query as f64 * (SEQ + 1) as f64 / 2.0;
@@ -190,7 +200,7 @@ fn operations(
     let onto = || stream = stream.take().map(|y| ops::linear_onto(y, &queries, &output, None));
     report("output, onto the stream", time(onto), 2.0 * (hidden * query) as f64);
     let (gate, up) = (matrix(inner, hidden), matrix(inner, hidden));
-    let gated = || drop(ops::gated(&x, &x, (&gate, None), (&up, None)));
+    let gated = || drop(ops::gated(&x, &x, (&gate, None), (&up, None), config.activation));
     report("gate, up, activation", time(gated), 4.0 * (hidden * inner) as f64);
     let (down, activated) = (matrix(hidden, inner), rows(inner));
     let mut stream = Some(rows(hidden));

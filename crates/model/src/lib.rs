@@ -17,7 +17,7 @@ pub mod source;
 pub use arch::{ArchSpec, Role, TensorId};
 pub use burn;
 pub use burn::tensor::{Device as BurnDevice, Gradients, Tensor};
-pub use config::{ModelConfig, RopeScaling};
+pub use config::{ModelConfig, RopeScaling, Rotation};
 pub use decoder::{
     Block, Context, Head, HeadRows, KvPrecision, LinearInput, LinearObserver, NoObserver, Session, embed,
 };

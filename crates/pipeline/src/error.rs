@@ -59,6 +59,18 @@ pub enum PipelineError {
         /// What happened.
         reason: String,
     },
+    /// llama.cpp would run a GGUF file of this model as another one.
+    #[error(
+        "{path}: llama.cpp cannot run this {model_type} model: {reason}; --group-size writes a quantized checkpoint instead of GGUF"
+    )]
+    GgufObstacle {
+        /// The checkpoint.
+        path: PathBuf,
+        /// The family.
+        model_type: &'static str,
+        /// What llama.cpp does otherwise.
+        reason: String,
+    },
     /// What is lost can be told only beside the original.
     #[error("no original given to compare with: name it with --base")]
     NoBase,

@@ -6,8 +6,8 @@ use random::Random;
 use serde::Deserialize;
 use slmc_gguf::TensorType;
 use slmc_quant::awq::{
-    Candidate, Family, GroupKind, GroupedHeads, Producer, SearchError, SearchOptions, candidate_scales,
-    divide_rows, divide_vector, round_scaled, scale_columns, scale_groups, scaled_second_moments, search,
+    Candidate, Family, GroupKind, GroupedHeads, Producer, ScaleGroup, SearchError, SearchOptions,
+    candidate_scales, divide_rows, divide_vector, round_scaled, scale_columns, scaled_second_moments, search,
     weight_mean_abs,
 };
 use slmc_quant::loss::{InputStatistics, output_error};
@@ -273,15 +273,26 @@ fn statistics_and_scales_that_make_no_sense_are_errors() {
     assert!(weight_mean_abs(&[&[1.0; 8]], 4, 0).is_err());
 }
 
-#[test]
-fn groups_name_a_blocks_tensors_and_leave_kept_ones_alone() {
-    let groups = scale_groups(3);
-    assert_eq!(groups.each_ref().map(|g| g.kind), GroupKind::ALL);
-    assert_eq!(groups[0].producer, Producer::Norm { weight: "blk.3.attn_norm.weight".into() });
-    assert_eq!(groups[0].consumers, ["blk.3.attn_q.weight", "blk.3.attn_k.weight", "blk.3.attn_v.weight"]);
-    let bias = "blk.3.attn_v.bias".to_owned();
-    assert_eq!(groups[1].producer, Producer::Rows { weight: "blk.3.attn_v.weight".into(), bias });
+/// The groups of llama's block 3.
+fn groups() -> [ScaleGroup; 4] {
+    let name = |tensor: &str| format!("blk.3.{tensor}.weight");
+    let norm = |tensor: &str| Some(Producer::Norm { weight: name(tensor) });
+    let rows =
+        |tensor: &str| Some(Producer::Rows { weight: name(tensor), rows: 0..256, of: 256, bias: None });
+    let of = |kind, producer, consumers: &[&str]| {
+        let consumers = consumers.iter().map(|consumer| name(consumer)).collect();
+        ScaleGroup { kind, producer, consumers }
+    };
+    [
+        of(GroupKind::AttentionInput, norm("attn_norm"), &["attn_q", "attn_k", "attn_v"]),
+        of(GroupKind::AttentionOutput, rows("attn_v"), &["attn_output"]),
+        of(GroupKind::FeedForwardInput, norm("ffn_norm"), &["ffn_gate", "ffn_up"]),
+        of(GroupKind::FeedForwardDown, rows("ffn_up"), &["ffn_down"]),
+    ]
+}
 
+#[test]
+fn groups_leave_kept_tensors_alone() {
     let names = ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
     let tensors: Vec<TensorFacts> = names
         .iter()
@@ -301,10 +312,14 @@ fn groups_name_a_blocks_tensors_and_leave_kept_ones_alone() {
         let mut request = PlanRequest::new(mix, Method::Awq);
         request.keep.extend((!keep.is_empty()).then(|| keep.parse().unwrap()));
         let plan = Plan::new(&model, &tensors, &request).unwrap();
-        scale_groups(3).map(|g| g.is_applicable(&plan))
+        groups().map(|g| g.is_applicable(&plan))
     };
     assert_eq!(applicable(Mix::Q4_K_M, ""), [true; 4]);
     assert_eq!(applicable(Mix::F16, ""), [false; 4]);
     assert_eq!(applicable(Mix::Q4_K_M, "attn_v"), [false, false, true, true]);
     assert_eq!(applicable(Mix::Q4_K_M, "ffn_down"), [true, true, true, false]);
+    // without a norm in front there is nothing to divide
+    let alone = ScaleGroup { producer: None, ..groups()[0].clone() };
+    let plan = Plan::new(&model, &tensors, &PlanRequest::new(Mix::Q4_K_M, Method::Awq)).unwrap();
+    assert!(!alone.is_applicable(&plan));
 }

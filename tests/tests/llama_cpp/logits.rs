@@ -42,15 +42,24 @@ fn difference(path: &Path) -> Difference {
     }
 }
 
+/// Keys and values alone are rounded, to half precision; llama.cpp also looks Gemma's GELU up in a table of such numbers.
+// What llama.cpp makes of a vocabulary depends on whether the name of the model says phi3.
+fn limit(family: Family) -> f64 {
+    if family.is_gemma() { 1e-2 } else { 1e-3 }
+}
+
 #[test]
 fn every_family_scores_as_ours() {
     let dir = tempfile::tempdir().unwrap();
     for family in Family::ALL {
-        let model = dir.path().join(format!("{family:?}"));
+        let model = dir.path().join(format!("model-{}", family as usize));
         family.write(&model, &tiny(), &serde_json::json!({}));
-        // Keys and values alone are rounded, to half precision.
-        let overall = difference(&quantize(&model, Mix::F32, None)).overall;
-        assert!(overall < 1e-3, "{family:?}: {overall:e}");
+        // Of F16, llama.cpp rounds activations to half precision, too.
+        for (mix, limit) in [(Mix::F32, limit(family)), (Mix::F16, 2e-2)] {
+            let overall = difference(&quantize(&model, mix, None)).overall;
+            println!("{family:?} in {mix}: {overall:.1e}");
+            assert!(overall < limit, "{family:?} in {mix}: {overall:e}");
+        }
     }
 }
 
@@ -61,16 +70,17 @@ fn every_family_with_parts_cut_out_scores_as_ours() {
     let queries = Asked { query_heads: Some(2), channels: Some(320), ..Asked::default() };
     for (number, asked) in [heads, queries].into_iter().enumerate() {
         for family in Family::ALL {
-            let model = dir.path().join(format!("{family:?}-{number}"));
+            let model = dir.path().join(format!("model-{}-{number}", family as usize));
             family.write(&model, &tiny(), &serde_json::json!({}));
             let asked = match family {
-                Family::Qwen2 | Family::Qwen2Tied => {
+                Family::Qwen2 | Family::Qwen2Tied | Family::Phi3 | Family::Phi4Mini | Family::Olmo2 => {
                     Asked { key_value_heads: None, query_heads: None, ..asked }
                 }
+                Family::SmolLm3 => Asked { layers: None, ..asked },
                 _ => asked,
             };
             let overall = difference(&quantize(&cut(&model, asked), Mix::F32, None)).overall;
-            assert!(overall < 1e-3, "{family:?}, {asked:?}: {overall:e}");
+            assert!(overall < limit(family), "{family:?}, {asked:?}: {overall:e}");
         }
     }
 }

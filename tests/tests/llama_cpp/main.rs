@@ -3,6 +3,8 @@
 //! `cargo test --workspace --features slmc-tests/llama-cpp` (needs cmake and libclang).
 
 mod engine;
+
+#[path = "../families/models.rs"]
 mod models;
 
 #[path = "../../../crates/model/tests/decoder/forward.rs"]

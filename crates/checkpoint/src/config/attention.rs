@@ -14,6 +14,17 @@ pub enum LayerType {
     Other(String),
 }
 
+impl LayerType {
+    /// Its spelling in the file.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::FullAttention => "full_attention",
+            Self::SlidingAttention => "sliding_attention",
+            Self::Other(name) => name,
+        }
+    }
+}
+
 /// The fields of windowed attention.
 pub(super) struct Window {
     pub sliding_window: Option<usize>,
@@ -23,15 +34,19 @@ pub(super) struct Window {
 
 /// Reads `sliding_window`, `use_sliding_window`, `max_window_layers` and `layer_types`.
 ///
-/// A mistral file without `sliding_window` means its class's 4096; null means none. qwen2 has a window only
-/// under `use_sliding_window: true`.
+/// A mistral or gemma file without `sliding_window` means its class's 4096; null means none. qwen2, qwen3 and smollm3 have a
+/// window only under `use_sliding_window: true`. Gemma's layers take turns where the file does not list them.
 pub(super) fn read(fields: &Fields<'_>, model_type: &str, layers: usize) -> Result<Window, ConfigError> {
     const CLASS_WINDOW: usize = 4096;
-    let has_switch = matches!(model_type, "qwen2" | "qwen2_moe" | "qwen3" | "qwen3_moe");
+    let has_switch = matches!(model_type, "qwen2" | "qwen2_moe" | "qwen3" | "qwen3_moe" | "smollm3");
+    let has_window = matches!(
+        model_type,
+        "qwen2" | "qwen2_moe" | "qwen3" | "qwen3_moe" | "mistral" | "ministral" | "gemma2" | "gemma3_text"
+    );
     let stated = fields.within("sliding_window", 1 << 31)?;
     let written_null = fields.object().contains_key("sliding_window");
     let window = match stated {
-        None if !written_null && (has_switch || model_type == "mistral") => Some(CLASS_WINDOW),
+        None if !written_null && has_window => Some(CLASS_WINDOW),
         stated => stated,
     };
     let used = fields.boolean("use_sliding_window")?.unwrap_or(!has_switch);
@@ -49,8 +64,25 @@ pub(super) fn read(fields: &Fields<'_>, model_type: &str, layers: usize) -> Resu
             &format!("one entry for each of the {layers} layers (num_hidden_layers)"),
         ));
     }
-    let layer_types = listed.then(|| names.into_iter().map(layer_type).collect());
+    let layer_types = match full_attention_every(fields, model_type)? {
+        _ if listed => Some(names.into_iter().map(layer_type).collect()),
+        Some(period) => Some((1..=layers).map(|number| in_turns(number, period)).collect()),
+        None => None,
+    };
     Ok(Window { sliding_window: window.filter(|_| used), max_window_layers, layer_types })
+}
+
+/// Of how many layers the last sees everything, in classes whose layers take turns.
+fn full_attention_every(fields: &Fields<'_>, model_type: &str) -> Result<Option<usize>, ConfigError> {
+    Ok(match model_type {
+        "gemma2" => Some(2),
+        "gemma3_text" => Some(fields.within("sliding_window_pattern", 1 << 16)?.unwrap_or(6)),
+        _ => None,
+    })
+}
+
+fn in_turns(number: usize, period: usize) -> LayerType {
+    if number.is_multiple_of(period) { LayerType::FullAttention } else { LayerType::SlidingAttention }
 }
 
 fn layer_type(name: String) -> LayerType {

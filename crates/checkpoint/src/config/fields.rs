@@ -102,6 +102,19 @@ impl<'a> Fields<'a> {
         Ok(Some(number))
     }
 
+    /// As [`Fields::positive`], with the class's own value where the file says nothing; null is none.
+    pub fn positive_or(&self, name: &str, class: Option<f64>) -> Result<Option<f64>, ConfigError> {
+        if self.object.contains_key(name) { self.positive(name) } else { Ok(class) }
+    }
+
+    /// A list of finite numbers above zero; `None` if absent.
+    pub fn positives(&self, name: &str) -> Result<Option<Vec<f64>>, ConfigError> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        let number = |value: &Value| value.as_f64().filter(|x| x.is_finite() && *x > 0.0);
+        let list = value.as_array().and_then(|list| list.iter().map(number).collect());
+        list.map(Some).ok_or_else(|| self.wrong_type(name, "a list of finite numbers above 0", value))
+    }
+
     pub fn integer(&self, name: &str) -> Result<Option<u64>, ConfigError> {
         self.get(name)
             .map(|value| value.as_u64().ok_or_else(|| self.wrong_type(name, "a non-negative integer", value)))

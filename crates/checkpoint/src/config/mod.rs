@@ -4,13 +4,15 @@ mod attention;
 mod dimensions;
 mod fields;
 mod rope;
+mod scales;
 
 use serde_json::Value;
 use thiserror::Error;
 
 pub use attention::LayerType;
-pub use dimensions::{Dimensions, set_dimensions};
+pub use dimensions::{Dimensions, keep_layers, set_dimensions};
 pub use rope::RopeScaling;
+pub use scales::Scales;
 
 use crate::Dtype;
 pub(crate) use fields::Fields;
@@ -98,8 +100,20 @@ pub struct Config {
     pub rope_theta: f64,
     /// How rotary frequencies are stretched, from either spelling.
     pub rope_scaling: RopeScaling,
+    /// Base of the rotary frequencies in layers with a sliding window, in classes where they have their own.
+    pub local_rope_theta: Option<f64>,
     /// Share of each head that is rotated, if the file says so.
     pub partial_rotary_factor: Option<f64>,
+    /// Which layers rotate queries and keys at all; `None` for all.
+    pub rotated_layers: Option<Vec<bool>>,
+    /// The length before frequencies were stretched, if the file says so.
+    pub original_max_position_embeddings: Option<usize>,
+    /// Multipliers and soft-caps.
+    pub scales: Scales,
+    /// Experts of each MLP, where there are several.
+    pub experts: Option<usize>,
+    /// Whether tokens see those behind them, as in embedding models.
+    pub use_bidirectional_attention: bool,
     /// Longest sequence the model was made for.
     pub max_position_embeddings: usize,
     /// Attention window in tokens, if windowed attention is in force in any layer: `use_sliding_window: false`
@@ -144,9 +158,15 @@ impl Config {
             }
         }
         let hidden_size = fields.dimension("hidden_size")?;
-        let num_attention_heads = fields.dimension("num_attention_heads")?;
-        let num_key_value_heads =
-            fields.optional_dimension("num_key_value_heads")?.unwrap_or(num_attention_heads);
+        // Files of Gemma 3 leave out what the class says.
+        let class = |value: usize| (model_type == "gemma3_text").then_some(value);
+        let dimension = |name: &str, class: Option<usize>| match (fields.optional_dimension(name)?, class) {
+            (Some(stated), _) => Ok(stated),
+            (None, Some(class)) => Ok(class),
+            (None, None) => Err(fields.absent(name)),
+        };
+        let num_attention_heads = dimension("num_attention_heads", class(8))?;
+        let num_key_value_heads = dimension("num_key_value_heads", class(4).or(Some(num_attention_heads)))?;
         if !num_attention_heads.is_multiple_of(num_key_value_heads) {
             return Err(ConfigError::BadValue {
                 field: "num_key_value_heads".into(),
@@ -154,7 +174,8 @@ impl Config {
                 expected: format!("a divisor of num_attention_heads, {num_attention_heads}"),
             });
         }
-        let head_dim = match fields.optional_dimension("head_dim")? {
+        let class_head_dim = matches!(&*model_type, "gemma2" | "gemma3_text").then_some(256);
+        let head_dim = match fields.optional_dimension("head_dim")?.or(class_head_dim) {
             Some(head_dim) => head_dim,
             None if hidden_size.is_multiple_of(num_attention_heads) => hidden_size / num_attention_heads,
             None => {
@@ -166,23 +187,35 @@ impl Config {
             }
         };
         let num_hidden_layers = fields.dimension("num_hidden_layers")?;
-        let max_position_embeddings = fields.positions("max_position_embeddings")?;
-        let (rope_theta, rope_scaling) = rope::read(&fields, max_position_embeddings)?;
+        let max_position_embeddings = match (fields.get("max_position_embeddings"), class(131_072)) {
+            (None, Some(class)) => class,
+            _ => fields.positions("max_position_embeddings")?,
+        };
+        let rope = rope::read(&fields, &model_type, max_position_embeddings)?;
         let window = attention::read(&fields, &model_type, num_hidden_layers)?;
         Ok(Self {
             architectures: fields.strings("architectures")?,
-            vocab_size: fields.dimension("vocab_size")?,
+            vocab_size: dimension("vocab_size", class(262_208))?,
             hidden_size,
             intermediate_size: fields.dimension("intermediate_size")?,
             num_hidden_layers,
             num_attention_heads,
             num_key_value_heads,
             head_dim,
-            hidden_act: fields.optional_string("hidden_act")?.unwrap_or_else(|| "silu".into()),
-            rms_norm_eps: fields.positive("rms_norm_eps")?.unwrap_or(1e-6),
-            rope_theta,
-            rope_scaling,
-            partial_rotary_factor: fields.positive("partial_rotary_factor")?,
+            hidden_act: activation(&fields, &model_type)?,
+            rms_norm_eps: fields.positive("rms_norm_eps")?.unwrap_or(match &*model_type {
+                "phi3" | "olmo2" => 1e-5,
+                _ => 1e-6,
+            }),
+            rope_theta: rope.theta,
+            rope_scaling: rope.scaling,
+            local_rope_theta: rope.local_theta,
+            partial_rotary_factor: rope.partial_rotary_factor,
+            rotated_layers: rope::rotated_layers(&fields, &model_type, num_hidden_layers)?,
+            original_max_position_embeddings: rope.original_max_position_embeddings,
+            scales: scales::read(&fields, &model_type)?,
+            experts: experts(&fields)?,
+            use_bidirectional_attention: fields.boolean("use_bidirectional_attention")?.unwrap_or(false),
             max_position_embeddings,
             sliding_window: window.sliding_window,
             max_window_layers: window.max_window_layers,
@@ -203,6 +236,24 @@ impl Config {
             model_type,
         })
     }
+}
+
+/// Gemma's classes heed `hidden_activation` alone, which old files have beside a `hidden_act` that was never meant.
+fn activation(fields: &Fields<'_>, model_type: &str) -> Result<String, ConfigError> {
+    let (name, class) = match model_type {
+        "gemma2" | "gemma3_text" => ("hidden_activation", "gelu_pytorch_tanh"),
+        _ => ("hidden_act", "silu"),
+    };
+    Ok(fields.optional_string(name)?.unwrap_or_else(|| class.into()))
+}
+
+/// The number of experts, whatever the class calls it; `None` of a dense model.
+fn experts(fields: &Fields<'_>) -> Result<Option<usize>, ConfigError> {
+    let mut found = None;
+    for name in ["num_experts", "num_local_experts", "n_routed_experts"] {
+        found = found.or(fields.integer(name)?.filter(|&count| count > 1));
+    }
+    Ok(found.and_then(|count| usize::try_from(count).ok()))
 }
 
 /// Says in a `config.json` which type the weights are saved in, in the spelling it already uses (`dtype` if

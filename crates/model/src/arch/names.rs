@@ -1,6 +1,6 @@
 //! How checkpoints and GGUF files call the tensors of a family.
 
-use super::{Role, TensorId};
+use super::{ArchSpec, Role, TensorId};
 
 /// The names of one role.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +42,25 @@ pub const LLAMA_NAMES: &[RoleNames] = &[
     names(Role::Head, "lm_head.weight", "output.weight"),
 ];
 
+/// What families with norms of queries and keys call these.
+pub const QK_NORM_NAMES: &[RoleNames] = &[
+    names(Role::QueryNorm, "self_attn.q_norm.weight", "attn_q_norm.weight"),
+    names(Role::KeyNorm, "self_attn.k_norm.weight", "attn_k_norm.weight"),
+];
+
+/// What families with norms behind attention and MLP call these; the Hugging Face names of the norms in front of them follow.
+pub const OUTPUT_NORM_NAMES: &[RoleNames] = &[
+    names(Role::AttentionOutputNorm, "post_attention_layernorm.weight", "post_attention_norm.weight"),
+    names(Role::PostNorm, "pre_feedforward_layernorm.weight", "ffn_norm.weight"),
+    names(Role::MlpOutputNorm, "post_feedforward_layernorm.weight", "post_ffw_norm.weight"),
+];
+
+/// What families with fused matrices call these. GGUF has gate and up under the name of up.
+pub const FUSED_NAMES: &[RoleNames] = &[
+    names(Role::QueryKeyValue, "self_attn.qkv_proj.weight", "attn_qkv.weight"),
+    names(Role::GateUp, "mlp.gate_up_proj.weight", "ffn_up.weight"),
+];
+
 const HF_PREFIX: &str = "model.layers.";
 const GGUF_PREFIX: &str = "blk.";
 
@@ -52,42 +71,49 @@ fn full_name(prefix: &str, name: &str, layer: Option<usize>) -> String {
     }
 }
 
-fn find<'a>(
-    table: &[RoleNames],
-    prefix: &str,
-    name: &'a str,
-    of: impl Fn(&RoleNames) -> &'static str,
-) -> Option<TensorId> {
-    let (layer, rest) = match name.strip_prefix(prefix).and_then(|rest: &'a str| rest.split_once('.')) {
-        Some((number, rest)) => (Some(canonical_number(number)?), rest),
-        None => (None, name),
-    };
-    let entry = table.iter().find(|e| e.role.is_per_layer() == layer.is_some() && of(e) == rest)?;
-    Some(TensorId { role: entry.role, layer })
-}
-
 /// Decimal without sign or leading zeros, so that a tensor has one name only.
 fn canonical_number(text: &str) -> Option<usize> {
     let number: usize = text.parse().ok()?;
     (number.to_string() == text).then_some(number)
 }
 
-/// The Hugging Face name of a tensor; `None` if the family has none for this role.
-pub(super) fn hf_name(table: &[RoleNames], id: TensorId) -> Option<String> {
-    let entry = table.iter().find(|e| e.role == id.role)?;
-    Some(full_name(HF_PREFIX, entry.hf, id.layer))
-}
+impl ArchSpec {
+    /// The names of every role the family has. Earlier tables go before later ones.
+    fn names(&self) -> impl Iterator<Item = &RoleNames> {
+        self.names.iter().copied().flatten().filter(move |entry| self.knows(entry.role))
+    }
 
-/// The GGUF name of a tensor; `None` if the family has none for this role.
-pub(super) fn gguf_name(table: &[RoleNames], id: TensorId) -> Option<String> {
-    let entry = table.iter().find(|e| e.role == id.role)?;
-    Some(full_name(GGUF_PREFIX, entry.gguf, id.layer))
-}
+    fn entry(&self, role: Role) -> Option<&RoleNames> {
+        self.names().find(|entry| entry.role == role)
+    }
 
-pub(super) fn by_hf_name(table: &[RoleNames], name: &str) -> Option<TensorId> {
-    find(table, HF_PREFIX, name, |e| e.hf)
-}
+    /// The Hugging Face name of a tensor; `None` if the family has none for its role.
+    pub fn hf_name(&self, id: TensorId) -> Option<String> {
+        Some(full_name(HF_PREFIX, self.entry(id.role)?.hf, id.layer))
+    }
 
-pub(super) fn by_gguf_name(table: &[RoleNames], name: &str) -> Option<TensorId> {
-    find(table, GGUF_PREFIX, name, |e| e.gguf)
+    /// The GGUF name of a tensor; `None` if the family has none for its role.
+    pub fn gguf_name(&self, id: TensorId) -> Option<String> {
+        Some(full_name(GGUF_PREFIX, self.entry(id.role)?.gguf, id.layer))
+    }
+
+    /// The tensor with this Hugging Face name.
+    pub fn by_hf_name(&self, name: &str) -> Option<TensorId> {
+        self.find(HF_PREFIX, name, |entry| entry.hf)
+    }
+
+    /// The tensor with this GGUF name.
+    pub fn by_gguf_name(&self, name: &str) -> Option<TensorId> {
+        self.find(GGUF_PREFIX, name, |entry| entry.gguf)
+    }
+
+    fn find(&self, prefix: &str, name: &str, of: impl Fn(&RoleNames) -> &'static str) -> Option<TensorId> {
+        let (layer, rest) = match name.strip_prefix(prefix).and_then(|rest| rest.split_once('.')) {
+            Some((number, rest)) => (Some(canonical_number(number)?), rest),
+            None => (None, name),
+        };
+        let named = |entry: &&RoleNames| entry.role.is_per_layer() == layer.is_some() && of(entry) == rest;
+        let role = self.names().find(named)?.role;
+        Some(TensorId { role, layer })
+    }
 }

@@ -1,6 +1,7 @@
 //! Qwen 2 and 2.5: biases on Q, K and V; where `use_sliding_window` asks for it, a window in the upper layers.
 
-use super::{ArchSpec, Bias, LLAMA_NAMES, RopeLayout};
+use super::llama::SPEC;
+use super::{ArchSpec, Bias, RopeLayout};
 
 /// llama.cpp runs it without the window; so does a file read back from GGUF.
 ///
@@ -15,5 +16,5 @@ pub static QWEN2: ArchSpec = ArchSpec {
     sliding_window: true,
     free_heads: false,
     rope_layout: RopeLayout::Halves,
-    names: LLAMA_NAMES,
+    ..SPEC
 };

@@ -2,8 +2,13 @@
 
 mod from_checkpoint;
 mod from_gguf;
+mod gguf_limits;
+mod scales;
 
-use crate::arch::{Activation, ArchSpec, Bias, Role, TensorId};
+pub use from_gguf::{ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT, ROPE_FREQS};
+
+use crate::arch::{Activation, ArchSpec, Bias, QkNorm, Role, TensorId};
+use crate::ops::LogitTransform;
 
 /// How rotary frequencies are stretched.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,8 +31,31 @@ pub enum RopeScaling {
         /// The trained length.
         original_max_position_embeddings: usize,
     },
-    /// Frequency i divided by `factors[i]`; `head_dim / 2` of them. What GGUF stores as `rope_freqs.weight`.
+    /// Frequency i divided by `factors[i]`; `rotary_dim / 2` of them. What GGUF stores as `rope_freqs.weight`.
     Factors(Vec<f32>),
+    /// LongRoPE (Ding et al. 2024, arXiv:2402.13753): factors as above, one list for contexts up to the trained length and
+    /// another for longer ones.
+    LongRope {
+        /// Up to the trained length.
+        short: Vec<f32>,
+        /// Beyond it.
+        long: Vec<f32>,
+        /// What cosines and sines are multiplied with.
+        attention_factor: f64,
+        /// The trained length.
+        original_max_position_embeddings: usize,
+    },
+}
+
+/// Which frequencies a block rotates its queries and keys with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rotation {
+    /// Not at all.
+    None,
+    /// Those of `rope_theta` and `rope_scaling`.
+    Global,
+    /// Those of `local_rope_theta`, not stretched.
+    Local,
 }
 
 /// A model's configuration: fields keep Hugging Face's spelling.
@@ -57,10 +85,26 @@ pub struct ModelConfig {
     pub rope_theta: f64,
     /// How they are stretched.
     pub rope_scaling: RopeScaling,
+    /// Base of the frequencies of blocks that are [`Rotation::Local`].
+    pub local_rope_theta: f64,
+    /// How many components of each head are rotated, the first ones; even.
+    pub rotary_dim: usize,
+    /// How each block rotates.
+    pub rotation: Vec<Rotation>,
     /// Longest sequence the model was made for.
     pub max_position_embeddings: usize,
     /// For each block, how many tokens back (itself included) a token sees; `None` for all.
     pub sliding_window: Vec<Option<usize>>,
+    /// Factor of attention's scores: 1/√head_dim in most families.
+    pub attention_scale: f64,
+    /// What attention's scores stay within, by c · tanh(x / c).
+    pub attention_softcap: Option<f64>,
+    /// Factor of the embedded tokens.
+    pub embedding_scale: f64,
+    /// Factor of what attention and MLP add to the residual stream.
+    pub residual_scale: f64,
+    /// What becomes of the head's products.
+    pub logits: LogitTransform,
     /// Whether the head is the embedding.
     pub tie_word_embeddings: bool,
     /// Whether Q, K and V have biases.
@@ -94,6 +138,16 @@ pub enum ConfigError {
         /// What it could say.
         expected: String,
     },
+    /// Several MLPs a block, of which each token takes some.
+    #[error(
+        "{field} says that this is a mixture of experts ({found}), which is not supported; a dense model of the same family is"
+    )]
+    MixtureOfExperts {
+        /// Field or key.
+        field: String,
+        /// What it says.
+        found: String,
+    },
     /// A GGUF key or tensor that must be there is not, or has the wrong type.
     #[error("{0}")]
     Metadata(String),
@@ -112,13 +166,14 @@ impl ModelConfig {
 
     /// Whether this model has a tensor for `role` (in every block, if it is a block's).
     pub fn has(&self, role: Role) -> bool {
-        match role {
-            Role::QueryBias | Role::KeyBias | Role::ValueBias => self.qkv_bias,
-            Role::OutputBias => self.output_bias,
-            Role::GateBias | Role::UpBias | Role::DownBias => self.mlp_bias,
-            Role::Head => !self.tie_word_embeddings,
-            _ => true,
-        }
+        self.arch.knows(role)
+            && match role {
+                Role::QueryBias | Role::KeyBias | Role::ValueBias => self.qkv_bias,
+                Role::OutputBias => self.output_bias,
+                Role::GateBias | Role::UpBias | Role::DownBias => self.mlp_bias,
+                Role::Head => !self.tie_word_embeddings,
+                _ => true,
+            }
     }
 
     /// The shape of a tensor, outermost dimension first: `[d_out, d_in]` for matrices.
@@ -128,7 +183,13 @@ impl ModelConfig {
         match role {
             Role::TokenEmbedding | Role::Head => vec![self.vocab_size, hidden],
             Role::InputNorm | Role::PostNorm | Role::FinalNorm => vec![hidden],
+            Role::AttentionOutputNorm | Role::MlpOutputNorm => vec![hidden],
             Role::OutputBias | Role::DownBias => vec![hidden],
+            Role::QueryKeyValue => vec![query + 2 * key_value, hidden],
+            Role::GateUp => vec![2 * inner, hidden],
+            Role::QueryNorm if self.arch.qk_norm == QkNorm::WholeWidth => vec![query],
+            Role::KeyNorm if self.arch.qk_norm == QkNorm::WholeWidth => vec![key_value],
+            Role::QueryNorm | Role::KeyNorm => vec![self.head_dim],
             Role::Query => vec![query, hidden],
             Role::QueryBias => vec![query],
             Role::Key | Role::Value => vec![key_value, hidden],
@@ -154,6 +215,26 @@ impl ModelConfig {
     /// Number of parameters.
     pub fn parameters(&self) -> usize {
         self.tensors().iter().map(|id| self.shape(id.role).iter().product::<usize>()).sum()
+    }
+
+    /// The rows of each of a matrix's [parts](Role::parts), one after the other.
+    pub fn part_rows(&self, role: Role) -> impl Iterator<Item = (Role, std::ops::Range<usize>)> {
+        let mut first = 0;
+        role.parts().iter().map(move |&part| {
+            let rows = first..first + self.shape(part)[0];
+            first = rows.end;
+            (part, rows)
+        })
+    }
+
+    /// What the checkpoint leaves out of this tensor's values: it holds v − this.
+    pub fn offset(&self, role: Role) -> f32 {
+        if role.is_norm() { self.arch.norm_offset } else { 0.0 }
+    }
+
+    /// Whether there is nothing between what a layer of this role gives and the residual stream but a factor.
+    pub fn adds_plainly(&self, role: Role) -> bool {
+        role.output_norm().is_none_or(|norm| !self.has(norm))
     }
 
     /// Heads whose rows GGUF wants interleaved in this tensor; `None` where it keeps their order.

@@ -8,29 +8,16 @@ use slmc_gguf::activation::ActivationFormat;
 use super::context::{Context, KvPrecision};
 use super::linear::{Linear, apply_shared, round};
 use super::observer::{LinearInput, LinearObserver, NoObserver, show};
-use crate::arch::{Activation, Role, TensorId};
+use super::weights::BlockWeights;
+use crate::arch::Role;
 use crate::config::ModelConfig;
 use crate::error::ModelError;
-use crate::host::{self, HostView};
-use crate::ops::{self, AttentionShape, KeyValueCache, Matrix};
+use crate::ops::{self, AttentionShape, KeyValueCache};
 use crate::source::WeightSource;
 
 /// The weights of one block, in f32 on a device or where they are stored.
 #[derive(Clone, Debug)]
-pub struct Block {
-    layer: usize,
-    device: BurnDevice,
-    config: ModelConfig,
-    input_norm: Tensor<1>,
-    query: Linear,
-    key: Linear,
-    value: Linear,
-    output: Linear,
-    post_norm: Tensor<1>,
-    gate: Linear,
-    up: Linear,
-    down: Linear,
-}
+pub struct Block(BlockWeights);
 
 impl Block {
     /// Loads block `layer` and releases the file's pages behind it.
@@ -38,7 +25,8 @@ impl Block {
     /// # Errors
     /// Whatever the source reports of these tensors.
     pub fn load(source: &dyn WeightSource, layer: usize, device: &BurnDevice) -> Result<Self, ModelError> {
-        Self::with(source, layer, device, |role| Linear::load(source, layer, role, device))
+        let linear = |role| Linear::load(source, layer, role, device);
+        Ok(Self(BlockWeights::with(source, layer, device, linear)?))
     }
 
     /// Block `layer` for being run many times with few tokens: matrices stay where they are stored, if the source and the
@@ -47,44 +35,23 @@ impl Block {
     /// # Errors
     /// As [`Block::load`].
     pub fn open(source: &dyn WeightSource, layer: usize, device: &BurnDevice) -> Result<Self, ModelError> {
-        Self::with(source, layer, device, |role| Linear::open(source, layer, role, device))
-    }
-
-    fn with(
-        source: &dyn WeightSource,
-        layer: usize,
-        device: &BurnDevice,
-        linear: impl Fn(Role) -> Result<Linear, ModelError>,
-    ) -> Result<Self, ModelError> {
-        let config = source.config().clone();
-        let norm = |role| -> Result<Tensor<1>, ModelError> {
-            let values = source.load(TensorId::block(layer, role))?.values;
-            Ok(host::parameter(values, [config.hidden_size], device))
-        };
-        Ok(Self {
-            layer,
-            device: device.clone(),
-            input_norm: norm(Role::InputNorm)?,
-            query: linear(Role::Query)?,
-            key: linear(Role::Key)?,
-            value: linear(Role::Value)?,
-            output: linear(Role::Output)?,
-            post_norm: norm(Role::PostNorm)?,
-            gate: linear(Role::Gate)?,
-            up: linear(Role::Up)?,
-            down: linear(Role::Down)?,
-            config,
-        })
+        let linear = |role| Linear::open(source, layer, role, device);
+        Ok(Self(BlockWeights::with(source, layer, device, linear)?))
     }
 
     /// Which block of the model this is.
     pub fn layer(&self) -> usize {
-        self.layer
+        self.0.layer
+    }
+
+    /// The dimensions of its model.
+    pub fn config(&self) -> &ModelConfig {
+        &self.0.config
     }
 
     /// Where its weights are.
     pub fn device(&self) -> &BurnDevice {
-        &self.device
+        &self.0.device
     }
 
     /// The whole block: `hidden` is `[batch, seq, hidden_size]`, and so is what it gives.
@@ -131,12 +98,13 @@ impl Block {
         let [query, key, value] = self.attention_operands(normed, first..first + seq, context)?;
         cache.append(key, value);
         let heads = ops::attention_continued(&query, cache, self.attention_shape(seq));
-        self.mlp(onto(&self.output, hidden, &heads), &mut NoObserver)
+        self.mlp(self.onto(Role::Output, hidden, &heads), &mut NoObserver)
     }
 
     /// A cache for [`Block::forward_continued`], without tokens.
     pub fn cache(&self) -> KeyValueCache {
-        KeyValueCache::new(self.config.num_key_value_heads, self.config.head_dim, &self.device)
+        let config = &self.0.config;
+        KeyValueCache::new(config.num_key_value_heads, config.head_dim, &self.0.device)
     }
 
     /// The first half of the block: the residual stream with attention's output added.
@@ -151,7 +119,7 @@ impl Block {
     ) -> Result<Tensor<3>, ModelError> {
         let normed = self.attention_input(&hidden);
         let heads = self.heads(rows(normed), hidden.dims()[1], context, observer)?;
-        Ok(onto(&self.output, hidden, &heads))
+        Ok(self.onto(Role::Output, hidden, &heads))
     }
 
     /// The second half of the block: the residual stream with the MLP's output added.
@@ -160,16 +128,19 @@ impl Block {
     /// An observer's objection.
     pub fn mlp(&self, hidden: Tensor<3>, observer: &mut dyn LinearObserver) -> Result<Tensor<3>, ModelError> {
         let inner = self.gated(rows(self.mlp_input(&hidden)), observer)?;
-        Ok(onto(&self.down, hidden, &inner))
+        Ok(self.onto(Role::Down, hidden, &inner))
     }
 
-    /// One linear layer's output added to the residual stream `[batch, seq, hidden_size]`; `x` is `[tokens, d_in]`, as
-    /// [`Block::linear_input`] gives it.
+    /// The output of attention's last layer or of the MLP's, through the norm behind it if the family has one, added to the
+    /// residual stream `[batch, seq, hidden_size]`; `x` is `[tokens, d_in]`, as [`Block::linear_input`] gives it.
     ///
     /// # Errors
-    /// The role is no linear layer of a block.
+    /// Another role.
     pub fn linear_onto(&self, role: Role, hidden: Tensor<3>, x: &Tensor<2>) -> Result<Tensor<3>, ModelError> {
-        Ok(onto(self.linear_of(role).ok_or_else(|| self.not_here(role))?, hidden, x))
+        match role {
+            Role::Output | Role::Down => Ok(self.onto(role, hidden, x)),
+            _ => Err(self.0.not_here(role)),
+        }
     }
 
     /// What the layers behind `input` are fed with, `[tokens, d_in]`, before any rounding of activations. `hidden` is the
@@ -193,9 +164,9 @@ impl Block {
         })
     }
 
-    /// The input of attention: the residual stream through its norm. `[batch, seq, hidden_size]` both.
+    /// The input of attention: the residual stream, through its norm if the family has one. `[batch, seq, hidden_size]` both.
     pub fn attention_input(&self, hidden: &Tensor<3>) -> Tensor<3> {
-        self.norm(hidden, &self.input_norm)
+        self.norm(hidden, Role::InputNorm)
     }
 
     /// What attention adds to the residual stream: `normed` is what [`Block::attention_input`] gives.
@@ -210,12 +181,12 @@ impl Block {
     ) -> Result<Tensor<3>, ModelError> {
         let shape = normed.dims();
         let heads = self.heads(rows(normed), shape[1], context, observer)?;
-        Ok(self.output.apply(&self.output.round(&heads)).reshape(shape))
+        Ok(self.added(Role::Output, &heads).reshape(shape))
     }
 
-    /// The input of the MLP: the residual stream, attention's output added, through its norm.
+    /// The input of the MLP: the residual stream, attention's output added, through its norm if the family has one.
     pub fn mlp_input(&self, hidden: &Tensor<3>) -> Tensor<3> {
-        self.norm(hidden, &self.post_norm)
+        self.norm(hidden, Role::PostNorm)
     }
 
     /// What the MLP adds to the residual stream: `normed` is what [`Block::mlp_input`] gives.
@@ -229,7 +200,7 @@ impl Block {
     ) -> Result<Tensor<3>, ModelError> {
         let shape = normed.dims();
         let inner = self.gated(rows(normed), observer)?;
-        Ok(self.down.apply(&self.down.round(&inner)).reshape(shape))
+        Ok(self.added(Role::Down, &inner).reshape(shape))
     }
 
     /// One linear layer by itself: `x` is `[tokens, d_in]`; gives `[tokens, d_out]`.
@@ -237,8 +208,8 @@ impl Block {
     /// # Errors
     /// The role is no linear layer of a block.
     pub fn linear(&self, role: Role, x: &Tensor<2>) -> Result<Tensor<2>, ModelError> {
-        let linear = self.linear_of(role).ok_or_else(|| self.not_here(role))?;
-        Ok(linear.apply(&linear.round(x)))
+        let parts = self.0.parts(role)?.into_iter();
+        Ok(Tensor::cat(parts.map(|linear| linear.apply(&linear.round(x))).collect(), 1))
     }
 
     /// A tensor's values in the checkpoint's layout, `[d_out, d_in]` for weights.
@@ -246,10 +217,7 @@ impl Block {
     /// # Errors
     /// The block has no such tensor.
     pub fn weight(&self, role: Role) -> Result<Vec<f32>, ModelError> {
-        if let Some(linear) = self.linear_of(role) {
-            return Ok(linear.weight.values());
-        }
-        self.vector_of(role).map(|vector| HostView::of(vector).to_vec()).ok_or_else(|| self.not_here(role))
+        self.0.values(role)
     }
 
     /// Takes a tensor's gradient out of those of a backward pass, in the checkpoint's layout: that of a block that was loaded
@@ -258,12 +226,7 @@ impl Block {
     /// # Errors
     /// The block has no such tensor.
     pub fn gradient(&self, role: Role, gradients: &mut Gradients) -> Result<Option<Vec<f32>>, ModelError> {
-        if let Some(linear) = self.linear_of(role) {
-            let weight = linear.weight.tensor();
-            return Ok(weight.and_then(|weight| weight.grad_remove(gradients)).map(host::into_vec));
-        }
-        let vector = self.vector_of(role).ok_or_else(|| self.not_here(role))?;
-        Ok(vector.grad_remove(gradients).map(host::into_vec))
+        self.0.gradient(role, gradients)
     }
 
     /// Puts other values in a tensor's place, in the checkpoint's layout. What products round their input to
@@ -272,27 +235,7 @@ impl Block {
     /// # Errors
     /// The block has no such tensor, or it has another size.
     pub fn set_weight(&mut self, role: Role, values: Vec<f32>) -> Result<(), ModelError> {
-        let shape = self.config.shape(role);
-        let expected: usize = shape.iter().product();
-        if values.len() != expected || !role.is_per_layer() || !self.config.has(role) {
-            let place = format!("{} to set", TensorId::block(self.layer, role));
-            return Err(ModelError::Length { place, expected, found: values.len() });
-        }
-        let device = self.device.clone();
-        let vector = |values| host::parameter(values, [expected], &device);
-        match role {
-            Role::InputNorm => self.input_norm = vector(values),
-            Role::PostNorm => self.post_norm = vector(values),
-            role => {
-                let bias_of = Role::LINEAR.into_iter().find(|linear| linear.bias() == Some(role));
-                match self.linear_mut(bias_of.unwrap_or(role)) {
-                    Some(linear) if bias_of.is_some() => linear.bias = Some(vector(values)),
-                    Some(linear) => linear.weight = Matrix::new(values, [shape[0], shape[1]], &device),
-                    None => return Err(self.not_here(role)),
-                }
-            }
-        }
-        Ok(())
+        self.0.set(role, values)
     }
 
     /// Says what the inputs of a linear layer are rounded to from now on.
@@ -300,56 +243,40 @@ impl Block {
     /// # Errors
     /// The role is no linear layer of a block.
     pub fn set_activation(&mut self, role: Role, format: ActivationFormat) -> Result<(), ModelError> {
-        match self.linear_mut(role) {
-            Some(linear) => linear.activation = format,
-            None => return Err(self.not_here(role)),
+        self.0.set_activation(role, format)
+    }
+
+    fn norm(&self, hidden: &Tensor<3>, role: Role) -> Tensor<3> {
+        let Some(weight) = self.0.norm(role) else { return hidden.clone() };
+        ops::rms_norm(&rows(hidden.clone()), weight, self.0.config.rms_norm_eps).reshape(hidden.dims())
+    }
+
+    /// Queries or keys `[tokens, heads · head_dim]` through their norm, if the family has one.
+    fn qk_norm(&self, x: Tensor<2>, role: Role) -> Tensor<2> {
+        let Some(weight) = self.0.norm(role) else { return x };
+        let ([tokens, width], [normed]) = (x.dims(), weight.dims());
+        // All heads together, or each by itself.
+        let x = x.reshape([tokens * width / normed, normed]);
+        ops::rms_norm(&x, weight, self.0.config.rms_norm_eps).reshape([tokens, width])
+    }
+
+    /// What a layer adds to the residual stream, `[tokens, hidden_size]`.
+    fn added(&self, role: Role, x: &Tensor<2>) -> Tensor<2> {
+        let (linear, config) = (self.0.linear(role), &self.0.config);
+        let mut y = linear.apply(&linear.round(x));
+        if let Some(weight) = role.output_norm().and_then(|norm| self.0.norm(norm)) {
+            y = ops::rms_norm(&y, weight, config.rms_norm_eps);
         }
-        Ok(())
+        if config.residual_scale == 1.0 { y } else { y * config.residual_scale as f32 }
     }
 
-    fn not_here(&self, role: Role) -> ModelError {
-        ModelError::NoSuchTensor { id: TensorId::block(self.layer, role) }
-    }
-
-    fn vector_of(&self, role: Role) -> Option<&Tensor<1>> {
-        match role {
-            Role::InputNorm => Some(&self.input_norm),
-            Role::PostNorm => Some(&self.post_norm),
-            _ => {
-                let linear = Role::LINEAR.into_iter().find(|linear| linear.bias() == Some(role))?;
-                self.linear_of(linear)?.bias.as_ref()
-            }
+    /// The residual stream with that added.
+    fn onto(&self, role: Role, hidden: Tensor<3>, x: &Tensor<2>) -> Tensor<3> {
+        let (linear, config, shape) = (self.0.linear(role), &self.0.config, hidden.dims());
+        if config.adds_plainly(role) && config.residual_scale == 1.0 {
+            return linear.apply_onto(rows(hidden), &linear.round(x)).reshape(shape);
         }
-    }
-
-    fn linear_of(&self, role: Role) -> Option<&Linear> {
-        Some(match role {
-            Role::Query => &self.query,
-            Role::Key => &self.key,
-            Role::Value => &self.value,
-            Role::Output => &self.output,
-            Role::Gate => &self.gate,
-            Role::Up => &self.up,
-            Role::Down => &self.down,
-            _ => return None,
-        })
-    }
-
-    fn linear_mut(&mut self, role: Role) -> Option<&mut Linear> {
-        Some(match role {
-            Role::Query => &mut self.query,
-            Role::Key => &mut self.key,
-            Role::Value => &mut self.value,
-            Role::Output => &mut self.output,
-            Role::Gate => &mut self.gate,
-            Role::Up => &mut self.up,
-            Role::Down => &mut self.down,
-            _ => return None,
-        })
-    }
-
-    fn norm(&self, hidden: &Tensor<3>, weight: &Tensor<1>) -> Tensor<3> {
-        ops::rms_norm(&rows(hidden.clone()), weight, self.config.rms_norm_eps).reshape(hidden.dims())
+        hidden + self.added(role, x).reshape(shape)
     }
 
     /// The heads' outputs, `[tokens, num_attention_heads · head_dim]`, from the normed stream `[tokens, hidden]`.
@@ -377,9 +304,14 @@ impl Block {
         if positions.end > context.positions {
             return Err(ModelError::SequenceLength { expected: context.positions, found: positions.end });
         }
-        let [query, key, value] = apply_shared([&self.query, &self.key, &self.value], &normed);
+        let layers = [Role::Query, Role::Key, Role::Value].map(|role| self.0.linear(role));
+        let [query, key, value] = apply_shared(layers, &normed);
         drop(normed);
-        let rotated = |x| ops::rope(x, positions.clone(), &context.rope);
+        let (query, key) = (self.qk_norm(query, Role::QueryNorm), self.qk_norm(key, Role::KeyNorm));
+        let rotated = |x| match context.rope(self.0.config.rotation[self.0.layer]) {
+            Some(tables) => ops::rope(x, positions.clone(), tables),
+            None => x,
+        };
         let (query, key) = (rotated(query), rotated(key));
         Ok(match context.kv_precision {
             KvPrecision::F32 => [query, key, value],
@@ -390,34 +322,34 @@ impl Block {
     }
 
     fn attention_shape(&self, seq: usize) -> AttentionShape {
+        let config = &self.0.config;
         AttentionShape {
             seq,
-            heads: self.config.num_attention_heads,
-            key_value_heads: self.config.num_key_value_heads,
-            head_dim: self.config.head_dim,
-            window: self.config.sliding_window[self.layer],
+            heads: config.num_attention_heads,
+            key_value_heads: config.num_key_value_heads,
+            head_dim: config.head_dim,
+            window: config.sliding_window[self.0.layer],
+            scale: config.attention_scale as f32,
+            softcap: config.attention_softcap.map(|cap| cap as f32),
         }
     }
 
     /// act(gate) · up, `[tokens, intermediate_size]`, from the normed stream `[tokens, hidden]`.
     fn gated(&self, normed: Tensor<2>, observer: &mut dyn LinearObserver) -> Result<Tensor<2>, ModelError> {
         show(observer, LinearInput::Mlp, &normed)?;
-        let x_gate = self.gate.round(&normed);
-        let x_up =
-            if self.up.activation == self.gate.activation { x_gate.clone() } else { self.up.round(&normed) };
-        let Activation::Silu = self.config.activation;
-        let (gate, up) = (&self.gate, &self.up);
-        let inner =
-            ops::gated(&x_gate, &x_up, (&gate.weight, gate.bias.as_ref()), (&up.weight, up.bias.as_ref()));
+        let [gate, up] = [Role::Gate, Role::Up].map(|role| self.0.linear(role));
+        let x_gate = gate.round(&normed);
+        let x_up = if up.activation == gate.activation { x_gate.clone() } else { up.round(&normed) };
+        let inner = ops::gated(
+            &x_gate,
+            &x_up,
+            (&gate.weight, gate.bias.as_ref()),
+            (&up.weight, up.bias.as_ref()),
+            self.0.config.activation,
+        );
         show(observer, LinearInput::Down, &inner)?;
         Ok(inner)
     }
-}
-
-/// The residual stream with a layer's output added.
-fn onto(layer: &Linear, hidden: Tensor<3>, x: &Tensor<2>) -> Tensor<3> {
-    let shape = hidden.dims();
-    layer.apply_onto(rows(hidden), &layer.round(x)).reshape(shape)
 }
 
 /// `[batch, seq, width]` as `[batch · seq, width]`.

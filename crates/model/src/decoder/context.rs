@@ -2,7 +2,7 @@
 
 use burn::tensor::Device as BurnDevice;
 
-use crate::config::ModelConfig;
+use crate::config::{ModelConfig, Rotation};
 use crate::ops::RopeTables;
 
 /// What keys (after rotation) and values are rounded to before attention reads them.
@@ -19,7 +19,8 @@ pub enum KvPrecision {
 /// Dimensions, positions and precision of a forward pass. Sequences begin at position 0.
 #[derive(Clone, Debug)]
 pub struct Context {
-    pub(super) rope: RopeTables,
+    global: Option<RopeTables>,
+    local: Option<RopeTables>,
     pub(super) positions: usize,
     pub(super) kv_precision: KvPrecision,
 }
@@ -32,8 +33,20 @@ impl Context {
         device: &BurnDevice,
         kv_precision: KvPrecision,
     ) -> Self {
-        let rope = RopeTables::new(config, positions, device);
-        Self { rope, positions, kv_precision }
+        let of = |rotation| match config.rotation.contains(&rotation) {
+            true => RopeTables::new(config, rotation, positions, device),
+            false => None,
+        };
+        Self { global: of(Rotation::Global), local: of(Rotation::Local), positions, kv_precision }
+    }
+
+    /// What blocks of this kind rotate with; `None` where they do not.
+    pub(super) fn rope(&self, rotation: Rotation) -> Option<&RopeTables> {
+        match rotation {
+            Rotation::None => None,
+            Rotation::Global => self.global.as_ref(),
+            Rotation::Local => self.local.as_ref(),
+        }
     }
 
     /// The longest sequence it serves.

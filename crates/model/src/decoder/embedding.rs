@@ -8,7 +8,7 @@ use crate::error::ModelError;
 use crate::host;
 use crate::source::WeightSource;
 
-/// The rows of the embedding for `tokens`, `[batch, seq]` row-major with `seq` tokens a sequence: gives
+/// The rows of the embedding for `tokens`, times the family's scale, `[batch, seq]` row-major with `seq` tokens a sequence: gives
 /// `[batch, seq, hidden_size]`. Only the rows that occur are read, and their pages let go.
 ///
 /// # Errors
@@ -47,10 +47,14 @@ pub(super) fn look_up(
     let mut distinct = tokens.to_vec();
     distinct.sort_unstable();
     distinct.dedup();
+    let scale = source.config().embedding_scale as f32;
     let mut table = vec![0.0; distinct.len() * width];
     table.par_chunks_exact_mut(width).zip(&distinct).try_for_each(|(row, &token)| {
         let token = token as usize;
         row.copy_from_slice(&source.load_rows(id, token..token + 1)?.values);
+        if scale != 1.0 {
+            row.iter_mut().for_each(|value| *value *= scale);
+        }
         Ok::<(), ModelError>(())
     })?;
     let mut hidden = vec![0.0; tokens.len() * width];

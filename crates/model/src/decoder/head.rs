@@ -8,7 +8,7 @@ use super::linear::{open_matrix, round};
 use crate::arch::{Role, TensorId};
 use crate::error::ModelError;
 use crate::host;
-use crate::ops::{self, Matrix};
+use crate::ops::{self, LogitTransform, Matrix};
 use crate::source::WeightSource;
 use slmc_gguf::activation::ActivationFormat;
 
@@ -26,6 +26,7 @@ pub struct Head {
 pub struct HeadRows {
     weight: Matrix,
     activation: ActivationFormat,
+    transform: LogitTransform,
     rows: Range<usize>,
 }
 
@@ -59,7 +60,8 @@ impl Head {
         let weight = source.load_rows(self.weight, rows.clone())?;
         let shape = [rows.len(), source.config().hidden_size];
         let matrix = Matrix::new(weight.values, shape, &self.device);
-        Ok(HeadRows { weight: matrix, activation: weight.activation, rows })
+        let transform = source.config().logits;
+        Ok(HeadRows { weight: matrix, activation: weight.activation, transform, rows })
     }
 
     /// The weights for all logits, left where they are stored if the source and the device allow that.
@@ -70,7 +72,7 @@ impl Head {
         let config = source.config();
         let shape = [config.vocab_size, config.hidden_size];
         let (weight, activation) = open_matrix(source, self.weight, shape, &self.device)?;
-        Ok(HeadRows { weight, activation, rows: 0..config.vocab_size })
+        Ok(HeadRows { weight, activation, transform: config.logits, rows: 0..config.vocab_size })
     }
 }
 
@@ -82,6 +84,6 @@ impl HeadRows {
 
     /// Logits `[tokens, rows]` of the normed residual stream `[tokens, hidden_size]`.
     pub fn logits(&self, normed: &Tensor<2>) -> Tensor<2> {
-        ops::linear(&round(normed, self.activation), &self.weight, None)
+        self.transform.of(ops::linear(&round(normed, self.activation), &self.weight, None))
     }
 }

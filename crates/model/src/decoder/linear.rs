@@ -1,12 +1,15 @@
 //! One linear layer of a block: weight, bias, and what its input is rounded to.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use burn::tensor::{Device as BurnDevice, Tensor};
 use slmc_gguf::activation::{ActivationFormat, round_rows};
 
 use crate::arch::{Role, TensorId};
 use crate::error::ModelError;
 use crate::host;
-use crate::ops::{self, Matrix};
+use crate::ops::{self, Matrix, StoredRows};
 use crate::source::WeightSource;
 
 #[derive(Clone, Debug)]
@@ -17,17 +20,27 @@ pub(super) struct Linear {
 }
 
 impl Linear {
+    /// The layers that a stored matrix holds the rows of, with their biases.
     pub fn load(
         source: &dyn WeightSource,
         layer: usize,
         role: Role,
         device: &BurnDevice,
-    ) -> Result<Self, ModelError> {
-        let shape = source.config().shape(role);
+    ) -> Result<Vec<(Role, Self)>, ModelError> {
+        let config = source.config();
         let weight = source.load(TensorId::block(layer, role))?;
-        let matrix = Matrix::new(weight.values, [shape[0], shape[1]], device);
-        let bias = load_bias(source, layer, role, device)?;
-        Ok(Self { weight: matrix, bias, activation: weight.activation })
+        let (columns, activation) = (config.shape(role)[1], weight.activation);
+        let mut values = weight.values;
+        // The last part takes over the memory of what is left.
+        let mut parts = Vec::new();
+        for (part, rows) in config.part_rows(role).collect::<Vec<_>>().into_iter().rev() {
+            let first = rows.start * columns;
+            let own = if first == 0 { std::mem::take(&mut values) } else { values.split_off(first) };
+            let weight = Matrix::new(own, [rows.len(), columns], device);
+            let bias = load_bias(source, layer, part, device)?;
+            parts.push((part, Self { weight, bias, activation }));
+        }
+        Ok(parts)
     }
 
     /// As [`Linear::load`], with the weight left where it is stored if the source and the device allow that.
@@ -36,10 +49,21 @@ impl Linear {
         layer: usize,
         role: Role,
         device: &BurnDevice,
-    ) -> Result<Self, ModelError> {
-        let (shape, id) = (source.config().shape(role), TensorId::block(layer, role));
-        let (weight, activation) = open_matrix(source, id, [shape[0], shape[1]], device)?;
-        Ok(Self { weight, bias: load_bias(source, layer, role, device)?, activation })
+    ) -> Result<Vec<(Role, Self)>, ModelError> {
+        let (config, id) = (source.config(), TensorId::block(layer, role));
+        let columns = config.shape(role)[1];
+        let stored = match host::is_cpu_without_gradients(device) {
+            true => source.stored(id)?,
+            false => None,
+        };
+        let Some(stored) = stored else { return Self::load(source, layer, role, device) };
+        let part = |(part, rows): (Role, Range<usize>)| {
+            let shape = [rows.len(), columns];
+            let weight = Matrix::stored(rows_of(stored.rows.clone(), rows), shape)?;
+            let bias = load_bias(source, layer, part, device)?;
+            Ok::<_, ModelError>((part, Self { weight, bias, activation: stored.activation }))
+        };
+        config.part_rows(role).map(part).collect()
     }
 
     /// The input as this layer's product reads it.
@@ -69,6 +93,34 @@ pub(super) fn apply_shared<const N: usize>(layers: [&Linear; N], x: &Tensor<2>) 
         });
         layer.apply(&rounded[index].1)
     })
+}
+
+/// Some of a matrix's rows, where they are stored.
+fn rows_of(stored: Arc<dyn StoredRows>, rows: Range<usize>) -> Arc<dyn StoredRows> {
+    if rows.start == 0 { stored } else { Arc::new(RowsFrom { stored, first: rows.start }) }
+}
+
+/// The rows of a matrix from number `first` on.
+#[derive(Debug)]
+struct RowsFrom {
+    stored: Arc<dyn StoredRows>,
+    first: usize,
+}
+
+impl RowsFrom {
+    fn there(&self, rows: Range<usize>) -> Range<usize> {
+        self.first + rows.start..self.first + rows.end
+    }
+}
+
+impl StoredRows for RowsFrom {
+    fn read(&self, rows: Range<usize>, out: &mut [f32]) -> Result<(), ModelError> {
+        self.stored.read(self.there(rows), out)
+    }
+
+    fn multiply(&self, rows: Range<usize>, x: &[f32], out: &mut [f32]) -> Result<(), ModelError> {
+        self.stored.multiply(self.there(rows), x, out)
+    }
 }
 
 fn load_bias(

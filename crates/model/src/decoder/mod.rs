@@ -12,6 +12,7 @@ mod head;
 mod linear;
 mod observer;
 mod session;
+mod weights;
 
 pub use block::Block;
 pub use context::{Context, KvPrecision};

@@ -6,6 +6,7 @@ use std::fmt;
 use burn::tensor::Tensor;
 
 use crate::arch::Role;
+use crate::config::ModelConfig;
 use crate::error::ModelError;
 use crate::host::HostView;
 
@@ -31,13 +32,23 @@ impl LinearInput {
         self as usize
     }
 
-    /// The linear layers that it goes into.
-    pub const fn roles(self) -> &'static [Role] {
-        match self {
-            Self::Attention => &[Role::Query, Role::Key, Role::Value],
+    /// The linear layers of a model that it goes into.
+    pub fn roles(self, config: &ModelConfig) -> impl Iterator<Item = Role> {
+        let all: &[Role] = match self {
+            Self::Attention => &[Role::QueryKeyValue, Role::Query, Role::Key, Role::Value],
             Self::Output => &[Role::Output],
-            Self::Mlp => &[Role::Gate, Role::Up],
+            Self::Mlp => &[Role::GateUp, Role::Gate, Role::Up],
             Self::Down => &[Role::Down],
+        };
+        all.iter().copied().filter(move |&role| config.has(role))
+    }
+
+    /// The layer that it goes into where what that gives is added to the residual stream.
+    pub const fn adding(self) -> Option<Role> {
+        match self {
+            Self::Output => Some(Role::Output),
+            Self::Down => Some(Role::Down),
+            Self::Attention | Self::Mlp => None,
         }
     }
 }

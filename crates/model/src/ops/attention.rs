@@ -7,7 +7,7 @@ use super::{KeyValueCache, attention_backward, attention_kernel};
 use crate::host::{self, HostView};
 
 /// The dimensions of an attention.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AttentionShape {
     /// Tokens of a sequence.
     pub seq: usize,
@@ -19,21 +19,20 @@ pub struct AttentionShape {
     pub head_dim: usize,
     /// How many tokens back (itself included) a token sees; `None` for all.
     pub window: Option<usize>,
+    /// Factor of the scores: 1/√head_dim in most families.
+    pub scale: f32,
+    /// What scores stay within, by c · tanh(x / c) (Gemma team 2024, arXiv:2408.00118, section 2).
+    pub softcap: Option<f32>,
 }
 
 impl AttentionShape {
-    /// 1/√head_dim.
-    pub(super) fn scale(&self) -> f32 {
-        (1.0 / (self.head_dim as f64).sqrt()) as f32
-    }
-
     /// The first key that the query at `position` sees.
     pub(super) fn first_key(&self, position: usize) -> usize {
         self.window.map_or(0, |window| (position + 1).saturating_sub(window))
     }
 }
 
-/// softmax(Q Kᵀ / √head_dim) V, head by head, each query seeing itself and what came before.
+/// softmax(scale · Q Kᵀ) V, head by head, the scores capped if there is a cap, each query seeing itself and what came before.
 ///
 /// `q` is `[batch · seq, heads · head_dim]`, `k` and `v` `[batch · seq, key_value_heads · head_dim]`; gives the
 /// shape of `q`.
@@ -87,7 +86,11 @@ fn attend(q: &Tensor<2>, k: &Tensor<2>, v: &Tensor<2>, shape: AttentionShape) ->
         .reshape(grouped);
     let split = |t: &Tensor<2>| t.clone().reshape([batch, keys, key_value_heads, head_dim]).swap_dims(1, 2);
     let (k, v) = (split(k), split(v));
-    let scores = q.matmul(k.transpose()) * shape.scale();
+    let scores = q.matmul(k.transpose()) * shape.scale;
+    let scores = match shape.softcap {
+        Some(cap) => (scores / cap).tanh() * cap,
+        None => scores,
+    };
     let scores = scores.reshape([batch * key_value_heads, groups, seq, keys]);
     let hidden = hidden_keys(shape, keys, &device).reshape([1, 1, seq, keys]);
     let masked = scores.mask_fill(hidden, f32::NEG_INFINITY);

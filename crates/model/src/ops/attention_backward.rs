@@ -2,13 +2,15 @@
 //!
 //! The weights are computed again, a block of queries at a time, instead of being kept: memory stays linear in the length of
 //! the sequence (Dao et al. 2022, arXiv:2205.14135, appendix B.2). With S = Q Kᵀ/√d, P = softmax(S), Y = P V:
-//! dV = Pᵀ dY, dP = dY Vᵀ, dS = P ∘ (dP − rowsum(P ∘ dP)), dQ = dS K/√d, dK = dSᵀ Q/√d.
+//! dV = Pᵀ dY, dP = dY Vᵀ, dS = P ∘ (dP − rowsum(P ∘ dP)), dQ = dS K/√d, dK = dSᵀ Q/√d. Where scores are capped,
+//! S = c tanh(T/c) with T = Q Kᵀ/√d, and dT = dS ∘ (1 − (S/c)²) stands for dS.
 
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
 use super::attention::AttentionShape;
 use super::attention_kernel::{QUERIES, Softmax, multiply, turn};
+use super::exponential::tanh;
 use super::{Shared, lanes};
 
 /// Gradients of q, k and v, each of its own shape, from that of the output: shapes as for [`super::attention`].
@@ -36,7 +38,7 @@ pub(super) fn attention_backward([q, k, v]: [&[f32]; 3], dy: &[f32], shape: Atte
             shape,
             arch,
         };
-        let mut room = Room::new(seq, head_dim);
+        let mut room = Room::new(seq, head_dim, shape.softcap.is_some());
         for query_head in key_head * group..(key_head + 1) * group {
             let at = first * width + query_head * head_dim;
             // SAFETY: the rows of this sequence and the columns of this head lie within q, dy and dq, whose lengths were
@@ -70,19 +72,22 @@ struct KeyHead {
     arch: Arch,
 }
 
-/// What a task works in: a block of weights and of their gradients, and the sums for one key head, `[seq, head_dim]`.
+/// What a task works in: a block of weights and of their gradients, the derivative of capped scores by uncapped ones where there
+/// is a cap, and the sums for one key head, `[seq, head_dim]`.
 struct Room {
     weights: Vec<f32>,
+    slopes: Vec<f32>,
     d_weights: Vec<f32>,
     d_keys: Vec<f32>,
     d_values: Vec<f32>,
 }
 
 impl Room {
-    fn new(seq: usize, head_dim: usize) -> Self {
+    fn new(seq: usize, head_dim: usize, is_capped: bool) -> Self {
         let [weights, d_weights] = [(); 2].map(|()| vec![0.0; QUERIES.min(seq) * seq]);
+        let slopes = vec![0.0; if is_capped { weights.len() } else { 0 }];
         let [d_keys, d_values] = [(); 2].map(|()| vec![0.0; seq * head_dim]);
-        Self { weights, d_weights, d_keys, d_values }
+        Self { weights, slopes, d_weights, d_keys, d_values }
     }
 }
 
@@ -112,6 +117,12 @@ impl KeyHead {
                     (q, keys_turned),
                     block,
                 );
+                let block_len = rows * columns;
+                if let Some(cap) = self.shape.softcap {
+                    let (scores, slopes) = (&room.weights[..block_len], &mut room.slopes[..block_len]);
+                    let inverse = self.shape.scale / cap;
+                    self.arch.dispatch(Slopes { scores, slopes, inverse });
+                }
                 self.arch.dispatch(Softmax {
                     scores: &mut room.weights,
                     queries: queries.clone(),
@@ -124,13 +135,16 @@ impl KeyHead {
                 let sums = [(1, head_dim), (1, columns), (width, 1)];
                 let d_values = room.d_values.as_mut_ptr().add(key_rows);
                 multiply([columns, head_dim, rows], d_values, true, (room.weights.as_ptr(), dy), sums);
-                let block = rows * columns;
                 self.arch.dispatch(SoftmaxBackward {
-                    weights: &room.weights[..block],
-                    gradients: &mut room.d_weights[..block],
+                    weights: &room.weights[..block_len],
+                    gradients: &mut room.d_weights[..block_len],
                     columns,
-                    scale: self.shape.scale(),
+                    scale: self.shape.scale,
                 });
+                if self.shape.softcap.is_some() {
+                    let slopes = &room.slopes[..block_len];
+                    room.d_weights[..block_len].iter_mut().zip(slopes).for_each(|(d, slope)| *d *= slope);
+                }
                 let own = [(1, width), (columns, 1), (head_dim, 1)];
                 let d_scores = room.d_weights.as_ptr();
                 multiply(
@@ -143,6 +157,25 @@ impl KeyHead {
                 let d_keys = room.d_keys.as_mut_ptr().add(key_rows);
                 multiply([columns, head_dim, rows], d_keys, true, (d_scores, q), sums);
             }
+        }
+    }
+}
+
+/// 1 − tanh² of the scores times `inverse`.
+struct Slopes<'a> {
+    scores: &'a [f32],
+    slopes: &'a mut [f32],
+    inverse: f32,
+}
+
+impl NullaryFnOnce for Slopes<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        for (slope, score) in self.slopes.iter_mut().zip(self.scores) {
+            let tanh = tanh(score * self.inverse);
+            *slope = 1.0 - tanh * tanh;
         }
     }
 }

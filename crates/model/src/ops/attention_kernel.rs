@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::attention::AttentionShape;
 use super::cache::{CachedHead, KeyValueCache};
-use super::exponential::exp;
+use super::exponential::{exp, tanh};
 use super::{Shared, lanes, uninitialized};
 
 /// Queries of one task. Smaller blocks compute fewer scores that the mask throws away, larger ones multiply
@@ -246,12 +246,19 @@ impl NullaryFnOnce for Softmax<'_> {
     #[inline(always)]
     fn call(self) {
         let Self { scores, queries, keys, shape } = self;
-        let scale = shape.scale();
+        // Capped scores are scaled already.
+        let scale = if shape.softcap.is_some() { 1.0 } else { shape.scale };
         for (row, query) in scores.chunks_exact_mut(keys.len()).zip(queries) {
             let seen = shape.first_key(query) - keys.start..query + 1 - keys.start;
             row[..seen.start].fill(0.0);
             row[seen.end..].fill(0.0);
             let row = &mut row[seen];
+            if let Some(cap) = shape.softcap {
+                let inverse = shape.scale / cap;
+                for score in row.iter_mut() {
+                    *score = cap * tanh(*score * inverse);
+                }
+            }
             let maximum = lanes::maximum(row);
             for score in row.iter_mut() {
                 *score = exp((*score - maximum) * scale);

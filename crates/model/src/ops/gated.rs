@@ -1,6 +1,8 @@
-//! silu(x Gᵀ) · (x Uᵀ), the first half of the MLP, without ever holding the two factors whole.
+//! act(x Gᵀ) · (x Uᵀ), the first half of the MLP, without ever holding the two factors whole.
+//!
+//! Every activation here is x · sigmoid(u(x)), with u = x (SiLU) or u = 2√(2/π) (x + 0.044715 x³) (GELU's tanh approximation).
 
-use burn::tensor::{Tensor, activation};
+use burn::tensor::{Tensor, activation as burn_activation};
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
@@ -8,19 +10,30 @@ use super::exponential::exp;
 use super::gradient::{record, variable};
 use super::linear::{add_bias, for_each_tile, linear, multiply_panel};
 use super::{Matrix, Shared, uninitialized};
+use crate::arch::Activation;
 use crate::host::{self, HostView};
 
 /// A weight `[d_out, d_in]` with its bias `[d_out]`.
 type Layer<'a> = (&'a Matrix, Option<&'a Tensor<1>>);
 
-/// silu(gate(x)) · up(x): `x_gate` and `x_up` are both `[tokens, d_in]` (the same input, unless the two weights
+/// act(gate(x)) · up(x): `x_gate` and `x_up` are both `[tokens, d_in]` (the same input, unless the two weights
 /// want it rounded differently); gives `[tokens, intermediate]`.
-pub fn gated(x_gate: &Tensor<2>, x_up: &Tensor<2>, gate: Layer<'_>, up: Layer<'_>) -> Tensor<2> {
+pub fn gated(
+    x_gate: &Tensor<2>,
+    x_up: &Tensor<2>,
+    gate: Layer<'_>,
+    up: Layer<'_>,
+    activation: Activation,
+) -> Tensor<2> {
     if gate.0.tensor().is_some() {
         let (gate, up) = (linear(x_gate, gate.0, gate.1), linear(x_up, up.0, up.1));
-        return match host::is_cpu(&gate.device()) {
-            true => silu_times(&gate, &up),
-            false => activation::silu(gate) * up,
+        return match (host::is_cpu(&gate.device()), activation) {
+            (true, activation) => activated_times(&gate, &up, activation),
+            (false, Activation::Silu) => burn_activation::silu(gate) * up,
+            (false, Activation::GeluTanh) => {
+                let u = (gate.clone().powi_scalar(3) * GELU_CUBE + gate.clone()) * GELU_SLOPE;
+                gate * burn_activation::sigmoid(u) * up
+            }
         };
     }
     let (tokens, [d_out, d_in]) = (x_gate.dims()[0], gate.0.shape());
@@ -59,28 +72,28 @@ pub fn gated(x_gate: &Tensor<2>, x_up: &Tensor<2>, gate: Layer<'_>, up: Layer<'_
                 let y = unsafe {
                     std::slice::from_raw_parts_mut(target.get().add(token * d_out + first_row), rows)
                 };
-                arch.dispatch(SiluTimes { gate, up, y });
+                arch.dispatch(ActivatedTimes { activation, gate, up, y });
             }
         }
     });
     host::tensor(y, [tokens, d_out], &x_gate.device())
 }
 
-/// silu(gate) · up on the cpu device, with its backward step: all are `[tokens, width]`.
-fn silu_times(gate: &Tensor<2>, up: &Tensor<2>) -> Tensor<2> {
+/// act(gate) · up on the cpu device, with its backward step: all are `[tokens, width]`.
+fn activated_times(gate: &Tensor<2>, up: &Tensor<2>, activation: Activation) -> Tensor<2> {
     let (shape, inputs) = (gate.dims(), [variable(gate), variable(up)]);
     let (gate, up, arch) = (HostView::of(gate), HostView::of(up), Arch::new());
     // SAFETY: every value is written.
     let mut y = unsafe { uninitialized(gate.len()) };
     let chunks = y.par_chunks_mut(CHUNK).zip(gate.par_chunks(CHUNK)).zip(up.par_chunks(CHUNK));
-    chunks.for_each(|((y, gate), up)| arch.dispatch(SiluTimes { gate, up, y }));
+    chunks.for_each(|((y, gate), up)| arch.dispatch(ActivatedTimes { activation, gate, up, y }));
     record(inputs, y, shape, move |dy, _| {
         // SAFETY: every value of both is written.
         let [mut d_gate, mut d_up] = [(); 2].map(|()| unsafe { uninitialized(dy.len()) });
         let inputs = gate.par_chunks(CHUNK).zip(up.par_chunks(CHUNK)).zip(dy.par_chunks(CHUNK));
         let chunks = d_gate.par_chunks_mut(CHUNK).zip(d_up.par_chunks_mut(CHUNK)).zip(inputs);
         chunks.for_each(|((d_gate, d_up), ((gate, up), dy))| {
-            arch.dispatch(SiluTimesBackward { gate, up, dy, d_gate, d_up });
+            arch.dispatch(ActivatedTimesBackward { activation, gate, up, dy, d_gate, d_up });
         });
         [Some(d_gate), Some(d_up)]
     })
@@ -89,8 +102,20 @@ fn silu_times(gate: &Tensor<2>, up: &Tensor<2>) -> Tensor<2> {
 /// Values of one task.
 const CHUNK: usize = 16 << 10;
 
-/// With s = 1/(1 + e^−gate): d_up = dy gate s, d_gate = dy up s (1 + gate (1 − s)).
-struct SiluTimesBackward<'a> {
+/// 2√(2/π).
+const GELU_SLOPE: f32 = 1.595_769_121_605_730_7_f64 as f32;
+
+const GELU_CUBE: f32 = 0.044_715;
+
+/// 2√(2/π) (x + 0.044715 x³).
+#[inline(always)]
+fn gelu_argument(x: f32) -> f32 {
+    GELU_SLOPE * (GELU_CUBE * x * x).mul_add(x, x)
+}
+
+/// With s = 1/(1 + e^−u): d_up = dy gate s, d_gate = dy up s (1 + gate u′ (1 − s)).
+struct ActivatedTimesBackward<'a> {
+    activation: Activation,
     gate: &'a [f32],
     up: &'a [f32],
     dy: &'a [f32],
@@ -98,35 +123,60 @@ struct SiluTimesBackward<'a> {
     d_up: &'a mut [f32],
 }
 
-impl NullaryFnOnce for SiluTimesBackward<'_> {
-    type Output = ();
-
+impl ActivatedTimesBackward<'_> {
+    /// `argument` gives u and u′.
     #[inline(always)]
-    fn call(self) {
+    fn each(self, argument: impl Fn(f32) -> (f32, f32)) {
         let inputs = self.gate.iter().zip(self.up).zip(self.dy);
         for ((d_gate, d_up), ((&gate, &up), &dy)) in self.d_gate.iter_mut().zip(self.d_up).zip(inputs) {
-            let sigmoid = 1.0 / (1.0 + exp(-gate));
+            let (u, slope) = argument(gate);
+            let sigmoid = 1.0 / (1.0 + exp(-u));
             *d_up = dy * gate * sigmoid;
-            *d_gate = dy * up * sigmoid * (1.0 + gate * (1.0 - sigmoid));
+            *d_gate = dy * up * sigmoid * (1.0 + gate * slope * (1.0 - sigmoid));
         }
     }
 }
 
-/// y = silu(gate) · up for one token's share of a panel.
-struct SiluTimes<'a> {
+impl NullaryFnOnce for ActivatedTimesBackward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        match self.activation {
+            Activation::Silu => self.each(|x| (x, 1.0)),
+            Activation::GeluTanh => {
+                self.each(|x| (gelu_argument(x), GELU_SLOPE * (3.0 * GELU_CUBE * x).mul_add(x, 1.0)))
+            }
+        }
+    }
+}
+
+/// y = act(gate) · up for one token's share of a panel.
+struct ActivatedTimes<'a> {
+    activation: Activation,
     gate: &'a [f32],
     up: &'a [f32],
     y: &'a mut [f32],
 }
 
+impl ActivatedTimes<'_> {
+    #[inline(always)]
+    fn each(self, argument: impl Fn(f32) -> f32) {
+        for ((y, &gate), &up) in self.y.iter_mut().zip(self.gate).zip(self.up) {
+            *y = gate / (1.0 + exp(-argument(gate))) * up;
+        }
+    }
+}
+
 /// A type of its own, as the body of a closure need not be compiled for the vector instructions found.
-impl NullaryFnOnce for SiluTimes<'_> {
+impl NullaryFnOnce for ActivatedTimes<'_> {
     type Output = ();
 
     #[inline(always)]
     fn call(self) {
-        for ((y, &gate), &up) in self.y.iter_mut().zip(self.gate).zip(self.up) {
-            *y = gate / (1.0 + exp(-gate)) * up;
+        match self.activation {
+            Activation::Silu => self.each(|x| x),
+            Activation::GeluTanh => self.each(gelu_argument),
         }
     }
 }

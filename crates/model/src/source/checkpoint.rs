@@ -88,9 +88,13 @@ impl WeightSource for CheckpointSource {
             return Err(ModelError::Rows { id, rows, found: shape[0] });
         }
         let columns = shape[1..].iter().product();
-        let values = in_parallel(rows.clone(), columns, |rows, out| {
+        let mut values = in_parallel(rows.clone(), columns, |rows, out| {
             Ok(self.checkpoint.read_rows_f32(&name, rows, out)?)
         })?;
+        let offset = self.config.offset(id.role);
+        if offset != 0.0 {
+            values.iter_mut().for_each(|value| *value += offset);
+        }
         shape[0] = rows.len();
         Ok(Weight { values, shape, activation: ActivationFormat::F32 })
     }

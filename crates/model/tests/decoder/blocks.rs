@@ -14,7 +14,7 @@ fn source(case: &str) -> CheckpointSource {
 
 #[test]
 fn parts_add_up_to_the_whole() {
-    for case in ["llama_linear_biases", "qwen2_window"] {
+    for case in ["llama_linear_biases", "qwen2_window", "gemma2", "granite", "olmo2", "phi3"] {
         let source = source(case);
         let device = Device::Cpu.burn().unwrap();
         let config = source.config();
@@ -33,7 +33,13 @@ fn parts_add_up_to_the_whole() {
 
 #[test]
 fn weights_are_given_back_and_replaced() {
-    let source = source("llama_linear_biases");
+    for case in ["llama_linear_biases", "phi3", "gemma3", "olmo2"] {
+        weights_of(case);
+    }
+}
+
+fn weights_of(case: &str) {
+    let source = source(case);
     let device = Device::Cpu.burn().unwrap();
     let config = source.config();
     let mut block = Block::load(&source, 0, &device).unwrap();

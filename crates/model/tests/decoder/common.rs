@@ -16,8 +16,26 @@ pub struct Golden {
     pub logits: Vec<f32>,
 }
 
-pub const CASES: [&str; 6] =
-    ["llama", "llama3_tied_head_dim", "llama_linear_biases", "mistral_window", "qwen2", "qwen2_window"];
+pub const CASES: [&str; 18] = [
+    "llama",
+    "llama3_tied_head_dim",
+    "llama_linear_biases",
+    "mistral_window",
+    "qwen2",
+    "qwen2_window",
+    "ministral_window",
+    "qwen3",
+    "phi3",
+    "phi3_window",
+    "phi3_long_rope",
+    "phi3_short_rope",
+    "gemma2",
+    "gemma2_scalar",
+    "gemma3",
+    "smollm3",
+    "granite",
+    "olmo2",
+];
 
 pub fn golden(name: &str) -> Golden {
     let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);

@@ -2,10 +2,11 @@
 //! decoder's against PyTorch's.
 
 use crate::common::{golden, largest_difference, noise, tensor};
+use slmc_model::arch::Activation;
 use slmc_model::ops::{self, AttentionShape, Matrix, RopeTables};
 use slmc_model::{
-    Block, BurnDevice, CheckpointSource, Context, Device, Gradients, Head, HostView, KvPrecision, NoObserver,
-    Tensor, TensorId, WeightSource, embed, host,
+    Block, BurnDevice, CheckpointSource, Context, Device, Gradients, Head, HostView, KvPrecision,
+    ModelConfig, NoObserver, Rotation, Tensor, TensorId, WeightSource, embed, host,
 };
 
 /// Gradients of Σ y · noise by each of the inputs that `operation` makes, on both devices; they must agree to `limit`.
@@ -62,7 +63,11 @@ fn linear() {
 
 #[test]
 fn gated() {
-    for [tokens, d_in, d_out] in [[1, 5, 3], [520, 64, 150]] {
+    for ([tokens, d_in, d_out], activation) in [
+        ([1, 5, 3], Activation::Silu),
+        ([520, 64, 150], Activation::Silu),
+        ([520, 64, 150], Activation::GeluTanh),
+    ] {
         agree("gated", 1e-5, |device| {
             let x = input(1, [tokens, d_in], device);
             let matrix = |seed| {
@@ -73,7 +78,8 @@ fn gated() {
                 )
             };
             let bias = input(9, [d_out], device);
-            (ops::gated(&x, &x, (&matrix(2), Some(&bias)), (&matrix(3), None)), vec![leaf(&x), leaf(&bias)])
+            let y = ops::gated(&x, &x, (&matrix(2), Some(&bias)), (&matrix(3), None), activation);
+            (y, vec![leaf(&x), leaf(&bias)])
         });
     }
 }
@@ -91,10 +97,11 @@ fn rms_norm() {
 #[test]
 fn rope() {
     let config = CheckpointSource::open(&golden("llama3_tied_head_dim").dir).unwrap().config().clone();
-    for heads in [1, 3] {
+    let part = ModelConfig { rotary_dim: 12, ..config.clone() };
+    for (heads, config) in [(1, &config), (3, &config), (3, &part)] {
         agree("rope", 1e-6, |device| {
             let (batch, seq, width) = (2, 21, heads * config.head_dim);
-            let tables = RopeTables::new(&config, 30, device);
+            let tables = RopeTables::new(config, Rotation::Global, 30, device).unwrap();
             let x = input(1, [batch * seq, width], device);
             (ops::rope(x.clone(), 5..5 + seq, &tables), vec![leaf(&x)])
         });
@@ -103,9 +110,16 @@ fn rope() {
 
 #[test]
 fn attention() {
-    for (seq, window) in [(2, None), (5, Some(2)), (64, None), (150, None), (150, Some(70))] {
+    for (seq, window, softcap) in [
+        (2, None, None),
+        (5, Some(2), None),
+        (64, None, Some(2.0)),
+        (150, None, None),
+        (150, Some(70), Some(3.0)),
+    ] {
         for (heads, key_value_heads) in [(1, 1), (4, 2), (6, 2)] {
-            let shape = AttentionShape { seq, heads, key_value_heads, head_dim: 16, window };
+            let (head_dim, scale) = (16, 0.25);
+            let shape = AttentionShape { seq, heads, key_value_heads, head_dim, window, scale, softcap };
             agree(&format!("{shape:?}"), 2e-5, |device| {
                 let q = input(1, [2 * seq, heads * 16], device);
                 let [k, v] = [2, 3].map(|seed| input(seed, [2 * seq, key_value_heads * 16], device));

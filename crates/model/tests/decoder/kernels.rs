@@ -1,8 +1,9 @@
 //! The cpu device's kernels against the same operations on plain burn tensors (burn-ndarray).
 
 use crate::common::{largest_difference, noise, tensor};
+use slmc_model::arch::Activation;
 use slmc_model::ops::{self, AttentionShape, KeyValueCache, Matrix, RopeTables};
-use slmc_model::{BurnDevice, Device, HostView, ModelConfig, Tensor};
+use slmc_model::{BurnDevice, Device, HostView, ModelConfig, Rotation, Tensor};
 
 /// Runs `operation` on both devices; the results must agree to `limit`.
 fn agree<const D: usize>(what: &str, limit: f32, operation: impl Fn(&BurnDevice) -> Tensor<D>) {
@@ -36,12 +37,16 @@ fn linear() {
 
 #[test]
 fn gated() {
-    for [tokens, d_in, d_out] in [[1, 5, 3], [520, 64, 150]] {
+    for ([tokens, d_in, d_out], activation) in [
+        ([1, 5, 3], Activation::Silu),
+        ([520, 64, 150], Activation::Silu),
+        ([520, 64, 150], Activation::GeluTanh),
+    ] {
         agree("gated", 1e-4, |device| {
             let x = tensor(noise(tokens * d_in, 1), [tokens, d_in], device);
             let matrix = |seed| Matrix::new(noise(d_out * d_in, seed), [d_out, d_in], device);
             let bias = tensor(noise(d_out, 9), [d_out], device);
-            ops::gated(&x, &x, (&matrix(2), Some(&bias)), (&matrix(3), None))
+            ops::gated(&x, &x, (&matrix(2), Some(&bias)), (&matrix(3), None), activation)
         });
     }
 }
@@ -64,11 +69,12 @@ fn config() -> ModelConfig {
 
 #[test]
 fn rope() {
-    let config = config();
-    for heads in [1, 3] {
+    let whole = config();
+    let part = ModelConfig { rotary_dim: 12, ..config() };
+    for (heads, config) in [(1, &whole), (3, &whole), (3, &part)] {
         agree("rope", 1e-6, |device| {
             let (batch, seq, width) = (2, 21, heads * config.head_dim);
-            let tables = RopeTables::new(&config, 30, device);
+            let tables = RopeTables::new(config, Rotation::Global, 30, device).unwrap();
             let x = tensor(noise(batch * seq * width, 1), [batch * seq, width], device);
             ops::rope(x, 5..5 + seq, &tables)
         });
@@ -77,11 +83,17 @@ fn rope() {
 
 #[test]
 fn attention() {
-    for (seq, window) in
-        [(1, None), (5, Some(1)), (64, None), (150, None), (150, Some(70)), (150, Some(1000))]
-    {
+    for (seq, window, softcap) in [
+        (1, None, None),
+        (5, Some(1), None),
+        (64, None, Some(2.0)),
+        (150, None, None),
+        (150, Some(70), Some(5.0)),
+        (150, Some(1000), None),
+    ] {
         for (heads, key_value_heads) in [(1, 1), (4, 2), (6, 2)] {
-            let shape = AttentionShape { seq, heads, key_value_heads, head_dim: 16, window };
+            let head_dim = 16;
+            let shape = AttentionShape { seq, heads, key_value_heads, head_dim, window, scale: 0.3, softcap };
             agree(&format!("{shape:?}"), 2e-5, |device| {
                 let batch = 2;
                 // Times 3, for weights far from uniform.
@@ -109,7 +121,10 @@ fn attention_continued() {
         (150, 150, Some(70)),
     ] {
         for (heads, key_value_heads) in [(1, 1), (4, 2), (6, 2)] {
-            let whole = AttentionShape { seq: keys, heads, key_value_heads, head_dim: 24, window };
+            let (head_dim, scale) = (24, 0.2);
+            let softcap = window.map(|window| window as f32 / 10.0);
+            let whole =
+                AttentionShape { seq: keys, heads, key_value_heads, head_dim, window, scale, softcap };
             let shape = AttentionShape { seq, ..whole };
             let input = |heads: usize, seed, device: &BurnDevice| {
                 let values = noise(keys * heads * 24, seed).into_iter().map(|x| 3.0 * x).collect();

@@ -7,6 +7,7 @@ use slmc_model::{Block, Context, LinearInput, LinearObserver};
 use slmc_quant::GramBlocks;
 use slmc_quant::awq::GroupKind;
 
+use super::groups;
 use crate::PipelineError;
 use crate::hidden::HiddenStates;
 use crate::moments::InputMoments;
@@ -89,23 +90,13 @@ impl BlockInputs {
 
     /// Statistics of the inputs that the group's consumers share.
     pub fn statistics(&self, group: GroupKind) -> &ColumnStatistics {
-        &self.statistics[position(group)]
+        &self.statistics[groups::input(group).index()]
     }
 
     /// Some of those inputs, `[sequences · seq_len, d_in]`.
     pub fn samples(&self, group: GroupKind) -> &[f32] {
-        &self.samples[position(group)]
+        &self.samples[groups::input(group).index()]
     }
-}
-
-fn position(group: GroupKind) -> usize {
-    let input = match group {
-        GroupKind::AttentionInput => LinearInput::Attention,
-        GroupKind::AttentionOutput => LinearInput::Output,
-        GroupKind::FeedForwardInput => LinearInput::Mlp,
-        GroupKind::FeedForwardDown => LinearInput::Down,
-    };
-    input.index()
 }
 
 struct Observer {

@@ -5,6 +5,7 @@
 //!
 //! Rescaling leaves the float model as it is, so the hidden states are those of the float model throughout.
 
+mod groups;
 mod inputs;
 mod objective;
 mod stored;
@@ -13,11 +14,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use slmc_model::{Block, Context, Head, Role, WeightSource};
+use slmc_model::{Block, Context, Head, WeightSource};
 use slmc_quant::GramBlocks;
-use slmc_quant::awq::{
-    GridPlan, GroupKind, GroupedHeads, Producer, ScaleGroup, scale_groups, scaled_second_moments,
-};
+use slmc_quant::awq::{GridPlan, GroupKind, GroupedHeads, Producer, ScaleGroup, scaled_second_moments};
 
 use crate::PipelineError;
 use crate::hidden::HiddenStates;
@@ -25,6 +24,7 @@ use crate::moments::head_moments;
 use crate::rescaling::Rescaling;
 use crate::walker::{Walk, run_block};
 use crate::work::{Step, Work};
+use groups::scale_groups;
 use inputs::{BlockInputs, ColumnStatistics};
 use objective::search_group;
 
@@ -125,7 +125,7 @@ impl Calibrated {
         let heads =
             GroupedHeads::new(config.num_attention_heads, config.num_key_value_heads, config.head_dim)
                 .map_err(|source| PipelineError::Rounding { tensor: format!("blk.{layer}"), source })?;
-        for group in scale_groups(layer) {
+        for group in scale_groups(config, layer) {
             let statistics = inputs.statistics(group.kind);
             let mut columns = None;
             if plan.rescales() && group.is_applicable(plan) {
@@ -138,7 +138,7 @@ impl Calibrated {
                     _ => producer_scales.clone(),
                 };
                 if found.is_scaled() {
-                    self.fold(&group, source, producer_scales, &expanded);
+                    self.fold(&group, producer_scales, &expanded);
                 }
                 columns = Some(expanded);
                 self.groups.push(GroupReport { layer, group: group.kind, found });
@@ -149,20 +149,15 @@ impl Calibrated {
     }
 
     /// Divides the producer by the scales and multiplies the consumers' columns.
-    fn fold(
-        &mut self,
-        group: &ScaleGroup,
-        source: &dyn WeightSource,
-        producer_scales: &[f32],
-        expanded: &[f32],
-    ) {
+    fn fold(&mut self, group: &ScaleGroup, producer_scales: &[f32], expanded: &[f32]) {
         match &group.producer {
-            Producer::Norm { weight } => self.rescaling.divide_rows(weight, producer_scales),
-            Producer::Rows { weight, bias } => {
-                self.rescaling.divide_rows(weight, producer_scales);
-                let role =
-                    if group.kind == GroupKind::AttentionOutput { Role::ValueBias } else { Role::UpBias };
-                if source.config().has(role) {
+            None => unreachable!("groups without a producer are not searched"),
+            Some(Producer::Norm { weight }) => self.rescaling.divide_rows(weight, producer_scales),
+            Some(Producer::Rows { weight, rows, of, bias }) => {
+                let mut scales = vec![1.0; *of];
+                scales[rows.clone()].copy_from_slice(producer_scales);
+                self.rescaling.divide_rows(weight, &scales);
+                if let Some(bias) = bias {
                     self.rescaling.divide_rows(bias, producer_scales);
                 }
             }

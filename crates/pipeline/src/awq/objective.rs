@@ -9,6 +9,7 @@ use slmc_quant::awq::{
 use slmc_quant::loss::{InputStatistics, output_error};
 use slmc_quant::{Grid, QuantError};
 
+use super::groups;
 use super::inputs::BlockInputs;
 use crate::PipelineError;
 
@@ -109,14 +110,9 @@ impl<'a, G: Grid> Module<'a, G> {
         context: &'a Context,
         plan: &impl GridPlan<Grid = G>,
     ) -> Result<Self, PipelineError> {
-        let roles: &[Role] = match group.kind {
-            GroupKind::AttentionInput => &[Role::Query, Role::Key, Role::Value],
-            GroupKind::AttentionOutput => &[Role::Output],
-            GroupKind::FeedForwardInput => &[Role::Gate, Role::Up],
-            GroupKind::FeedForwardDown => &[Role::Down],
-        };
+        let roles: Vec<Role> = groups::input(group.kind).roles(block.config()).collect();
         let mut consumers = Vec::new();
-        for (&role, name) in roles.iter().zip(&group.consumers) {
+        for (role, name) in roles.into_iter().zip(&group.consumers) {
             let grid = plan.grid(name).ok_or_else(|| PipelineError::Search {
                 tensor: name.clone(),
                 reason: "the plan has no such tensor".into(),

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use slmc_calibration::TextSource;
 use slmc_checkpoint::Checkpoint;
 use slmc_gguf::container::{GgufFile, Layout, Writer};
-use slmc_model::{CheckpointSource, Device, WeightSource};
+use slmc_model::{CheckpointSource, Device, KvPrecision, WeightSource};
+use slmc_quant::mix::TensorFacts;
 use slmc_quant::{Method, Mix, Plan, PlanRequest};
 
 use super::calibrate;
@@ -16,9 +17,12 @@ use crate::jobs::quantize::model_facts;
 use crate::jobs::worst::WorstSettings;
 use crate::model_file::ModelFile;
 use crate::progress::Silent;
-use crate::rescaling::Rescaling;
+use crate::rescaling::{RescaledSource, Rescaling};
 use crate::walker::{BATCH_TOKENS, Walk};
 use crate::work::{Fingerprint, Work};
+
+#[path = "../../../model/tests/decoder/forward.rs"]
+mod forward;
 
 struct Original {
     model: ModelFile,
@@ -92,4 +96,50 @@ fn rescaling_alone_changes_weights_but_not_the_model() {
     let kl = evaluate(&settings, &Silent).unwrap().evaluation.summary.drift.unwrap().kl_divergence;
     // What remains is the rounding of keys and values to half precision, which the scales shift.
     assert!(kl.mean.abs() < 2e-6 && kl.max < 1e-4, "{kl:?}");
+}
+
+/// The golden checkpoints of the decoder's tests.
+#[test]
+fn rescaling_leaves_every_familys_logits() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/tests/golden");
+    let device = Device::Cpu.burn().unwrap();
+    for family in [
+        "llama_linear_biases",
+        "mistral_window",
+        "ministral_window",
+        "qwen2",
+        "qwen3",
+        "phi3",
+        "phi3_long_rope",
+        "gemma2",
+        "gemma3",
+        "smollm3",
+        "granite",
+        "olmo2",
+    ] {
+        let source = CheckpointSource::open(&golden.join(family)).unwrap();
+        let config = source.config();
+        let facts = config.tensors().into_iter().map(|id| TensorFacts {
+            name: config.arch.gguf_name(id).unwrap(),
+            shape: config.shape(id.role),
+            source: slmc_gguf::TensorType::F32,
+        });
+        let facts: Vec<_> = facts.collect();
+        let plan =
+            Plan::new(&model_facts(config), &facts, &PlanRequest::new(Mix::Q4_0, Method::Awq)).unwrap();
+        let seq = 24;
+        let token = |n: usize| (n * 29 % config.vocab_size) as u32;
+        let sequences: Vec<Vec<u32>> =
+            (0..6).map(|s| (0..seq).map(|i| token(s * seq + i)).collect()).collect();
+        let walk = Walk::new(&source, &sequences, &device, &Silent);
+        let calibrated = calibrate(&walk, &plan, None).unwrap();
+        let scaled = calibrated.groups.iter().filter(|group| group.found.is_scaled()).count();
+        assert!(scaled >= config.num_hidden_layers, "{family}: {scaled} groups are scaled");
+        let logits = |source: &dyn WeightSource| {
+            forward::logits(source, &sequences[0], seq, &device, KvPrecision::F32)
+        };
+        let rescaled = RescaledSource::new(&source, &calibrated.rescaling);
+        let difference = forward::largest_difference(&logits(&source), &logits(&rescaled));
+        assert!(difference < 1e-4, "{family}: {difference:e}");
+    }
 }

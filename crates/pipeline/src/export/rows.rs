@@ -49,19 +49,30 @@ impl<'a> RowReader<'a> {
     ) -> Result<(), PipelineError> {
         let columns = tensor.columns();
         values.resize(rows.len() * columns, 0.0);
-        let (hf_name, permuted_heads) = match &tensor.origin {
+        let (hf_name, permuted_heads, offset, leaves_offset_out) = match &tensor.origin {
             Origin::Computed(computed) => {
                 values.copy_from_slice(computed);
                 return Ok(());
             }
-            Origin::Stored { hf_name, permuted_heads } => (hf_name, *permuted_heads),
+            Origin::Stored { hf_name, permuted_heads, offset, leaves_offset_out } => {
+                (hf_name, *permuted_heads, *offset, *leaves_offset_out)
+            }
         };
         let vector = tensor.shape.len() < 2;
         let stored_rows = if vector { 0..columns } else { rows.clone() };
         self.checkpoint.read_rows_f32(hf_name, stored_rows.clone(), values)?;
         self.checkpoint.release_rows(hf_name, stored_rows)?;
-        if let Some(scales) = self.rescaling.of(&tensor.name) {
+        let scales = self.rescaling.of(&tensor.name);
+        let add = |values: &mut [f32], offset: f32| values.iter_mut().for_each(|value| *value += offset);
+        // Values that go back as they came are not rounded by adding and taking away.
+        if offset != 0.0 && (scales.is_some() || !leaves_offset_out) {
+            add(values, offset);
+        }
+        if let Some(scales) = scales {
             scales.apply(values, if vector { 1 } else { columns }, if vector { 0 } else { rows.start });
+            if offset != 0.0 && leaves_offset_out {
+                add(values, -offset);
+            }
         }
         if let Some(heads) = permuted_heads {
             let (heads, row) =

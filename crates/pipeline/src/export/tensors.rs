@@ -2,13 +2,11 @@
 
 use slmc_checkpoint::{Checkpoint, CheckpointError, Dtype};
 use slmc_gguf::TensorType;
+use slmc_model::config::{ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT, ROPE_FREQS};
 use slmc_model::{ModelConfig, Role, RopeScaling, rope::rope_factors};
 use slmc_quant::mix::TensorFacts;
 
 use crate::PipelineError;
-
-/// GGUF's tensor of rotary factors, which the llama3 scaling needs.
-const ROPE_FREQS: &str = "rope_freqs.weight";
 
 /// Where a tensor's values come from.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +17,10 @@ pub enum Origin {
         hf_name: String,
         /// Heads whose rows GGUF wants interleaved; `None` where the order is kept.
         permuted_heads: Option<usize>,
+        /// What the checkpoint leaves out of the values.
+        offset: f32,
+        /// Whether the file to be written leaves it out, too.
+        leaves_offset_out: bool,
     },
     /// Values that follow from the configuration.
     Computed(Vec<f32>),
@@ -91,13 +93,17 @@ pub fn export_tensors(
             }
         };
         used.insert(hf_name.clone());
-        let origin = Origin::Stored { hf_name, permuted_heads: config.permuted_heads(id.role) };
+        let origin = Origin::Stored {
+            hf_name,
+            permuted_heads: config.permuted_heads(id.role),
+            offset: config.offset(id.role),
+            leaves_offset_out: false,
+        };
         tensors.push(ExportTensor { name, shape: expected, source, origin });
     }
-    if matches!(config.rope_scaling, RopeScaling::Llama3 { .. } | RopeScaling::Factors(_)) {
-        let factors = rope_factors(config);
+    for (name, factors) in factors(config) {
         tensors.push(ExportTensor {
-            name: ROPE_FREQS.into(),
+            name: name.into(),
             shape: vec![factors.len()],
             source: TensorType::F32,
             origin: Origin::Computed(factors),
@@ -110,6 +116,19 @@ pub fn export_tensors(
         .cloned()
         .collect();
     Ok((tensors, left_out))
+}
+
+/// The divisors of rotary frequencies that no key says.
+fn factors(config: &ModelConfig) -> Vec<(&'static str, Vec<f32>)> {
+    match &config.rope_scaling {
+        RopeScaling::Default | RopeScaling::Linear { .. } => Vec::new(),
+        RopeScaling::Llama3 { .. } | RopeScaling::Factors(_) => {
+            vec![(ROPE_FREQS, rope_factors(config, config.max_position_embeddings))]
+        }
+        RopeScaling::LongRope { short, long, .. } => {
+            vec![(ROPE_FACTORS_LONG, long.clone()), (ROPE_FACTORS_SHORT, short.clone())]
+        }
+    }
 }
 
 /// Tensors that old checkpoints hold although they follow from others: rotary tables, and the copy of a tied head.

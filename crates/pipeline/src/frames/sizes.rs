@@ -62,9 +62,13 @@ fn kind(role: Option<Role>) -> usize {
     use Role::*;
     match role {
         Some(TokenEmbedding) => 0,
-        Some(Query | QueryBias | Key | KeyBias | Value | ValueBias | Output | OutputBias) => 1,
-        Some(Gate | GateBias | Up | UpBias | Down | DownBias) => 2,
-        Some(InputNorm | PostNorm | FinalNorm) => 3,
+        Some(QueryKeyValue | Query | QueryBias | Key | KeyBias | Value | ValueBias | Output | OutputBias) => {
+            1
+        }
+        Some(GateUp | Gate | GateBias | Up | UpBias | Down | DownBias) => 2,
+        Some(
+            InputNorm | QueryNorm | KeyNorm | AttentionOutputNorm | PostNorm | MlpOutputNorm | FinalNorm,
+        ) => 3,
         Some(Head) => 4,
         None => 5,
     }

@@ -42,8 +42,8 @@ pub(crate) const HEAD_DAMPING: f64 = 1.0;
 /// # Errors
 /// The model cannot be run; a statistic is not finite; writing fails; the user cancels.
 pub fn quantize(walk: &Walk<'_>, rounder: &dyn RoundTensors) -> Result<Vec<TensorReport>, PipelineError> {
-    let (work, blocks) = (rounder.work(), walk.source.config().num_hidden_layers);
-    if let Some(reports) = restore::all(rounder, blocks)? {
+    let work = rounder.work();
+    if let Some(reports) = restore::all(rounder, walk.source.config())? {
         return Ok(reports);
     }
     let mut reports = Vec::new();
@@ -117,7 +117,7 @@ fn round_block(
     rounder: &dyn RoundTensors,
     reporter: &dyn Reporter,
 ) -> Result<Vec<TensorReport>, PipelineError> {
-    let layer = block.layer();
+    let (layer, config) = (block.layer(), block.config().clone());
     let float = rounder.effort().follows_float_model_every().map(|_| block.clone());
     let mut reports = Vec::new();
     for input in LinearInput::ALL {
@@ -140,7 +140,7 @@ fn round_block(
             }
             Some(Drift::Outputs(drift)) => Aim::Outputs(drift.matrix()),
         };
-        for &role in input.roles() {
+        for role in input.roles(&config) {
             let weights = block.weight(role)?;
             let mut targets = weights.clone();
             match &aim {

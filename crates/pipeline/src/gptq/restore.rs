@@ -1,7 +1,7 @@
 //! Finished steps in the work directory, and back into the file and into the block that the next one's inputs come from.
 
 use serde::{Deserialize, Serialize};
-use slmc_model::{Block, LinearInput};
+use slmc_model::{Block, LinearInput, ModelConfig, Role};
 
 use super::RoundTensors;
 use crate::PipelineError;
@@ -41,21 +41,21 @@ pub(crate) fn block(
     finished: &Finished<'_>,
     block: &mut Block,
 ) -> Result<Vec<TensorReport>, PipelineError> {
-    for &role in LinearInput::ALL.iter().flat_map(|input| input.roles()) {
+    for role in roles(&block.config().clone()) {
         block.set_weight(role, rounder.restore_linear(finished, block.layer(), role)?)?;
     }
     reports(rounder, finished)
 }
 
-/// Writes all tensors of `blocks` blocks and the head, if an earlier run rounded every one.
+/// Writes all tensors of a model's blocks and the head, if an earlier run rounded every one.
 ///
 /// # Errors
 /// As [`block`].
 pub(super) fn all(
     rounder: &dyn RoundTensors,
-    blocks: usize,
+    config: &ModelConfig,
 ) -> Result<Option<Vec<TensorReport>>, PipelineError> {
-    let work = rounder.work();
+    let (work, blocks) = (rounder.work(), config.num_hidden_layers);
     let head = work.finished(Step::RoundedHead);
     if work.finished_blocks(Step::RoundedBlock) < blocks || (rounder.rounds_head() && head.is_none()) {
         return Ok(None);
@@ -63,7 +63,7 @@ pub(super) fn all(
     let mut all = Vec::new();
     for layer in (0..blocks).filter(|layer| rounder.keeps_block(*layer)) {
         let Some(finished) = work.finished(Step::RoundedBlock(layer)) else { return Ok(None) };
-        for &role in LinearInput::ALL.iter().flat_map(|input| input.roles()) {
+        for role in roles(config) {
             rounder.restore_linear(&finished, layer, role)?;
         }
         all.extend(reports(rounder, &finished)?);
@@ -73,6 +73,11 @@ pub(super) fn all(
         all.extend(reports(rounder, &head)?);
     }
     Ok(Some(all))
+}
+
+/// A block's linear layers, in the order they are rounded.
+fn roles(config: &ModelConfig) -> impl Iterator<Item = Role> {
+    LinearInput::ALL.into_iter().flat_map(move |input| input.roles(config))
 }
 
 fn reports(rounder: &dyn RoundTensors, finished: &Finished<'_>) -> Result<Vec<TensorReport>, PipelineError> {

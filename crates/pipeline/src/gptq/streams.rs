@@ -5,7 +5,7 @@
 //! front of the MLP for the others; it is moved on as soon as what lies between is rounded.
 
 use slmc_calibration::statistics::{CrossMoment, SecondMoment};
-use slmc_model::{Block, Context, HostView, LinearInput, NoObserver, Tensor};
+use slmc_model::{Block, Context, HostView, LinearInput, NoObserver, Role, Tensor};
 
 use crate::PipelineError;
 use crate::hidden::{HiddenStates, Storage};
@@ -34,7 +34,8 @@ pub struct Gathered {
 pub enum Drift {
     /// 2/n Σ (x − x̃) x̃ᵀ, where x is what the float model's layers see.
     Inputs(CrossMoment),
-    /// 2/n Σ (y − W x̃) x̃ᵀ, where y is what the layer must add for the residual stream behind it to be the float model's.
+    /// 2/n Σ (y − W x̃) x̃ᵀ, where y is what the layer must give for the residual stream behind it to be the float model's. Only of
+    /// layers with nothing but a factor between them and the stream: what a norm behind them needs is no linear matter.
     Outputs(CrossMoment),
 }
 
@@ -97,7 +98,12 @@ impl<'a> Streams<'a> {
             let (d_in, [.., width]) = (x.dims()[1], states.dims());
             let gathered = gathered.get_or_insert_with(|| Gathered {
                 hessian: SecondMoment::new(&name, d_in),
-                drift: (has_drifted && self.float.is_some()).then(|| Drift::new(&name, input, width, d_in)),
+                drift: (has_drifted && self.float.is_some()).then(|| {
+                    match adds_plainly(input, blocks.rounded) {
+                        true => Drift::Outputs(CrossMoment::new(&name, [width, d_in])),
+                        false => Drift::Inputs(CrossMoment::new(&name, [d_in, d_in])),
+                    }
+                }),
             });
             gathered.hessian.add(&HostView::of(&x))?;
             self.drift(input, at, blocks, (states, &x), gathered.drift.as_mut())?;
@@ -121,6 +127,13 @@ impl<'a> Streams<'a> {
     ) -> Result<(), PipelineError> {
         let (Some(float), Some(block)) = (self.float.as_deref_mut(), blocks.float) else { return Ok(()) };
         let Some(index) = float.index(at) else { return Ok(()) };
+        // What the float model's layers saw, before its stream is moved on over them.
+        let float_input = match &drift {
+            Some(Drift::Inputs(_)) => {
+                Some(block.linear_input(input, &float.states.get(index)?, blocks.context)?)
+            }
+            _ => None,
+        };
         match input {
             LinearInput::Attention | LinearInput::Mlp => {}
             LinearInput::Output => float
@@ -137,16 +150,17 @@ impl<'a> Streams<'a> {
         }
         let wanted = float.states.get(index)?;
         let seen = HostView::of(x);
-        match drift {
-            None => {}
-            Some(Drift::Inputs(drift)) => {
-                let lost = block.linear_input(input, &wanted, blocks.context)? - x.clone();
+        match (drift, float_input, input.adding()) {
+            (Some(Drift::Inputs(drift)), Some(float_input), _) => {
+                drift.add(&HostView::of(&(float_input - x.clone())), &seen)?;
+            }
+            (Some(Drift::Outputs(drift)), _, Some(role)) => {
+                let lost = rows(wanted) - rows(block.linear_onto(role, states, x)?);
+                let scale = block.config().residual_scale;
+                let lost = if scale == 1.0 { lost } else { lost / scale as f32 };
                 drift.add(&HostView::of(&lost), &seen)?;
             }
-            Some(Drift::Outputs(drift)) => {
-                let lost = rows(wanted) - rows(block.linear_onto(input.roles()[0], states, x)?);
-                drift.add(&HostView::of(&lost), &seen)?;
-            }
+            _ => {}
         }
         Ok(())
     }
@@ -155,7 +169,7 @@ impl<'a> Streams<'a> {
     fn keep(&mut self, input: LinearInput, x: Tensor<2>) -> Result<(), PipelineError> {
         let [tokens, d_in] = x.dims();
         let bytes = (self.rounded.len() * tokens * d_in * size_of::<f32>()) as u64;
-        if matches!(input, LinearInput::Output | LinearInput::Down) && bytes <= self.keep_bytes {
+        if input.adding().is_some() && bytes <= self.keep_bytes {
             let kept = match &mut self.kept {
                 Some(kept) => kept,
                 None => self.kept.insert(HiddenStates::new(&Storage::Memory, &x.device())?),
@@ -175,10 +189,10 @@ impl<'a> Streams<'a> {
     ) -> Result<(), PipelineError> {
         let kept = &self.kept;
         self.rounded.update(at, |states| {
-            Ok(match (kept, input) {
-                (Some(kept), _) => block.linear_onto(input.roles()[0], states, &rows(kept.get(at)?))?,
-                (None, LinearInput::Output) => block.attention(states, context, &mut NoObserver)?,
-                (None, _) => block.mlp(states, &mut NoObserver)?,
+            Ok(match (kept, input.adding()) {
+                (Some(kept), Some(role)) => block.linear_onto(role, states, &rows(kept.get(at)?))?,
+                (_, Some(Role::Output)) => block.attention(states, context, &mut NoObserver)?,
+                (_, _) => block.mlp(states, &mut NoObserver)?,
             })
         })
     }
@@ -192,13 +206,9 @@ impl<'a> Streams<'a> {
     }
 }
 
-impl Drift {
-    fn new(name: &str, input: LinearInput, width: usize, d_in: usize) -> Self {
-        match input {
-            LinearInput::Attention | LinearInput::Mlp => Self::Inputs(CrossMoment::new(name, [d_in, d_in])),
-            LinearInput::Output | LinearInput::Down => Self::Outputs(CrossMoment::new(name, [width, d_in])),
-        }
-    }
+/// Whether what the layer behind an input gives is added to the residual stream with nothing but a factor between.
+fn adds_plainly(input: LinearInput, block: &Block) -> bool {
+    input.adding().is_some_and(|role| block.config().adds_plainly(role))
 }
 
 fn rows(x: Tensor<3>) -> Tensor<2> {

@@ -42,7 +42,7 @@ pub fn gather(walk: &Walk<'_>, work: Option<&Work>) -> Result<BTreeMap<String, E
         hidden.replace(|states| Ok(block.forward(states, context, &mut moments)?))?;
         let mut found = Vec::new();
         for (input, moments) in LinearInput::ALL.into_iter().zip(moments.finish()) {
-            for &role in input.roles() {
+            for role in input.roles(config) {
                 found.extend(entry(config, TensorId::block(layer, role), &moments)?);
             }
         }

@@ -158,6 +158,10 @@ impl Prepared {
         let (model, checkpoint) = ModelFile::open_original(&settings.model)?;
         let source = model.source()?;
         let config = source.config().clone();
+        if let Some(reason) = config.gguf_obstacle() {
+            let (path, model_type) = (checkpoint.dir().to_path_buf(), config.arch.model_type);
+            return Err(PipelineError::GgufObstacle { path, model_type, reason });
+        }
         let vocabulary = model.vocabulary(config.vocab_size, settings.pre.as_deref())?;
         let (tensors, left_out) = export_tensors(&checkpoint, &config)?;
         let facts: Vec<_> = tensors.iter().map(ExportTensor::facts).collect();

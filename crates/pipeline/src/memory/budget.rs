@@ -160,7 +160,7 @@ impl Workload<'_> {
         let inputs = LinearInput::ALL.iter().map(|input| self.width(*input)).sum::<u64>();
         parts.push(("samples of the inputs", self.batch(footing).min(BATCH_TOKENS as u64) * inputs * F32));
         if self.method.rescales() {
-            let group = Role::LINEAR.map(|role| self.weights(role)).into_iter().max().unwrap_or(0);
+            let group = self.linear().map(|role| self.weights(role)).max().unwrap_or(0);
             parts.push(("AWQ's search", 4 * group * F32));
             // every block's until it is written, and sums in f64 while they are gathered
             let products = inputs * self.run_len.unwrap_or(0) as u64;
@@ -182,7 +182,10 @@ impl Workload<'_> {
             let drift = match input {
                 _ if self.follows().is_none() => 0,
                 LinearInput::Attention | LinearInput::Mlp => width.pow(2),
-                LinearInput::Output | LinearInput::Down => width * self.config.hidden_size as u64,
+                LinearInput::Output | LinearInput::Down => {
+                    let plainly = input.adding().is_some_and(|role| self.config.adds_plainly(role));
+                    width * if plainly { self.config.hidden_size as u64 } else { width }
+                }
             };
             let mut gathering = self.walking(footing, self.follows());
             gathering.push((WHAT, moment_bytes(width)));
@@ -190,7 +193,7 @@ impl Workload<'_> {
             let mut factoring = self.standing(footing, self.follows());
             factoring.push((WHAT, square + moment_bytes(width).max(square)));
             factoring.push(("drift from the float model", drift * (F64 + F32)));
-            let largest = input.roles().iter().map(|role| self.weights(*role)).max().unwrap_or(0);
+            let largest = input.roles(self.config).map(|role| self.weights(role)).max().unwrap_or(0);
             let mut rounding = self.standing(footing, self.follows());
             rounding.push((WHAT, 2 * square));
             rounding.push(("drift from the float model", drift * F32));
@@ -221,7 +224,7 @@ impl Workload<'_> {
     /// The inputs that are kept while the layer behind them is rounded.
     fn kept(&self, footing: &Footing, input: LinearInput) -> u64 {
         let bytes = (self.sequences * self.seq_len) as u64 * self.width(input) * F32;
-        let adds_to_stream = matches!(input, LinearInput::Output | LinearInput::Down);
+        let adds_to_stream = input.adding().is_some();
         if adds_to_stream && bytes <= footing.kept_input_bytes { bytes } else { 0 }
     }
 
@@ -244,7 +247,7 @@ impl Workload<'_> {
     /// A block and the hidden states.
     fn standing(&self, footing: &Footing, follows: Option<usize>) -> Parts {
         let streams = if follows.is_some() { 2 } else { 1 };
-        let block = Role::LINEAR.into_iter().map(|role| self.weights(role)).sum::<u64>() * F32;
+        let block = self.linear().map(|role| self.weights(role)).sum::<u64>() * F32;
         let batch = self.batch(footing) * self.width(LinearInput::Attention) * F32;
         let hidden = if footing.spill { batch * streams } else { self.hidden_of(follows) };
         vec![("one block's weights", block * streams), ("hidden states", hidden)]
@@ -271,7 +274,12 @@ impl Workload<'_> {
     }
 
     fn width(&self, input: LinearInput) -> u64 {
-        self.config.shape(input.roles()[0])[1] as u64
+        input.roles(self.config).next().map_or(0, |role| self.config.shape(role)[1] as u64)
+    }
+
+    /// The linear layers of a block.
+    fn linear(&self) -> impl Iterator<Item = Role> {
+        Role::LINEAR.into_iter().filter(move |&role| self.config.has(role))
     }
 }
 

@@ -26,7 +26,7 @@ pub fn pack_tensors(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<Pac
     let (mut tensors, mut facts) = (Vec::new(), Vec::new());
     for tensor in exported {
         // what follows from the configuration, readers compute
-        let Origin::Stored { hf_name, .. } = tensor.origin else { continue };
+        let Origin::Stored { hf_name, offset, .. } = tensor.origin else { continue };
         let (Some(id), Some(info)) = (config.arch.by_hf_name(&hf_name), checkpoint.tensor(&hf_name)) else {
             unreachable!("exported tensors are the architecture's and the checkpoint's")
         };
@@ -37,7 +37,8 @@ pub fn pack_tensors(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<Pac
             dtype: info.dtype,
             is_linear: Role::LINEAR.contains(&id.role),
         });
-        tensors.push(ExportTensor { origin: Origin::Stored { hf_name, permuted_heads: None }, ..tensor });
+        let origin = Origin::Stored { hf_name, permuted_heads: None, offset, leaves_offset_out: true };
+        tensors.push(ExportTensor { origin, ..tensor });
     }
     Ok(PackTensors { tensors, facts, left_out })
 }

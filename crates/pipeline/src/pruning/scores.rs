@@ -82,7 +82,7 @@ impl Identity {
         hash.update(config_json.to_string());
         let config = source.config();
         for layer in 0..config.num_hidden_layers {
-            for role in Role::LINEAR {
+            for role in Role::LINEAR.into_iter().filter(|&role| config.has(role)) {
                 let (id, rows) = (TensorId::block(layer, role), config.shape(role)[0]);
                 for n in 0..SAMPLED_ROWS.min(rows) {
                     let row = n * rows / SAMPLED_ROWS.min(rows);

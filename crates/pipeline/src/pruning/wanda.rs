@@ -33,7 +33,7 @@ pub fn prune_blocks(walk: &Walk<'_>, pruner: &Pruner<'_>) -> Result<Vec<TensorRe
         for (input, moments) in LinearInput::ALL.into_iter().zip(moments.finish()) {
             let second_moments = moments.second_moments();
             let inputs = InputStatistics::SecondMoments(&second_moments);
-            for &role in input.roles() {
+            for role in input.roles(walk.source.config()) {
                 let by = |weights: &[f32]| wanda(weights, &second_moments);
                 let (report, weights) =
                     pruner.prune_by_importance(layer, role, block.weight(role)?, by, inputs)?;

@@ -54,7 +54,7 @@ pub fn block_divergences(
             let failed =
                 |source| PipelineError::Rounding { tensor: format!("block {layer}, {input}"), source };
             let factor = damping.map(|damping| moments.factor(input, damping)).transpose().map_err(failed)?;
-            for &role in input.roles() {
+            for role in input.roles(source.config()) {
                 let weights = block.weight(role)?;
                 let to_change = Layer { block: layer, role, weights: &weights, factor: factor.as_ref() };
                 for (variant, changed) in changed.iter_mut().enumerate() {

@@ -142,7 +142,7 @@ impl<'a> Measurement<'a> {
                 ),
                 None => None,
             };
-            for &role in input.roles() {
+            for role in input.roles(config) {
                 let Some((tensor, types)) = self.types(TensorId::block(layer, role)) else { continue };
                 let own = self.importance(&tensor);
                 let knowledge = shared.as_ref().unwrap_or(&own);

@@ -87,7 +87,7 @@ impl<'a> Stream<'a> {
         let config = self.source.config();
         for layer in first..config.num_hidden_layers {
             let mut block = self.block(layer)?;
-            for role in Role::LINEAR {
+            for role in Role::LINEAR.into_iter().filter(|&role| config.has(role)) {
                 if config.shape(role)[1].is_multiple_of(activation.block_len()) {
                     block.set_activation(role, activation)?;
                 }

@@ -127,7 +127,19 @@ impl<'a> Sizing<'a> {
                 config.arch.model_type
             )));
         }
-        let all = Kind::ALL.into_iter().filter(|kind| config.arch.free_heads || !heads.contains(kind));
+        let free_layers = config.arch.gguf.unrotated_period.is_none();
+        if !free_layers && (widths.layers < full.layers || free.contains(&Kind::Layers)) {
+            return Err(PipelineError::cannot_prune(format!(
+                "llama.cpp tells by their number which layers of {} models rotate queries and keys, so layers must stay; heads and \
+                 channels can go",
+                config.arch.model_type
+            )));
+        }
+        let can_go = |kind: &Kind| match kind {
+            Kind::Layers => free_layers,
+            kind => config.arch.free_heads || !heads.contains(kind),
+        };
+        let all = Kind::ALL.into_iter().filter(can_go);
         let free = if free.is_empty() { all.collect() } else { free.to_vec() };
         let free = free.into_iter().filter(|kind| !pinned.contains(kind)).collect();
         let fewest_layers = fewest_layers.max(1);

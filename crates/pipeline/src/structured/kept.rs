@@ -1,5 +1,7 @@
 //! Which heads and channels of a block stay.
 
+use std::borrow::Cow;
+
 use slmc_model::{ModelConfig, Role};
 use slmc_prune::PruneError;
 use slmc_prune::structured::solve::{columns_of, rows_of};
@@ -31,14 +33,22 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// The rows that stay of a linear layer or its bias; `None` for all.
-    pub fn rows(&self, role: Role) -> Option<&[usize]> {
-        match role {
-            Role::Query | Role::QueryBias => Some(&self.queries),
-            Role::Key | Role::KeyBias | Role::Value | Role::ValueBias => Some(&self.key_values),
-            Role::Gate | Role::GateBias | Role::Up | Role::UpBias => Some(&self.channels),
-            _ => None,
-        }
+    /// The rows that stay of a linear layer or its bias, in a model that had these dimensions; `None` for all.
+    pub fn rows(&self, role: Role, config: &ModelConfig) -> Option<Cow<'_, [usize]>> {
+        let whole: &[usize] = match role {
+            Role::QueryKeyValue | Role::GateUp => {
+                let parts = config.part_rows(role).map(|(part, rows)| {
+                    let kept = self.rows(part, config);
+                    kept.iter().flat_map(|kept| kept.iter()).map(|row| rows.start + row).collect::<Vec<_>>()
+                });
+                return Some(Cow::Owned(parts.flatten().collect()));
+            }
+            Role::Query | Role::QueryBias => &self.queries,
+            Role::Key | Role::KeyBias | Role::Value | Role::ValueBias => &self.key_values,
+            Role::Gate | Role::GateBias | Role::Up | Role::UpBias => &self.channels,
+            _ => return None,
+        };
+        Some(Cow::Borrowed(whole))
     }
 
     /// The columns that stay of a linear layer; `None` for all.

@@ -39,6 +39,7 @@ impl Shape {
             num_attention_heads: self.widths.query_heads(),
             num_key_value_heads: self.widths.key_value_heads,
             sliding_window: self.layers.iter().map(|layer| config.sliding_window[*layer]).collect(),
+            rotation: self.layers.iter().map(|layer| config.rotation[*layer]).collect(),
             ..config.clone()
         }
     }

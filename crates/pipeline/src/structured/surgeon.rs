@@ -98,9 +98,12 @@ impl Surgeon<'_> {
     /// What stays of a bias.
     fn cut_bias(&self, cut: &PlannedCut, values: &[f32]) -> Vec<f32> {
         let state = self.state();
-        let kept =
-            cut.id.layer.and_then(|layer| state.kept.get(&layer)).and_then(|kept| kept.rows(cut.id.role));
-        rows_of(values, 1, kept.expect("only rows of blocks that are done are cut"))
+        let kept = cut
+            .id
+            .layer
+            .and_then(|layer| state.kept.get(&layer))
+            .and_then(|kept| kept.rows(cut.id.role, self.config));
+        rows_of(values, 1, &kept.expect("only rows of blocks that are done are cut"))
     }
 
     /// What stays of block `layer`'s layer `role` in the plan.
@@ -147,8 +150,8 @@ impl Surgeon<'_> {
         let columns = cut.shape_before[1];
         let state = self.state();
         let kept = &state.kept[&layer];
-        let staying = match (kept.rows(role), kept.columns(role)) {
-            (Some(rows), _) => rows_of(values, columns, rows),
+        let staying = match (kept.rows(role, self.config), kept.columns(role)) {
+            (Some(rows), _) => rows_of(values, columns, &rows),
             (_, Some(some)) => columns_of(values, columns, some),
             _ => values.to_vec(),
         };
@@ -241,7 +244,7 @@ impl RoundTensors for Surgeon<'_> {
     ) -> Result<Vec<f32>, PipelineError> {
         let cut = self.cut(layer, role);
         let behind = match role {
-            Role::Query | Role::Key | Role::Value | Role::Output => Role::Output,
+            Role::QueryKeyValue | Role::Query | Role::Key | Role::Value | Role::Output => Role::Output,
             _ => Role::Down,
         };
         let columns: Vec<usize> = {
@@ -263,7 +266,7 @@ impl RoundTensors for Surgeon<'_> {
         // back into the old shape, with zeros where something is cut out
         let columns = cut.shape_before[1];
         let mut values = vec![0.0; cut.shape_before[0] * columns];
-        match (kept.rows(role), kept.columns(role)) {
+        match (kept.rows(role, self.config), kept.columns(role)) {
             (Some(rows), _) => {
                 for (row, staying) in rows.iter().zip(staying.chunks_exact(width)) {
                     values[row * columns..][..columns].copy_from_slice(staying);

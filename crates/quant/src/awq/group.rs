@@ -14,7 +14,7 @@ pub enum GroupKind {
     AttentionInput,
     /// Value → attention output, one scale for each value channel.
     AttentionOutput,
-    /// Post-attention norm → gate, up.
+    /// The norm in front of the MLP → gate, up.
     FeedForwardInput,
     /// Up → down. The gate stays as it is: the product gate ⊙ up is linear in up alone.
     FeedForwardDown,
@@ -34,12 +34,16 @@ pub enum Producer {
         /// GGUF name.
         weight: String,
     },
-    /// The rows of a matrix, and its bias if the model has one.
+    /// Rows of a matrix, and its bias if the model has one.
     Rows {
         /// GGUF name of the matrix.
         weight: String,
-        /// GGUF name of the bias; whether it exists is the model's business.
-        bias: String,
+        /// The rows: all, or of a fused matrix those of the layer in question.
+        rows: std::ops::Range<usize>,
+        /// How many the matrix has.
+        of: usize,
+        /// GGUF name of the bias.
+        bias: Option<String>,
     },
 }
 
@@ -48,48 +52,23 @@ pub enum Producer {
 pub struct ScaleGroup {
     /// Which of the block's four.
     pub kind: GroupKind,
-    /// What is divided.
-    pub producer: Producer,
+    /// What is divided; `None` where nothing can be, and the consumers' inputs stay as they are.
+    pub producer: Option<Producer>,
     /// GGUF names of the matrices whose columns are multiplied.
     pub consumers: Vec<String>,
 }
 
-/// The groups of block `layer`, in the order of computation. Later groups see what earlier ones did: value and up are
-/// consumers of one group and producers of the next.
-pub fn scale_groups(layer: usize) -> [ScaleGroup; 4] {
-    let name = |tensor: &str| format!("blk.{layer}.{tensor}");
-    let norm = |tensor: &str| Producer::Norm { weight: name(tensor) };
-    let rows = |tensor: &str| Producer::Rows {
-        weight: name(&format!("{tensor}.weight")),
-        bias: name(&format!("{tensor}.bias")),
-    };
-    let group = |kind, producer, consumers: &[&str]| ScaleGroup {
-        kind,
-        producer,
-        consumers: consumers.iter().map(|c| name(c)).collect(),
-    };
-    [
-        group(
-            GroupKind::AttentionInput,
-            norm("attn_norm.weight"),
-            &["attn_q.weight", "attn_k.weight", "attn_v.weight"],
-        ),
-        group(GroupKind::AttentionOutput, rows("attn_v"), &["attn_output.weight"]),
-        group(GroupKind::FeedForwardInput, norm("ffn_norm.weight"), &["ffn_gate.weight", "ffn_up.weight"]),
-        group(GroupKind::FeedForwardDown, rows("ffn_up"), &["ffn_down.weight"]),
-    ]
-}
-
 impl ScaleGroup {
-    /// Whether scaling this group can gain something and harms nothing: a consumer is rounded to a quantized type, and
-    /// none of the matrices is kept (`--keep`) — scaled weights would no longer be those of the source.
+    /// Whether scaling this group can gain something and harms nothing: something can be divided, a consumer is rounded to a
+    /// quantized type, and none of the matrices is kept (`--keep`) — scaled weights would no longer be those of the source.
     pub fn is_applicable<P: GridPlan>(&self, plan: &P) -> bool {
         let kept = |name: &str| plan.is_kept(name);
-        let producer_kept = match &self.producer {
-            Producer::Norm { .. } => false,
-            Producer::Rows { weight, .. } => kept(weight),
+        let can_be_divided = match &self.producer {
+            None => false,
+            Some(Producer::Norm { .. }) => true,
+            Some(Producer::Rows { weight, .. }) => !kept(weight),
         };
-        !producer_kept
+        can_be_divided
             && !self.consumers.iter().any(|name| kept(name))
             && self.consumers.iter().any(|name| plan.is_quantized(name))
     }

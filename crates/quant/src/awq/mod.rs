@@ -25,7 +25,7 @@ mod rescale;
 mod scales;
 mod search;
 
-pub use group::{GridPlan, GroupKind, GroupedHeads, Producer, ScaleGroup, scale_groups};
+pub use group::{GridPlan, GroupKind, GroupedHeads, Producer, ScaleGroup};
 pub use rescale::{divide_rows, divide_vector, round_scaled, scale_columns, scaled_second_moments};
 pub use scales::{Family, candidate_scales, weight_mean_abs};
 pub use search::{Best, Candidate, SearchError, SearchOptions, search};

@@ -46,7 +46,7 @@ pub enum Category {
     TokenEmbedding,
     /// `output.weight`, the language-model head.
     Head,
-    /// `attn_v.weight`.
+    /// `attn_v.weight`, and `attn_qkv.weight`, which holds query, key and value: llama-quantize has one rule for both.
     AttentionValue,
     /// `attn_output.weight`.
     AttentionOutput,
@@ -63,7 +63,7 @@ impl Category {
             Self::Head
         } else if name == "token_embd.weight" {
             Self::TokenEmbedding
-        } else if name.contains("attn_v.weight") {
+        } else if name.contains("attn_v.weight") || name.contains("attn_qkv.weight") {
             Self::AttentionValue
         } else if name.contains("attn_output.weight") {
             Self::AttentionOutput

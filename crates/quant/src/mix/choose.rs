@@ -15,7 +15,7 @@ use super::{Fallback, Mix, fit_columns};
 /// What a mix needs to know about the model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelFacts {
-    /// `general.architecture`: `llama` (also for mistral) or `qwen2`.
+    /// `general.architecture`, for example `llama` (also for mistral) or `qwen2`.
     pub architecture: String,
     /// Number of blocks.
     pub num_hidden_layers: usize,

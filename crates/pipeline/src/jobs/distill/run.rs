@@ -187,7 +187,14 @@ impl PreparedDistill {
         let bytes = plan.total_bytes();
         let mut writer = CheckpointWriter::create(&self.settings.output, plan, self.existing)?;
         for id in weights.config().tensors() {
-            writer.write_f32(&self.student.stored(id, exact)?.0, weights.values(id)?)?;
+            let name = self.student.stored(id, exact)?.0;
+            match weights.config().offset(id.role) {
+                0.0 => writer.write_f32(&name, weights.values(id)?)?,
+                offset => {
+                    let values: Vec<f32> = weights.values(id)?.iter().map(|value| value - offset).collect();
+                    writer.write_f32(&name, &values)?;
+                }
+            }
         }
         let mut config: Value = self.student.config_json.clone();
         if exact && let Some(fields) = config.as_object_mut() {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::Value;
+use slmc_checkpoint::config::keep_layers;
 use slmc_checkpoint::{Checkpoint, CheckpointPlan, Config, Dtype, TensorSpec};
 use slmc_model::{CheckpointSource, MemorySource, ModelConfig, ModelError, TensorId, WeightSource};
 
@@ -55,10 +56,8 @@ impl StudentSource {
         }
         let layers = evenly_spaced(available, count);
         let mut config_json = whole.config_json;
-        config_json["num_hidden_layers"] = count.into();
-        if let Some(types) = config_json.get("layer_types").and_then(Value::as_array) {
-            config_json["layer_types"] =
-                layers.iter().filter_map(|&layer| types.get(layer).cloned()).collect();
+        if let Some(fields) = config_json.as_object_mut() {
+            keep_layers(fields, &layers);
         }
         let path = whole.checkpoint.dir().join("config.json");
         let parsed = Config::from_json(&config_json).map_err(|error| PipelineError::Distill {
@@ -66,8 +65,9 @@ impl StudentSource {
         })?;
         let mut config =
             ModelConfig::from_checkpoint(&parsed).map_err(|source| ModelError::Config { path, source })?;
-        // A layer keeps its window, whatever rule by position made it.
+        // A layer keeps its window and its rotation, whatever rule by position made them.
         config.sliding_window = layers.iter().map(|&layer| whole.config.sliding_window[layer]).collect();
+        config.rotation = layers.iter().map(|&layer| whole.config.rotation[layer]).collect();
         Ok(Self { config_json, layers, config, ..whole })
     }
 

@@ -1,9 +1,12 @@
 //! Small checkpoints with random weights, of every family and with any tokenizer.
 
+#![allow(dead_code)] // not every test program uses everything
+
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use slmc_checkpoint::{CheckpointPlan, CheckpointWriter, Dtype, ExistingTarget, TensorSpec};
+use slmc_checkpoint::{CheckpointPlan, CheckpointWriter, Config, Dtype, ExistingTarget, TensorSpec};
+use slmc_model::{ModelConfig, TensorId};
 use slmc_pipeline::jobs::quantize::{BatchOptions, Mix, Prepared, QuantizeSettings, TextSource};
 use slmc_pipeline::jobs::structured::{Asked, PreparedStructured, StructuredImportance, StructuredSettings};
 use slmc_pipeline::progress::Silent;
@@ -16,7 +19,7 @@ const INTERMEDIATE: usize = 512;
 const LAYERS: usize = 2;
 
 /// A family, or a variant of one that is written differently.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     Llama,
     /// Llama 3's RoPE scaling, an explicit head size, tied embeddings.
@@ -24,14 +27,40 @@ pub enum Family {
     /// Linear RoPE scaling, biases.
     LlamaLinear,
     Mistral,
+    Ministral,
     Qwen2,
     /// Qwen 2 with tied embeddings.
     Qwen2Tied,
+    Qwen3,
+    Phi3,
+    /// A part of each head rotated, frequencies stretched by the list for long contexts.
+    Phi4Mini,
+    Gemma2,
+    /// Layers with a window in another order than llama.cpp takes for granted.
+    Gemma3,
+    SmolLm3,
+    Granite,
+    Olmo2,
 }
 
 impl Family {
-    pub const ALL: [Self; 6] =
-        [Self::Llama, Self::Llama3, Self::LlamaLinear, Self::Mistral, Self::Qwen2, Self::Qwen2Tied];
+    pub const ALL: [Self; 15] = [
+        Self::Llama,
+        Self::Llama3,
+        Self::LlamaLinear,
+        Self::Mistral,
+        Self::Ministral,
+        Self::Qwen2,
+        Self::Qwen2Tied,
+        Self::Qwen3,
+        Self::Phi3,
+        Self::Phi4Mini,
+        Self::Gemma2,
+        Self::Gemma3,
+        Self::SmolLm3,
+        Self::Granite,
+        Self::Olmo2,
+    ];
 
     fn config(self, vocab_size: usize) -> Value {
         let mut config = json!({
@@ -50,10 +79,38 @@ impl Family {
                 "rope_scaling": {"type": "linear", "factor": 4.0}}),
             Self::Mistral => json!({"model_type": "mistral", "architectures": ["MistralForCausalLM"],
                 "sliding_window": null, "rope_theta": 1000000.0}),
+            Self::Ministral => json!({"model_type": "ministral", "architectures": ["MinistralForCausalLM"],
+                "sliding_window": null, "rope_theta": 1000000.0, "head_dim": 32}),
             Self::Qwen2 | Self::Qwen2Tied => {
                 json!({"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"],
                 "rope_theta": 1000000.0, "tie_word_embeddings": matches!(self, Self::Qwen2Tied)})
             }
+            Self::Qwen3 => json!({"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"],
+                "head_dim": 128, "rope_theta": 1000000.0, "tie_word_embeddings": true}),
+            Self::Phi3 => json!({"model_type": "phi3", "architectures": ["Phi3ForCausalLM"],
+                "sliding_window": null}),
+            Self::Phi4Mini => {
+                let factors = |slope: f64| (0..24).map(|i| 1.0 + slope * f64::from(i)).collect::<Vec<_>>();
+                json!({"model_type": "phi3", "architectures": ["Phi3ForCausalLM"], "sliding_window": null,
+                "tie_word_embeddings": true, "partial_rotary_factor": 0.75,
+                "original_max_position_embeddings": 64, "rope_scaling": {"type": "longrope",
+                    "short_factor": factors(0.01), "long_factor": factors(0.5)}})
+            }
+            Self::Gemma2 => json!({"model_type": "gemma2", "architectures": ["Gemma2ForCausalLM"],
+                "head_dim": 128, "query_pre_attn_scalar": 128, "sliding_window": 40,
+                "hidden_activation": "gelu_pytorch_tanh", "attn_logit_softcapping": 5.0,
+                "final_logit_softcapping": 3.0, "tie_word_embeddings": true}),
+            Self::Gemma3 => json!({"model_type": "gemma3_text", "architectures": ["Gemma3ForCausalLM"],
+                "head_dim": 128, "query_pre_attn_scalar": 128, "sliding_window": 40,
+                "layer_types": ["sliding_attention", "full_attention"], "rope_theta": 1000000.0,
+                "rope_local_base_freq": 5000.0, "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+                "hidden_activation": "gelu_pytorch_tanh", "tie_word_embeddings": true}),
+            Self::SmolLm3 => json!({"model_type": "smollm3", "architectures": ["SmolLM3ForCausalLM"],
+                "num_hidden_layers": 4, "tie_word_embeddings": true}),
+            Self::Granite => json!({"model_type": "granite", "architectures": ["GraniteForCausalLM"],
+                "embedding_multiplier": 12.0, "residual_multiplier": 0.22, "attention_multiplier": 0.0625,
+                "logits_scaling": 8.0, "tie_word_embeddings": true}),
+            Self::Olmo2 => json!({"model_type": "olmo2", "architectures": ["Olmo2ForCausalLM"]}),
         };
         for (key, value) in changes.as_object().unwrap() {
             config[key] = value.clone();
@@ -61,48 +118,18 @@ impl Family {
         config
     }
 
-    fn has_bias(self, matrix: &str) -> bool {
-        match self {
-            Self::LlamaLinear => true,
-            Self::Qwen2 | Self::Qwen2Tied => matches!(matrix, "q_proj" | "k_proj" | "v_proj"),
-            _ => false,
-        }
+    /// Names and shapes of all tensors, as the golden checkpoints of transformers' own classes have them. Their order decides the
+    /// random weights: what is outside the blocks first, then the norms of each block before its other tensors.
+    fn tensors(config: &Value) -> Vec<(String, Vec<usize>)> {
+        let config = ModelConfig::from_checkpoint(&Config::from_json(config).unwrap()).unwrap();
+        let mut tensors = config.tensors();
+        tensors.sort_by_key(|id| (id.layer, id.layer.is_some() && !id.role.is_norm()));
+        let of = |id: TensorId| (config.arch.hf_name(id).unwrap(), config.shape(id.role));
+        tensors.into_iter().map(of).collect()
     }
 
-    /// Names and shapes of all tensors.
-    fn tensors(self, config: &Value) -> Vec<(String, Vec<usize>)> {
-        let size = |key: &str| config[key].as_u64().unwrap() as usize;
-        let head_dim =
-            config["head_dim"].as_u64().map_or(HIDDEN / size("num_attention_heads"), |d| d as usize);
-        let (q, kv) = (size("num_attention_heads") * head_dim, size("num_key_value_heads") * head_dim);
-        let mut tensors = vec![
-            ("model.embed_tokens.weight".to_owned(), vec![size("vocab_size"), HIDDEN]),
-            ("model.norm.weight".to_owned(), vec![HIDDEN]),
-        ];
-        if config["tie_word_embeddings"] == false {
-            tensors.push(("lm_head.weight".to_owned(), vec![size("vocab_size"), HIDDEN]));
-        }
-        for layer in 0..LAYERS {
-            for norm in ["input_layernorm", "post_attention_layernorm"] {
-                tensors.push((format!("model.layers.{layer}.{norm}.weight"), vec![HIDDEN]));
-            }
-            for (part, matrix, rows, columns) in [
-                ("self_attn", "q_proj", q, HIDDEN),
-                ("self_attn", "k_proj", kv, HIDDEN),
-                ("self_attn", "v_proj", kv, HIDDEN),
-                ("self_attn", "o_proj", HIDDEN, q),
-                ("mlp", "gate_proj", INTERMEDIATE, HIDDEN),
-                ("mlp", "up_proj", INTERMEDIATE, HIDDEN),
-                ("mlp", "down_proj", HIDDEN, INTERMEDIATE),
-            ] {
-                let name = format!("model.layers.{layer}.{part}.{matrix}");
-                tensors.push((format!("{name}.weight"), vec![rows, columns]));
-                if self.has_bias(matrix) {
-                    tensors.push((format!("{name}.bias"), vec![rows]));
-                }
-            }
-        }
-        tensors
+    pub fn is_gemma(self) -> bool {
+        matches!(self, Self::Gemma2 | Self::Gemma3)
     }
 
     /// Writes a checkpoint of this family with random weights and the given tokenizer to `dir`.
@@ -112,7 +139,7 @@ impl Family {
         let largest = added.iter().filter_map(|t| t["id"].as_u64()).max().unwrap_or(0) as usize;
         let vocab_size = tokens.max(largest + 1).next_multiple_of(32);
         let config = self.config(vocab_size);
-        let tensors = self.tensors(&config);
+        let tensors = Self::tensors(&config);
         let specs = tensors.iter().map(|(name, shape)| TensorSpec {
             name: name.clone(),
             dtype: Dtype::F32,
@@ -124,7 +151,8 @@ impl Family {
             // Large enough for attention to be far from uniform.
             let (centre, spread) = match shape[..] {
                 [_, columns] => (0.0, 2.0 / (columns as f32).sqrt()),
-                _ if name.ends_with("norm.weight") => (1.0, 0.3),
+                // Gemma stores the weights of norms without their 1.
+                _ if name.ends_with("norm.weight") => (if self.is_gemma() { 0.0 } else { 1.0 }, 0.3),
                 _ => (0.0, 0.3),
             };
             let values = noise(shape.iter().product(), seed as u64 + 1);
