@@ -122,6 +122,7 @@ families! {
     smollm3: SmolLm3,
     granite: Granite,
     olmo2: Olmo2,
+    exaone4: Exaone4,
 }
 
 /// What llama.cpp would run otherwise is not written, and layers that it tells apart by their number stay.

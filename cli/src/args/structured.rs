@@ -16,7 +16,7 @@ pub struct StructuredArgs {
     #[arg(long, value_name = "SIZE", requires = "structured", conflicts_with = "sparsity")]
     pub target_size: Option<String>,
     /// Kinds that the budget is spread over by measured damage: layers, kv-heads, query-heads, channels [default: all that the
-    /// family allows: heads of qwen2, phi3 and olmo2 and layers of smollm3 stay, as llama.cpp wants them]
+    /// family allows: heads of qwen2, phi3, olmo2 and exaone4 and layers of smollm3 stay, as llama.cpp wants them]
     #[arg(long, value_name = "KINDS", value_delimiter = ',', requires = "structured")]
     pub kinds: Vec<String>,
     /// Layers that stay

@@ -41,10 +41,11 @@ pub enum Family {
     SmolLm3,
     Granite,
     Olmo2,
+    Exaone4,
 }
 
 impl Family {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Llama,
         Self::Llama3,
         Self::LlamaLinear,
@@ -60,6 +61,7 @@ impl Family {
         Self::SmolLm3,
         Self::Granite,
         Self::Olmo2,
+        Self::Exaone4,
     ];
 
     fn config(self, vocab_size: usize) -> Value {
@@ -111,6 +113,8 @@ impl Family {
                 "embedding_multiplier": 12.0, "residual_multiplier": 0.22, "attention_multiplier": 0.0625,
                 "logits_scaling": 8.0, "tie_word_embeddings": true}),
             Self::Olmo2 => json!({"model_type": "olmo2", "architectures": ["Olmo2ForCausalLM"]}),
+            Self::Exaone4 => json!({"model_type": "exaone4", "architectures": ["Exaone4ForCausalLM"],
+                "sliding_window": null, "tie_word_embeddings": true}),
         };
         for (key, value) in changes.as_object().unwrap() {
             config[key] = value.clone();

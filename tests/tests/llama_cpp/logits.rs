@@ -73,9 +73,12 @@ fn every_family_with_parts_cut_out_scores_as_ours() {
             let model = dir.path().join(format!("model-{}-{number}", family as usize));
             family.write(&model, &tiny(), &serde_json::json!({}));
             let asked = match family {
-                Family::Qwen2 | Family::Qwen2Tied | Family::Phi3 | Family::Phi4Mini | Family::Olmo2 => {
-                    Asked { key_value_heads: None, query_heads: None, ..asked }
-                }
+                Family::Qwen2
+                | Family::Qwen2Tied
+                | Family::Phi3
+                | Family::Phi4Mini
+                | Family::Olmo2
+                | Family::Exaone4 => Asked { key_value_heads: None, query_heads: None, ..asked },
                 Family::SmolLm3 => Asked { layers: None, ..asked },
                 _ => asked,
             };

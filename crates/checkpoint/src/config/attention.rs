@@ -32,6 +32,14 @@ pub(super) struct Window {
     pub layer_types: Option<Vec<LayerType>>,
 }
 
+impl Window {
+    /// The layers with a window, in classes where the others do not rotate; `None` where none has one.
+    pub fn rotated(&self) -> Option<Vec<bool>> {
+        let types = self.sliding_window.and(self.layer_types.as_ref())?;
+        Some(types.iter().map(|kind| *kind == LayerType::SlidingAttention).collect())
+    }
+}
+
 /// Reads `sliding_window`, `use_sliding_window`, `max_window_layers` and `layer_types`.
 ///
 /// A mistral or gemma file without `sliding_window` means its class's 4096; null means none. qwen2, qwen3 and smollm3 have a
@@ -41,7 +49,15 @@ pub(super) fn read(fields: &Fields<'_>, model_type: &str, layers: usize) -> Resu
     let has_switch = matches!(model_type, "qwen2" | "qwen2_moe" | "qwen3" | "qwen3_moe" | "smollm3");
     let has_window = matches!(
         model_type,
-        "qwen2" | "qwen2_moe" | "qwen3" | "qwen3_moe" | "mistral" | "ministral" | "gemma2" | "gemma3_text"
+        "qwen2"
+            | "qwen2_moe"
+            | "qwen3"
+            | "qwen3_moe"
+            | "mistral"
+            | "ministral"
+            | "gemma2"
+            | "gemma3_text"
+            | "exaone4"
     );
     let stated = fields.within("sliding_window", 1 << 31)?;
     let written_null = fields.object().contains_key("sliding_window");
@@ -77,6 +93,12 @@ fn full_attention_every(fields: &Fields<'_>, model_type: &str) -> Result<Option<
     Ok(match model_type {
         "gemma2" => Some(2),
         "gemma3_text" => Some(fields.within("sliding_window_pattern", 1 << 16)?.unwrap_or(6)),
+        // A number, or one letter for each layer of a period.
+        "exaone4" => Some(match fields.get("sliding_window_pattern") {
+            Some(serde_json::Value::String(letters)) => letters.len(),
+            // 0 where there is no window
+            _ => fields.integer("sliding_window_pattern")?.map_or(4, |period| period as usize),
+        }),
         _ => None,
     })
 }

@@ -211,7 +211,10 @@ impl Config {
             rope_scaling: rope.scaling,
             local_rope_theta: rope.local_theta,
             partial_rotary_factor: rope.partial_rotary_factor,
-            rotated_layers: rope::rotated_layers(&fields, &model_type, num_hidden_layers)?,
+            rotated_layers: match rope::rotated_layers(&fields, &model_type, num_hidden_layers)? {
+                None if model_type == "exaone4" => window.rotated(),
+                rotated => rotated,
+            },
             original_max_position_embeddings: rope.original_max_position_embeddings,
             scales: scales::read(&fields, &model_type)?,
             experts: experts(&fields)?,

@@ -1,6 +1,7 @@
 //! An architecture is data: one [`ArchSpec`] a family, which the one decoder, the readers and the exporters
 //! follow. A new family is one new file here and one line in [`ArchSpec::ALL`].
 
+mod exaone4;
 mod gemma;
 mod gguf_rules;
 mod granite;
@@ -166,6 +167,7 @@ impl ArchSpec {
         &smollm3::SMOLLM3,
         &granite::GRANITE,
         &olmo2::OLMO2,
+        &exaone4::EXAONE4,
     ];
 
     /// The family with this `model_type`.

@@ -16,7 +16,7 @@ pub struct Golden {
     pub logits: Vec<f32>,
 }
 
-pub const CASES: [&str; 18] = [
+pub const CASES: [&str; 20] = [
     "llama",
     "llama3_tied_head_dim",
     "llama_linear_biases",
@@ -35,6 +35,8 @@ pub const CASES: [&str; 18] = [
     "smollm3",
     "granite",
     "olmo2",
+    "exaone4",
+    "exaone4_window",
 ];
 
 pub fn golden(name: &str) -> Golden {

@@ -11,7 +11,7 @@ import json, pathlib, sys
 
 import torch
 from safetensors.torch import save_file
-from transformers import (AutoModelForCausalLM, Gemma2Config, Gemma3TextConfig, GraniteConfig, LlamaConfig, MinistralConfig,
+from transformers import (AutoModelForCausalLM, Exaone4Config, Gemma2Config, Gemma3TextConfig, GraniteConfig, LlamaConfig, MinistralConfig,
                           MistralConfig, Olmo2Config, Phi3Config, Qwen2Config, Qwen3Config, SmolLM3Config)
 
 COMMON = dict(vocab_size=128, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
@@ -56,6 +56,11 @@ CASES = {
     "granite": (GraniteConfig(**NARROW, tie_word_embeddings=True, embedding_multiplier=6.0, residual_multiplier=0.3,
         attention_multiplier=0.2, logits_scaling=5.0), torch.bfloat16, 24),
     "olmo2": (Olmo2Config(**NARROW, tie_word_embeddings=False), torch.bfloat16, 24),
+    "exaone4": (Exaone4Config(**NARROW, tie_word_embeddings=True, sliding_window=None, layer_types=["full_attention"] * 2, rope_parameters=dict(rope_type="llama3",
+        rope_theta=10000.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=16)),
+        torch.bfloat16, 40),
+    "exaone4_window": (Exaone4Config(**NARROW, tie_word_embeddings=False, sliding_window=7, sliding_window_pattern=2),
+        torch.bfloat16, 40),
 }
 
 

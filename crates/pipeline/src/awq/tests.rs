@@ -116,6 +116,7 @@ fn rescaling_leaves_every_familys_logits() {
         "smollm3",
         "granite",
         "olmo2",
+        "exaone4",
     ] {
         let source = CheckpointSource::open(&golden.join(family)).unwrap();
         let config = source.config();
