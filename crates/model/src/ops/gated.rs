@@ -108,7 +108,7 @@ pub fn activated_times(gate: &Tensor<2>, up: &Tensor<2>, activation: Activation)
 const CHUNK: usize = 16 << 10;
 
 /// 2√(2/π).
-const GELU_SLOPE: f32 = 1.595_769_1;
+const GELU_SLOPE: f32 = 1.595_769_121_605_730_7_f64 as f32;
 
 const GELU_CUBE: f32 = 0.044_715;
 

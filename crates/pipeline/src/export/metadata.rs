@@ -95,7 +95,11 @@ fn family_keys(config: &ModelConfig) -> Vec<(&'static str, Value)> {
             keys.push(("attention.sliding_window_pattern", Value::Array(Array::Bool(windowed))));
         }
     }
-    if rules.local_rope_theta.is_some_and(|class| class != config.local_rope_theta) {
+    if config.arch.long_rope {
+        // llama.cpp leaves the window out, but tells Phi-4 from Phi-3 by a 0 here.
+        keys.push(("attention.sliding_window", Value::U32(window.map_or(0, |&window| window as u32))));
+    }
+    if rules.local_rope_theta.is_some() {
         keys.push(("rope.freq_base_swa", number(config.local_rope_theta)));
     }
     if let Some(cap) = config.attention_softcap {
