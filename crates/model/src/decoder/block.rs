@@ -49,20 +49,7 @@ impl Block {
 
     /// The same block of a device with gradients, without wanting any: what runs through it is not recorded, and gives the same bits.
     pub fn untracked(&self) -> Self {
-        Self {
-            layer: self.layer,
-            device: self.device.clone(),
-            config: self.config.clone(),
-            input_norm: host::untracked(&self.input_norm),
-            query: self.query.untracked(),
-            key: self.key.untracked(),
-            value: self.value.untracked(),
-            output: self.output.untracked(),
-            post_norm: host::untracked(&self.post_norm),
-            gate: self.gate.untracked(),
-            up: self.up.untracked(),
-            down: self.down.untracked(),
-        }
+        Self(self.0.untracked())
     }
 
     /// Which block of the model this is.

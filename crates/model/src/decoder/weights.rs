@@ -67,6 +67,19 @@ impl BlockWeights {
         Ok(())
     }
 
+    /// The same without wanting gradients.
+    pub fn untracked(&self) -> Self {
+        let linears = self.linears.iter().map(|(&role, linear)| (role, linear.untracked()));
+        let norms = self.norms.iter().map(|(&role, norm)| (role, host::untracked(norm)));
+        Self {
+            layer: self.layer,
+            device: self.device.clone(),
+            config: self.config.clone(),
+            linears: linears.collect(),
+            norms: norms.collect(),
+        }
+    }
+
     /// Takes the gradients of a layer's adapter, A's and B's, out of those of a backward pass.
     pub fn adapter_gradients(&self, part: Role, gradients: &mut Gradients) -> Option<[Vec<f32>; 2]> {
         let adapter = self.linears.get(&part)?.adapter.as_ref()?;

@@ -118,7 +118,8 @@ fn attention_of_packed_documents() {
     let documents = Documents::new([&begins[..], &[0, 149]], seq);
     let (heads, key_value_heads, head_dim) = (4, 2, 16);
     for window in [None, Some(8)] {
-        let shape = AttentionShape { seq, heads, key_value_heads, head_dim, window };
+        let shape =
+            AttentionShape { seq, heads, key_value_heads, head_dim, window, scale: 0.25, softcap: None };
         let inputs = |device: &BurnDevice| {
             [(heads, 1), (key_value_heads, 2), (key_value_heads, 3)].map(|(heads, seed)| {
                 let values = noise(2 * seq * heads * head_dim, seed).into_iter().map(|x| 3.0 * x).collect();

@@ -101,7 +101,7 @@ pub fn ranked_dimensions(
     for layer in 0..config.num_hidden_layers {
         for (input, norm) in [(LinearInput::Attention, Role::InputNorm), (LinearInput::Mlp, Role::PostNorm)] {
             let mut squares = vec![0.0; width];
-            for &role in input.roles() {
+            for role in input.roles(config) {
                 let id = TensorId::block(layer, role);
                 add(&mut squares, &source.load(id)?.values);
                 source.release(id);
