@@ -218,6 +218,7 @@ fn fewer_dimensions_are_made_up_for() {
         &["--importance", "random", "--no-solve"][..],
         &["--importance", "activation", "--no-solve"],
         &["--importance", "activation"],
+        &[],
     ] {
         let outcome = report(&prune(directory, "model", "out", &[&size[..], how].concat()));
         losses.push(figure(&outcome, "/evaluation/kl_divergence/mean"));

@@ -52,8 +52,8 @@ pub struct StructuredArgs {
     /// Leave what stays as it was, instead of solving for it by least squares
     #[arg(long, requires = "structured", conflicts_with = "effort")]
     pub no_solve: bool,
-    /// Let biases give what goes gave on the average (FLAP, arXiv 2312.11983). The model then has attention_bias and mlp_bias, which
-    /// only llama's family knows
+    /// Let biases give what goes gave on the average (FLAP, arXiv 2312.11983): for --no-solve, beside which solving needs none. The model
+    /// then has attention_bias and mlp_bias, which only llama's family knows
     #[arg(long, requires = "structured")]
     pub compensate_bias: bool,
 }

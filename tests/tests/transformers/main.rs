@@ -10,7 +10,6 @@ mod models;
 #[path = "../../../crates/model/tests/decoder/forward.rs"]
 mod forward;
 #[path = "../../../crates/gguf/tests/tokenizers_to_carry/mod.rs"]
-#[allow(dead_code, reason = "as above")]
 mod tokenizers_to_carry;
 
 use std::path::Path;

@@ -21,15 +21,18 @@ pub fn report(outcome: &VocabularyOutcome, run: &Run) -> Result<Report, Pipeline
     rows.add(Scope::Run, Metric::Method).text(method);
     rows.add(Scope::Run, Metric::PruneSeconds).value(outcome.seconds);
     all.extend(rows.finish());
-    for measured in outcome.evaluation.iter().chain(&outcome.evaluation_before) {
+    if let Some(measured) = &outcome.evaluation {
         all.extend(evaluation::settings(measured));
     }
     all.extend(sizes::rows(model, Some(source))?);
-    for measured in outcome.evaluation.iter().chain(&outcome.evaluation_before) {
-        all.extend(evaluation::rows(measured));
-    }
-    for (of, base, tokens) in [(model, Some(source), outcome.tokens), (source, None, outcome.tokens_before)] {
+    for (of, base, tokens, measured) in [
+        (model, Some(source), outcome.tokens, &outcome.evaluation),
+        (source, None, outcome.tokens_before, &outcome.evaluation_before),
+    ] {
         let mut rows = about(of, base);
+        if let Some(bits) = measured.as_ref().and_then(|m| m.evaluation.summary.bits_per_byte) {
+            rows.add(Scope::Summary, Metric::BitsPerByte).value(bits);
+        }
         rows.add(Scope::Dimension, Metric::Extent).item(TOKENS).value(tokens as f64);
         all.extend(rows.finish());
     }

@@ -7,7 +7,7 @@ use slmc_calibration::statistics::ColumnMoments;
 use slmc_model::{Head, HostView, LinearInput, LinearObserver, Role, Tensor, TensorId};
 use slmc_prune::structured::{InputMoments, StreamMoments};
 
-use super::reader::Reader;
+use super::reader::{Reader, StreamHessian};
 use crate::PipelineError;
 use crate::walker::Walk;
 
@@ -18,6 +18,8 @@ pub struct Profile {
     pub layers: Vec<LayerProfile>,
     /// What is read of the residual stream: by every block's attention and its MLP, then by the head. Empty where no dimensions can go.
     pub stream: Vec<StreamMoments>,
+    /// The stream's dimensions, those that the others tell best first; empty where nobody asked for it.
+    pub told_by_others: Vec<usize>,
 }
 
 /// What is known of one block.
@@ -46,7 +48,7 @@ pub enum StreamDetail {
     Nothing,
     /// Moments.
     Moments,
-    /// Moments, and the diagonals of the inverse Hessians.
+    /// Moments, and what dimensions tell of each other.
     Hessians,
 }
 
@@ -60,10 +62,10 @@ impl Profile {
 
     /// How much it knows of the stream.
     pub fn detail(&self) -> StreamDetail {
-        match self.stream.first() {
-            None => StreamDetail::Nothing,
-            Some(first) if first.inverse_diagonal.is_empty() => StreamDetail::Moments,
-            Some(_) => StreamDetail::Hessians,
+        match (self.stream.is_empty(), self.told_by_others.is_empty()) {
+            (true, _) => StreamDetail::Nothing,
+            (false, true) => StreamDetail::Moments,
+            (false, false) => StreamDetail::Hessians,
         }
     }
 
@@ -81,7 +83,7 @@ impl Profile {
 /// # Errors
 /// It cannot be run; an activation is not finite; the user cancels.
 pub fn profile(walk: &Walk<'_>, detail: StreamDetail) -> Result<Profile, PipelineError> {
-    let mut profile = Profile::default();
+    let (mut profile, mut mean) = (Profile::default(), StreamHessian::default());
     let hidden = walk.blocks(|layer, block, hidden, context| {
         let mut seen = Seen { layer, moments: Default::default(), readers: None };
         if detail > StreamDetail::Nothing {
@@ -101,7 +103,9 @@ pub fn profile(walk: &Walk<'_>, detail: StreamDetail) -> Result<Profile, Pipelin
             seen.moments.map(|moments| means(&moments.expect("every block observes its inputs")));
         profile.layers.push(LayerProfile { influence: 1.0 - cosines.mean(), heads, channels });
         for reader in seen.readers.into_iter().flatten() {
-            profile.stream.push(reader.finish()?);
+            let (moments, hessian) = reader.finish();
+            profile.stream.push(moments);
+            hessian.iter().for_each(|hessian| mean.add(hessian));
         }
         Ok(())
     })?;
@@ -114,7 +118,11 @@ pub fn profile(walk: &Walk<'_>, detail: StreamDetail) -> Result<Profile, Pipelin
             let normed = head.normalize(&states.reshape([sequences * seq_len, width]));
             Ok(reader.add(&HostView::of(&normed))?)
         })?;
-        profile.stream.push(reader.finish()?);
+        let (moments, hessian) = reader.finish();
+        profile.stream.push(moments);
+        hessian.iter().for_each(|hessian| mean.add(hessian));
+        let failed = |source| PipelineError::Pruning { tensor: "the residual stream".into(), source };
+        profile.told_by_others = mean.ranked(source.config().hidden_size).map_err(failed)?;
     }
     Ok(profile)
 }

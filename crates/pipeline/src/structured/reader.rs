@@ -3,8 +3,8 @@
 use slmc_calibration::CalibrationError;
 use slmc_calibration::statistics::{ColumnMoments, SecondMoment};
 use slmc_model::{LinearInput, Role, TensorId, WeightSource};
-use slmc_prune::structured::{StreamMoments, StructuredImportance, squared_norms};
-use slmc_quant::gptq::{FeedbackFactor, times_inverse};
+use slmc_prune::PruneError;
+use slmc_prune::structured::{StreamMoments, StructuredImportance, squared_norms, told_by_others};
 
 use super::profile::{Profile, StreamDetail, means};
 use crate::PipelineError;
@@ -15,7 +15,6 @@ const CHUNK_WEIGHTS: usize = 1 << 22;
 
 /// Gathers what a norm gives.
 pub(super) struct Reader {
-    name: String,
     norm: Vec<f32>,
     moments: ColumnMoments,
     hessian: Option<SecondMoment>,
@@ -27,7 +26,7 @@ impl Reader {
         let name = format!("block {layer}, the normed stream");
         let (moments, width) = (ColumnMoments::new(&name, norm.len()), norm.len());
         let hessian = (detail == StreamDetail::Hessians).then(|| SecondMoment::new(&name, width));
-        Self { name, norm, moments, hessian }
+        Self { norm, moments, hessian }
     }
 
     /// Adds what the norm gives, `[tokens, hidden_size]`.
@@ -36,32 +35,50 @@ impl Reader {
         self.hessian.as_mut().map_or(Ok(()), |hessian| hessian.add(normed))
     }
 
-    /// What was seen.
-    pub fn finish(self) -> Result<StreamMoments, PipelineError> {
+    /// What was seen, and with Hessians what of n nᵀ, n the stream in front of the norm's weights.
+    pub fn finish(self) -> (StreamMoments, Option<Vec<f32>>) {
         let normed = means(&self.moments);
         // a dimension that the norm makes zero counts for nothing here
-        let energy = |(square, weight): (&f64, &f32)| match f64::from(*weight).powi(2) {
-            0.0 => 0.0,
-            weight => square / weight,
-        };
-        let energy = normed.second_moments.iter().zip(&self.norm).map(energy).collect();
-        let inverse_diagonal = match self.hessian {
-            None => Vec::new(),
-            Some(hessian) => inverse_diagonal(&hessian)
-                .map_err(|source| PipelineError::Rounding { tensor: self.name, source })?,
-        };
-        Ok(StreamMoments { normed, energy, inverse_diagonal })
+        let weights: Vec<f64> = self.norm.iter().map(|weight| f64::from(*weight)).collect();
+        let divided = |value: f64, by: f64| if by == 0.0 { 0.0 } else { value / by };
+        let squares = normed.second_moments.iter().zip(&weights);
+        let energy = squares.map(|(square, weight)| divided(*square, weight * weight)).collect();
+        let hessian = self.hessian.map(|hessian| {
+            let mut matrix = hessian.hessian();
+            for (row, weight) in matrix.chunks_exact_mut(weights.len()).zip(&weights) {
+                for (value, other) in row.iter_mut().zip(&weights) {
+                    *value = divided(f64::from(*value), weight * other) as f32;
+                }
+            }
+            matrix
+        });
+        (StreamMoments { normed, energy }, hessian)
     }
 }
 
-fn inverse_diagonal(hessian: &SecondMoment) -> Result<Vec<f64>, slmc_quant::QuantError> {
-    let (matrix, columns) = (hessian.hessian(), hessian.d_in());
-    let factor = FeedbackFactor::new(matrix, columns, DAMPING)?;
-    let mut inverse = vec![0.0; columns * columns];
-    inverse.iter_mut().step_by(columns + 1).for_each(|value| *value = 1.0);
-    times_inverse(&mut inverse, &factor);
-    // the Hessian is twice the mean of the squares
-    Ok(inverse.iter().step_by(columns + 1).map(|value| 2.0 * f64::from(*value)).collect())
+/// The mean over readers of what [`Reader::finish`] tells of n nᵀ.
+#[derive(Default)]
+pub(super) struct StreamHessian {
+    sum: Vec<f64>,
+    readers: usize,
+}
+
+impl StreamHessian {
+    /// Adds a reader's.
+    pub fn add(&mut self, hessian: &[f32]) {
+        self.sum.resize(hessian.len(), 0.0);
+        self.sum.iter_mut().zip(hessian).for_each(|(sum, value)| *sum += f64::from(*value));
+        self.readers += 1;
+    }
+
+    /// The dimensions, those that the others tell best first; none where no reader told anything.
+    pub fn ranked(self, width: usize) -> Result<Vec<usize>, PruneError> {
+        if self.readers == 0 {
+            return Ok(Vec::new());
+        }
+        let mean = self.sum.into_iter().map(|sum| (sum / self.readers as f64) as f32).collect();
+        told_by_others(mean, width, DAMPING)
+    }
 }
 
 /// The dimensions of the residual stream, the least important first.
@@ -74,6 +91,9 @@ pub fn ranked_dimensions(
     importance: StructuredImportance,
     seed: u64,
 ) -> Result<Vec<usize>, PipelineError> {
+    if importance == StructuredImportance::Hessian {
+        return Ok(profile.told_by_others.clone());
+    }
     let config = source.config();
     let width = config.hidden_size;
     let mut readers = Vec::new();
@@ -87,7 +107,7 @@ pub fn ranked_dimensions(
                 source.release(id);
             }
             let seen = profile.reader(Some(layer), norm).cloned().unwrap_or_default();
-            readers.push(importance.of_dimensions(&squares, &seen).map_err(failed)?);
+            readers.extend(importance.of_dimensions(&squares, &seen).map_err(failed)?);
         }
     }
     let (id, mut squares) = (config.head(), vec![0.0; width]);
@@ -98,7 +118,7 @@ pub fn ranked_dimensions(
     }
     source.release(id);
     let seen = profile.reader(None, Role::FinalNorm).cloned().unwrap_or_default();
-    readers.push(importance.of_dimensions(&squares, &seen).map_err(failed)?);
+    readers.extend(importance.of_dimensions(&squares, &seen).map_err(failed)?);
     Ok(importance.least_important_dimensions(&readers, seed))
 }
 

@@ -9,6 +9,17 @@ use crate::scores::ScoreFile;
 /// One figure a block.
 const INFLUENCE: &str = "profile.influence";
 
+/// The stream's dimensions, those that the others tell best first.
+const TOLD: &str = "profile.stream.told_by_others";
+
+/// Numbers that are a ranking of all dimensions.
+fn ranking(values: Vec<f64>) -> Option<Vec<usize>> {
+    let ranked: Vec<usize> = values.iter().map(|value| *value as usize).collect();
+    let mut sorted = ranked.clone();
+    sorted.sort_unstable();
+    (0..ranked.len()).eq(sorted).then_some(ranked)
+}
+
 impl Profile {
     /// The profile of a model in a file, if there is one that knows as much of the stream as is wanted.
     pub fn find(file: &ScoreFile, config: &ModelConfig, detail: StreamDetail) -> Option<Self> {
@@ -36,16 +47,13 @@ impl Profile {
         let width = config.hidden_size;
         let reader = |at: usize| -> Option<StreamMoments> {
             let of = |what: &str| values(format!("profile.stream.{at}.{what}"), width);
-            Some(StreamMoments {
-                normed: moments(format!("stream.{at}"), width)?,
-                energy: of("energy")?,
-                inverse_diagonal: match detail {
-                    StreamDetail::Hessians => of("inverse_hessian_diagonal")?,
-                    _ => Vec::new(),
-                },
-            })
+            Some(StreamMoments { normed: moments(format!("stream.{at}"), width)?, energy: of("energy")? })
         };
-        Some(Self { layers, stream: (0..readers).map(reader).collect::<Option<_>>()? })
+        let told_by_others = match detail {
+            StreamDetail::Hessians => ranking(values(TOLD.to_owned(), width)?)?,
+            _ => Vec::new(),
+        };
+        Some(Self { layers, stream: (0..readers).map(reader).collect::<Option<_>>()?, told_by_others })
     }
 
     /// Puts the profile into a file, in the place of one that knew less.
@@ -65,10 +73,9 @@ impl Profile {
         }
         for (at, reader) in self.stream.iter().enumerate() {
             file.put_figures(&format!("profile.stream.{at}.energy"), reader.energy.clone());
-            if !reader.inverse_diagonal.is_empty() {
-                let name = format!("profile.stream.{at}.inverse_hessian_diagonal");
-                file.put_figures(&name, reader.inverse_diagonal.clone());
-            }
+        }
+        if !self.told_by_others.is_empty() {
+            file.put_figures(TOLD, self.told_by_others.iter().map(|dimension| *dimension as f64).collect());
         }
     }
 }

@@ -1,12 +1,19 @@
 //! Which dimensions of the residual stream can be spared.
 //!
 //! All blocks, the embedding and the head share them, so that they go everywhere or nowhere: what a dimension is worth is the mean, over
-//! everything that reads the stream through a norm, of what it is worth to each reader's outputs.
+//! everything that reads the stream through a norm, of what it is worth to each reader. Or those go that the others tell best
+//! ([`told_by_others`]): measured on models of 2.9 and 11.5M parameters, that loses a tenth to a fifth less than the smallest activations
+//! do, which are hardly better than the lot; looking at each reader's own weights, too, was no better.
 
 use serde::{Deserialize, Serialize};
 
-use super::{InputMoments, StructuredImportance};
+use slmc_quant::gptq::FeedbackFactor;
+
+use super::{Groups, InputMoments, StructuredImportance, eliminate};
 use crate::PruneError;
+
+/// After how many removals it is told anew what the others tell: about so many times.
+const ROUNDS: usize = 128;
 
 /// What a reader of the stream sees, dimension by dimension.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -15,8 +22,25 @@ pub struct StreamMoments {
     pub normed: InputMoments,
     /// E\[h² / mean h²\] of the stream h in front of the norm.
     pub energy: Vec<f64>,
-    /// The diagonal of H⁻¹, H the damped Hessian of what the norm gives; empty where nobody asked for it.
-    pub inverse_diagonal: Vec<f64>,
+}
+
+/// The dimensions, those that the others tell best first: one after the other, the one whose values least squares finds most nearly
+/// from those that are left, as [`eliminate`] removes columns of a matrix that is one. `hessian` (`[n, n]`) is the mean of n nᵀ over
+/// tokens and readers, n the stream divided by the root of its mean square; it is damped by `damping`. What is always zero comes first.
+///
+/// # Errors
+/// A length that does not fit; values that are not finite.
+pub fn told_by_others(hessian: Vec<f32>, width: usize, damping: f64) -> Result<Vec<usize>, PruneError> {
+    let is_dead: Vec<bool> = hessian.iter().step_by(width + 1).map(|square| *square == 0.0).collect();
+    let factor = FeedbackFactor::new(hessian, width, damping)?;
+    let mut identity = vec![0.0; width * width];
+    identity.iter_mut().step_by(width + 1).for_each(|value| *value = 1.0);
+    let gone = eliminate(&identity, Groups::single(width)?, &factor, width - 1, ROUNDS)?;
+    let mut ranked = gone.removed.clone();
+    ranked.extend(gone.kept(width - 1));
+    // a Hessian is damped where nothing comes in, so that it says nothing of that
+    ranked.sort_by_key(|dimension| !is_dead[*dimension]);
+    Ok(ranked)
 }
 
 impl StreamMoments {
@@ -30,32 +54,27 @@ impl StreamMoments {
 
 impl StructuredImportance {
     /// What each dimension is worth to one reader, in parts of what all of them give; `squares` are Σ w² of the columns of the matrices
-    /// behind the norm.
+    /// behind the norm. `None` for [`Self::Hessian`], under which it depends on which others went.
     ///
-    /// * hessian: ‖w_k‖² / \[H⁻¹\]_kk, what its removal costs where the other dimensions make up for it;
     /// * activation: E\[x²\], Minitron's measure of embedding channels, with squares for norms (arXiv 2407.14679, section 2.2);
     /// * variance, wanda, magnitude: as for channels.
     ///
     /// # Errors
-    /// Lengths that do not fit; no Hessian where it decides.
-    pub fn of_dimensions(self, squares: &[f64], seen: &StreamMoments) -> Result<Vec<f64>, PruneError> {
-        let expected = squares.len();
-        let (moments, inverse) = (&seen.normed, &seen.inverse_diagonal);
-        let mut needed = vec![("means", &moments.means), ("second moments", &moments.second_moments)];
-        if self == Self::Hessian {
-            needed.push(("inverse Hessian's diagonal", inverse));
-        }
-        for (what, values) in needed {
+    /// Lengths that do not fit.
+    pub fn of_dimensions(
+        self,
+        squares: &[f64],
+        seen: &StreamMoments,
+    ) -> Result<Option<Vec<f64>>, PruneError> {
+        let (expected, moments) = (squares.len(), &seen.normed);
+        for (what, values) in [("means", &moments.means), ("second moments", &moments.second_moments)] {
             if values.len() != expected {
                 return Err(PruneError::Length { what, expected, found: values.len() });
             }
         }
         let energy = |k: usize| squares[k] * moments.second_moments[k];
         let of: Box<dyn Fn(usize) -> f64 + '_> = match self {
-            // a Hessian is damped where nothing comes in, so that its inverse says nothing there
-            Self::Hessian => {
-                Box::new(|k| if moments.second_moments[k] > 0.0 { squares[k] / inverse[k] } else { 0.0 })
-            }
+            Self::Hessian => return Ok(None),
             Self::Activation => Box::new(|k| moments.second_moments[k]),
             Self::Variance => Box::new(|k| squares[k] * moments.variance(k)),
             Self::Wanda => Box::new(energy),
@@ -63,10 +82,10 @@ impl StructuredImportance {
             Self::Random => Box::new(|_| 1.0),
         };
         let whole: f64 = match self {
-            Self::Hessian | Self::Variance => (0..expected).map(energy).sum(),
+            Self::Variance => (0..expected).map(energy).sum(),
             _ => (0..expected).map(&of).sum(),
         };
-        Ok((0..expected).map(|k| if whole > 0.0 { of(k) / whole } else { 0.0 }).collect())
+        Ok(Some((0..expected).map(|k| if whole > 0.0 { of(k) / whole } else { 0.0 }).collect()))
     }
 
     /// The dimensions, the least important first: `readers` are what [`Self::of_dimensions`] gave for each. `seed` decides the lot.
@@ -93,43 +112,58 @@ mod tests {
 
     fn seen(second_moments: &[f64]) -> StreamMoments {
         let means = vec![0.0; second_moments.len()];
-        let inverse_diagonal = second_moments.iter().map(|m| 1.0 / m.max(1e-9)).collect();
-        StreamMoments {
-            normed: InputMoments { means, second_moments: second_moments.to_vec() },
-            energy: second_moments.to_vec(),
-            inverse_diagonal,
-        }
+        let normed = InputMoments { means, second_moments: second_moments.to_vec() };
+        StreamMoments { normed, energy: second_moments.to_vec() }
     }
 
     #[test]
-    fn a_dimension_that_nobody_gives_or_reads_goes_first() {
+    fn a_dimension_that_nobody_gives_goes_first() {
         let readers =
-            [(&[1.0, 2.0, 3.0, 4.0], [4.0, 3.0, 1e-6, 2.0]), (&[9.0, 1.0, 2.0, 0.5], [1.0, 5.0, 1e-6, 2.0])];
-        for importance in StructuredImportance::ALL {
-            if matches!(importance, StructuredImportance::Magnitude | StructuredImportance::Random) {
-                continue;
-            }
+            [(&[1.0, 2.0, 3.0, 4.0], [4.0, 3.0, 0.0, 2.0]), (&[9.0, 1.0, 2.0, 0.5], [1.0, 5.0, 0.0, 2.0])];
+        use StructuredImportance::{Activation, Variance, Wanda};
+        for importance in [Activation, Variance, Wanda] {
             let of = |(squares, moments): &(&[f64; 4], [f64; 4])| {
-                importance.of_dimensions(&squares[..], &seen(moments)).unwrap()
+                importance.of_dimensions(&squares[..], &seen(moments)).unwrap().unwrap()
             };
             let readers: Vec<Vec<f64>> = readers.iter().map(of).collect();
             assert_eq!(importance.least_important_dimensions(&readers, 0)[0], 2, "{importance}");
         }
+        // alone, with something in common with the last, dead, alone
+        let hessian = vec![2.0, 0.0, 0.0, 0.0, 0.0, 1.5, 0.0, 1.4, 0.0, 0.0, 0.0, 0.0, 0.0, 1.4, 0.0, 1.6];
+        let ranked = told_by_others(hessian, 4, 1e-3).unwrap();
+        assert_eq!(ranked[..2], [2, 1]);
     }
 
     #[test]
-    fn uncorrelated_inputs_make_the_hessian_wanda() {
-        let squares = [1.0, 0.25, 3.0];
-        let seen = seen(&[0.5, 2.0, 1.0]);
-        let [hessian, wanda] = [StructuredImportance::Hessian, StructuredImportance::Wanda]
-            .map(|importance| importance.of_dimensions(&squares, &seen).unwrap());
-        assert!(hessian.iter().zip(&wanda).all(|(a, b)| (a - b).abs() < 1e-12), "{hessian:?} {wanda:?}");
+    fn of_two_that_tell_each_other_one_stays() {
+        // pairs of neighbours with nearly the same values, the stronger ones first
+        let width = 8;
+        let mut hessian = vec![0.0; width * width];
+        for i in 0..width {
+            for j in 0..width {
+                let strength = (8 - i / 2) as f32;
+                hessian[i * width + j] = if i == j {
+                    strength
+                } else if i / 2 == j / 2 {
+                    0.99 * strength
+                } else {
+                    0.0
+                };
+            }
+        }
+        let ranked = told_by_others(hessian, width, 1e-4).unwrap();
+        let mut pairs: Vec<usize> = ranked[..4].iter().map(|dimension| dimension / 2).collect();
+        pairs.sort_unstable();
+        assert_eq!(pairs, [0, 1, 2, 3]);
+        let mut all = ranked;
+        all.sort_unstable();
+        assert_eq!(all, (0..width).collect::<Vec<_>>());
     }
 
     #[test]
     fn what_is_lost_is_made_up_for_in_the_norm() {
         let seen = seen(&[0.0, 2.0, 1.0, 1.0]);
         assert_eq!(seen.shrinkage(&[1, 2, 3]), 1.0);
-        assert_eq!(seen.shrinkage(&[0, 2, 3]), 0.5f64.sqrt());
+        assert_eq!(seen.shrinkage(&[0, 1]), 0.5f64.sqrt());
     }
 }

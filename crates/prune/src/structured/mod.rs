@@ -19,7 +19,7 @@ mod importance;
 pub mod solve;
 
 pub use allocate::{Curve, Kind, Widths};
-pub use dimensions::StreamMoments;
+pub use dimensions::{StreamMoments, told_by_others};
 pub use eliminate::{Elimination, eliminate};
 pub use groups::Groups;
 pub use importance::{InputMoments, StructuredImportance, squared_norms};

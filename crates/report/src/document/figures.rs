@@ -31,7 +31,12 @@ pub fn figures(report: &Report) -> Vec<Figure> {
         };
         figures.push(figure(Metric::Perplexity, row.value, note));
     }
-    for metric in [Metric::BitsPerByte, Metric::KlDivergence, Metric::Top1Agreement] {
+    if let Some(row) = report.own(Metric::BitsPerByte) {
+        let before = report.base_own(Metric::BitsPerByte);
+        let note = before.map_or_else(String::new, |before| format!("from {}", before.shown()));
+        figures.push(figure(Metric::BitsPerByte, row.value, note));
+    }
+    for metric in [Metric::KlDivergence, Metric::Top1Agreement] {
         if let Some(row) = report.own(metric) {
             figures.push(figure(metric, row.value, error(row.stderr, metric)));
         }
