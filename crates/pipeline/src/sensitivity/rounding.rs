@@ -91,7 +91,7 @@ pub struct ChangedHead<'a> {
     pub source: &'a dyn WeightSource,
     /// What its head is rounded to, if at all.
     pub rounding: Option<(TensorType, &'a Knowledge, Care)>,
-    /// What the head's inputs are rounded to.
+    /// What the head's inputs are rounded to, where it fits.
     pub activation: ActivationFormat,
 }
 
@@ -115,7 +115,9 @@ impl WeightSource for ChangedHead<'_> {
                     .and_then(|bytes| decode(ty, &bytes, columns))
                     .map_err(|error| ModelError::Change { id, reason: Box::new(error) })?;
             }
-            weight.activation = self.activation;
+            if weight.shape[1].is_multiple_of(self.activation.block_len()) {
+                weight.activation = self.activation;
+            }
         }
         Ok(weight)
     }
