@@ -34,7 +34,11 @@ def convert(src, own_tokenizer, *arguments):
         return model
 
     if own_tokenizer == "any":
+        import transformers
+
         conversion.get_model_class = with_any_tokenizer
+        # some families' classes would add tokens of their own
+        transformers.AutoTokenizer.from_pretrained = transformers.PreTrainedTokenizerFast.from_pretrained
     sys.argv = ["convert_hf_to_gguf.py", *arguments]
     runpy.run_path(src + "/convert_hf_to_gguf.py", run_name="__main__")
 
