@@ -88,7 +88,7 @@ fn a_narrower_student_learns_a_projection() {
     let settings = TrainSettings {
         objective: Objective { alpha: 1.0, ..Objective::default() },
         optimizer: AdamWSettings::default(),
-        schedule: Schedule { peak: 3e-2, warmup_steps: 0, decay: Decay::Constant },
+        schedule: Schedule { peak: 2e-3, warmup_steps: 0, decay: Decay::Constant },
         length: Length::Steps(6),
         batch_size: 2,
         accumulation: 1,
@@ -120,7 +120,7 @@ fn a_narrower_student_learns_a_projection() {
     let begin = |state| Trainer::new(settings, setup(Some(Teacher::Model(&teacher))), state).unwrap();
     let mut whole = begin(State::new(student.clone(), &settings));
     let losses = run(&mut whole, 6);
-    assert!(losses[5] < 0.9 * losses[0], "{losses:?}");
+    assert!(losses.is_sorted_by(|before, after| after < before), "{losses:?}");
     // in two pieces
     let text = std::fs::read_to_string(root().join("models/tiny/config.json")).unwrap();
     let config_json: Value = serde_json::from_str(&text).unwrap();
