@@ -76,12 +76,12 @@ pub(crate) fn text_config(whole: &Value) -> Option<Value> {
     }
     // of text alone, time, height and width are one: positions are rotated as in any other model
     for field in ["rope_scaling", "rope_parameters"] {
-        if let Some(Value::Object(rope)) = text.get_mut(field) {
-            if rope.remove("mrope_section").is_some() {
-                for name in ["type", "rope_type"] {
-                    if rope.get(name).is_some_and(|kind| kind == "mrope") {
-                        rope.insert(name.to_owned(), "default".into());
-                    }
+        if let Some(Value::Object(rope)) = text.get_mut(field)
+            && rope.remove("mrope_section").is_some()
+        {
+            for name in ["type", "rope_type"] {
+                if rope.get(name).is_some_and(|kind| kind == "mrope") {
+                    rope.insert(name.to_owned(), "default".into());
                 }
             }
         }

@@ -18,7 +18,7 @@ const UNUSED_SCORE: f32 = -10000.0;
 
 /// The pieces with their ids.
 pub(super) fn pieces(model: &Value) -> Result<Vec<(&str, u64)>, VocabularyError> {
-    let text = |entry: &'_ Value| entry.get(0).and_then(Value::as_str).is_some();
+    let text = |entry: &Value| entry.get(0).and_then(Value::as_str).is_some();
     let vocab = json::array(model, "vocab")?;
     match vocab.iter().find(|entry| !text(entry)) {
         Some(bad) => Err(wrong("model.vocab[]", "a piece and its score", Some(bad))),
