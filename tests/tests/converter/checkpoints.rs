@@ -10,7 +10,7 @@ use slmc_pipeline::progress::Silent;
 
 use crate::listing::{Difference, Explained, assert_all_needed, differences, digest, theirs};
 
-const EXPLAINED: [Explained; 13] = [
+const EXPLAINED: [Explained; 11] = [
     ("tokenizer.ggml.eom_token_id", Difference::OnlyOurs, ""),
     ("general.name", Difference::Other, ""),
     ("attention.key_length", Difference::OnlyOurs, ""),
@@ -20,9 +20,7 @@ const EXPLAINED: [Explained; 13] = [
     ("slmc.version", Difference::OnlyOurs, ""),
     ("slmc.recipe", Difference::OnlyOurs, ""),
     ("rope.freq_base", Difference::OnlyOurs, "gemma2"),
-    ("rope.freq_base_swa", Difference::OnlyTheirs, "gemma3"),
     ("attention.sliding_window_pattern", Difference::OnlyOurs, "gemma3"),
-    ("attention.sliding_window", Difference::OnlyTheirs, "phi3"),
     ("rope.scaling.original_context_length", Difference::OnlyTheirs, "phi3"),
 ];
 
