@@ -67,7 +67,8 @@ fn every_family_with_parts_cut_out_scores_as_ours() {
     let dir = tempfile::tempdir().unwrap();
     for family in Family::ALL {
         for (number, (asked, compensates)) in cuts(family).into_iter().enumerate() {
-            let model = dir.path().join(format!("{family:?}-{number}"));
+            // not by the name: llama.cpp has a rule of its own for vocabularies of models called phi3
+            let model = dir.path().join(format!("model-{}-{number}", family as usize));
             family.write(&model, &tiny(), &serde_json::json!({}));
             let overall = difference(&quantize(&cut(&model, asked, compensates), Mix::F32, None)).overall;
             assert!(overall < limit(family), "{family:?}, {asked:?}: {overall:e}");

@@ -4,7 +4,6 @@
 //! and checks nothing.
 
 #[path = "../families/models.rs"]
-#[allow(dead_code, reason = "the tests against llama.cpp use all of it")]
 mod models;
 
 #[path = "../../../crates/model/tests/decoder/forward.rs"]
