@@ -67,6 +67,7 @@ impl Family {
     fn config(self, vocab_size: usize) -> Value {
         let mut config = json!({
             "model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": vocab_size,
+            "pad_token_id": null,
             "hidden_size": HIDDEN, "intermediate_size": INTERMEDIATE, "num_hidden_layers": LAYERS,
             "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256,
             "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "hidden_act": "silu", "tie_word_embeddings": false,
@@ -82,7 +83,7 @@ impl Family {
             Self::Mistral => json!({"model_type": "mistral", "architectures": ["MistralForCausalLM"],
                 "sliding_window": null, "rope_theta": 1000000.0}),
             Self::Ministral => json!({"model_type": "ministral", "architectures": ["MinistralForCausalLM"],
-                "sliding_window": null, "rope_theta": 1000000.0, "head_dim": 32}),
+                "sliding_window": 1024, "rope_theta": 1000000.0, "head_dim": 32}),
             Self::Qwen2 | Self::Qwen2Tied => {
                 json!({"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"],
                 "rope_theta": 1000000.0, "tie_word_embeddings": matches!(self, Self::Qwen2Tied)})
@@ -114,6 +115,7 @@ impl Family {
                 "logits_scaling": 8.0, "tie_word_embeddings": true}),
             Self::Olmo2 => json!({"model_type": "olmo2", "architectures": ["Olmo2ForCausalLM"]}),
             Self::Exaone4 => json!({"model_type": "exaone4", "architectures": ["Exaone4ForCausalLM"],
+                "layer_types": vec!["full_attention"; LAYERS],
                 "sliding_window": null, "tie_word_embeddings": true}),
         };
         for (key, value) in changes.as_object().unwrap() {
