@@ -90,10 +90,10 @@ pub struct Distill {
     /// How the teacher is followed: forward-kl, reverse-kl, js[:BETA], skew-kl[:SKEW] or logit-mse [default: forward-kl]
     #[arg(long, value_name = "LOSS", help_heading = "Objective")]
     pub loss: Option<String>,
-    /// What logits are divided by before the softmax [default: 2]
+    /// What logits are divided by before the softmax [default: 2; of a GGUF student 1]
     #[arg(long, value_name = "T", help_heading = "Objective")]
     pub temperature: Option<f32>,
-    /// Weight of the text's own next token (cross-entropy) beside the teacher: 0 to 1, at 1 without the teacher [default: 0.1]
+    /// Weight of the text's own next token (cross-entropy) beside the teacher: 0 to 1, at 1 without the teacher [default: 0.1; of a GGUF student 0]
     #[arg(long, value_name = "A", help_heading = "Objective")]
     pub alpha: Option<f32>,
     /// Weight of the hidden states' mean squared difference from the teacher's, layer beside layer; with a learned projection where widths differ [default: 0]

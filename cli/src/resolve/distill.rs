@@ -139,10 +139,17 @@ impl Resolver {
             (None, Some(name)) => Some(parse("held-out", name)?),
             (None, None) => None,
         };
+        // A quantized file is so near to its teacher that anything but the divergence itself draws it away.
+        let usual = match &student {
+            StudentFrom::Checkpoint(path) if path.extension().is_some_and(|ending| ending == "gguf") => {
+                Objective { temperature: 1.0, alpha: 0.0, ..Objective::default() }
+            }
+            _ => Objective::default(),
+        };
         let objective = Objective {
             divergence: parse_or("--loss", args.loss.as_ref().or(run.loss.as_ref()), Divergence::ForwardKl)?,
-            temperature: args.temperature.or(run.temperature).unwrap_or(Objective::default().temperature),
-            alpha: args.alpha.or(run.alpha).unwrap_or(Objective::default().alpha),
+            temperature: args.temperature.or(run.temperature).unwrap_or(usual.temperature),
+            alpha: args.alpha.or(run.alpha).unwrap_or(usual.alpha),
         };
         let schedule = Schedule {
             peak: args.learning_rate.or(run.learning_rate).unwrap_or(LEARNING_RATE),
