@@ -184,6 +184,8 @@ fn a_gguf_student_is_trained_on_the_grid_that_it_is_stored_on() {
     let divergence = |at: &str| first[at]["divergence"].as_f64().unwrap();
     assert!(divergence("best") < 0.92 * divergence("start"), "{first}");
     assert_eq!(first["kept_zeros"], 0);
+    let metrics = std::fs::read_to_string(directory.join("better.metrics.jsonl")).unwrap();
+    assert_eq!(metrics.lines().filter(|line| line.contains("\"kind\":\"step\"")).count(), 40);
     let [before, after] = ["q2.gguf", "better.gguf"].map(|name| std::fs::read(directory.join(name)).unwrap());
     assert_eq!(before.len(), after.len());
     assert_eq!(first["bytes"].as_u64(), Some(after.len() as u64));

@@ -3,6 +3,14 @@
 use super::{ModelConfig, RopeScaling, Rotation};
 
 impl ModelConfig {
+    /// The shortest window, in tokens, of a family that llama.cpp runs without windows, if the model's context is longer: up to that
+    /// length it computes the same.
+    pub fn window_lost_in_gguf(&self) -> Option<usize> {
+        let shortest = self.sliding_window.iter().flatten().min().copied()?;
+        let lost = self.arch.gguf.window_period.is_none() && shortest < self.max_position_embeddings;
+        lost.then_some(shortest)
+    }
+
     /// Why llama.cpp would run a GGUF file of this model as another model, or not at all; `None` where it runs it as it is, but
     /// for windows in families whose windows it leaves out.
     pub fn gguf_obstacle(&self) -> Option<String> {

@@ -107,6 +107,15 @@ fn cpu() -> BurnDevice {
 }
 
 #[test]
+fn windows_that_llama_cpp_leaves_out_are_known() {
+    for case in CASES {
+        let checkpoint = CheckpointSource::open(&golden(case).dir).unwrap();
+        let expected = case.ends_with("window").then_some(if case == "qwen2_window" { 9 } else { 7 });
+        assert_eq!(checkpoint.config().window_lost_in_gguf(), expected, "{case}");
+    }
+}
+
+#[test]
 fn gives_the_logits_of_the_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
     // llama.cpp runs these families without their windows, and so does a file read back.

@@ -330,6 +330,13 @@ impl Prepared {
     }
 
     fn warn(&self, reporter: &dyn Reporter) {
+        if let Some(window) = self.config().window_lost_in_gguf() {
+            reporter.warn(&format!(
+                "llama.cpp runs {} models without their attention window of {window} tokens: longer texts come out otherwise than the \
+                 original's",
+                self.config().arch.model_type
+            ));
+        }
         if !self.left_out.is_empty() {
             reporter.warn(&format!(
                 "{} tensors of the checkpoint are not part of a {} model and are left out: {}",

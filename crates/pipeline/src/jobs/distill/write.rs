@@ -47,7 +47,14 @@ impl PreparedDistill {
         reporter: &dyn Reporter,
     ) -> Result<u64, PipelineError> {
         if let Some(stored) = &self.stored {
-            return stored.write(weights, &self.settings.output);
+            let bytes = stored.write(weights, &self.settings.output)?;
+            let path = self.settings.output.with_extension(METRICS);
+            let failed = |error: std::io::Error| PipelineError::Output {
+                path: path.clone(),
+                reason: error.to_string(),
+            };
+            slmc_report::file::write_whole(&path, metrics.as_bytes()).map_err(failed)?;
+            return Ok(bytes);
         }
         let plan = self.layout(weights)?;
         let bytes = plan.total_bytes();
