@@ -15,7 +15,7 @@ const HOUSE: [&[&str]; 10] = [
     &["slmc-calibration"],
     &["slmc-model"],
     &["slmc-checkpoint"],
-    &["slmc-gguf"],
+    &["slmc-gguf", "slmc-matmul"],
     &[],
 ];
 

@@ -1,5 +1,7 @@
 //! Second moment matrices of runs of neighbouring columns: E[x xᵀ], the blocks on the diagonal alone.
 
+use slmc_matmul::Precision;
+
 use super::check;
 use super::product::{Activations, Tile, add_products};
 use crate::CalibrationError;
@@ -36,7 +38,7 @@ impl BlockMoments {
     pub fn add(&mut self, x: &[f32]) -> Result<(), CalibrationError> {
         let tokens = check(&self.input, self.d_in, self.tokens, x)?;
         let x = Activations { values: x, width: self.d_in };
-        add_products(&self.tiles, &mut self.sums, x, x);
+        add_products(Precision::F32, &self.tiles, &mut self.sums, x, x);
         self.tokens += tokens as u64;
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! The mixed second moment matrix of two activations of the same tokens: 2/n · Σ a bᵀ.
 
+use slmc_matmul::Precision;
+
 use super::check;
 use super::product::{Activations, Tile, add_products};
 use crate::CalibrationError;
@@ -13,6 +15,7 @@ pub struct CrossMoment {
     input: String,
     widths: [usize; 2],
     tokens: u64,
+    precision: Precision,
     tiles: Vec<Tile>,
     /// The tiles' sums, one tile behind the other.
     sums: Vec<f64>,
@@ -30,7 +33,13 @@ impl CrossMoment {
                 at += rows * columns;
             }
         }
-        Self { input: input.into(), widths, tokens: 0, tiles, sums: vec![0.0; at] }
+        Self { input: input.into(), widths, tokens: 0, precision: Precision::F32, tiles, sums: vec![0.0; at] }
+    }
+
+    /// With the activations rounded to this before they are multiplied.
+    #[must_use]
+    pub fn in_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
     }
 
     /// Adds activations `a` (`[tokens, widths[0]]`) and `b` (`[tokens, widths[1]]`) of the same tokens.
@@ -45,7 +54,7 @@ impl CrossMoment {
             return Err(CalibrationError::ActivationShape { input, d_in, found });
         }
         let (a, b) = (Activations { values: a, width: width_a }, Activations { values: b, width: width_b });
-        add_products(&self.tiles, &mut self.sums, a, b);
+        add_products(self.precision, &self.tiles, &mut self.sums, a, b);
         self.tokens += tokens as u64;
         Ok(())
     }

@@ -1,7 +1,9 @@
 //! Products of activations, summed over tokens: Σ a bᵀ, tile by tile.
 
-use gemm::Parallelism;
+use std::ops::Range;
+
 use rayon::prelude::*;
+use slmc_matmul::{Onto, Operand, Precision, multiply_in};
 
 /// Tokens whose products are summed in f32, inside one matrix product, before they go into the f64 sums.
 const TOKENS: usize = 4096;
@@ -24,13 +26,28 @@ pub(super) struct Activations<'a> {
     pub width: usize,
 }
 
+impl<'a> Activations<'a> {
+    /// Some tokens' values in some columns.
+    fn of(self, tokens: Range<usize>, columns: Range<usize>) -> Operand<'a> {
+        let Self { values, width } = self;
+        Operand::new(&values[tokens.start * width..tokens.end * width], [tokens.len(), width])
+            .columns(columns)
+    }
+}
+
 /// Adds the products of the same tokens' `a` and `b` to the sums, which hold one tile behind the other.
 ///
 /// One tile is one task, computed by one thread: the order of its sums does not depend on how many threads there are.
 ///
 /// # Panics
 /// Where a tile lies outside of `a` or `b`, or these have unlike numbers of tokens.
-pub(super) fn add_products(tiles: &[Tile], sums: &mut [f64], a: Activations<'_>, b: Activations<'_>) {
+pub(super) fn add_products(
+    precision: Precision,
+    tiles: &[Tile],
+    sums: &mut [f64],
+    a: Activations<'_>,
+    b: Activations<'_>,
+) {
     let mut rest = sums;
     let each = |tile| {
         let (sums, behind) = std::mem::take(&mut rest).split_at_mut(Tile::len(tile));
@@ -38,7 +55,9 @@ pub(super) fn add_products(tiles: &[Tile], sums: &mut [f64], a: Activations<'_>,
         (tile, sums)
     };
     let tiles: Vec<(&Tile, &mut [f64])> = tiles.iter().map(each).collect();
-    tiles.into_par_iter().for_each_init(Vec::new, |product, (tile, sums)| tile.add(a, b, product, sums));
+    tiles
+        .into_par_iter()
+        .for_each_init(Vec::new, |product, (tile, sums)| tile.add(precision, a, b, product, sums));
 }
 
 impl Tile {
@@ -53,40 +72,23 @@ impl Tile {
     }
 
     /// Adds the products to the tile's sums, on the calling thread; `product` is room for them.
-    fn add(&self, a: Activations<'_>, b: Activations<'_>, product: &mut Vec<f32>, sums: &mut [f64]) {
+    fn add(
+        &self,
+        precision: Precision,
+        a: Activations<'_>,
+        b: Activations<'_>,
+        product: &mut Vec<f32>,
+        sums: &mut [f64],
+    ) {
         let tokens = a.values.len() / a.width;
         assert!(self.first_row + self.rows <= a.width && self.first_column + self.columns <= b.width);
         assert!(a.values.len() == tokens * a.width && b.values.len() == tokens * b.width);
         product.resize(self.len(), 0.0);
         for first in (0..tokens).step_by(TOKENS) {
-            let count = TOKENS.min(tokens - first);
-            // SAFETY: `product` holds rows · columns values, row-major. Element (i, t) of the left factor is
-            // a[(first + t) · width + first_row + i], element (t, j) of the right one
-            // b[(first + t) · width + first_column + j], with first + t < tokens; both lie within their slices by the
-            // assertions.
-            unsafe {
-                gemm::gemm(
-                    self.rows,
-                    self.columns,
-                    count,
-                    product.as_mut_ptr(),
-                    1,
-                    self.columns as isize,
-                    false,
-                    a.values.as_ptr().add(first * a.width + self.first_row),
-                    a.width as isize,
-                    1,
-                    b.values.as_ptr().add(first * b.width + self.first_column),
-                    1,
-                    b.width as isize,
-                    0.0,
-                    1.0,
-                    false,
-                    false,
-                    false,
-                    Parallelism::None,
-                );
-            }
+            let some = first..tokens.min(first + TOKENS);
+            let a = a.of(some.clone(), self.first_row..self.first_row + self.rows);
+            let b = b.of(some, self.first_column..self.first_column + self.columns);
+            multiply_in(precision, product, self.columns, Onto::Zero, 1.0, a.transposed(), b);
             sums.iter_mut().zip(product.iter()).for_each(|(sum, &value)| *sum += f64::from(value));
         }
     }

@@ -1,5 +1,7 @@
 //! The second moment matrix of a linear input: H = 2/n · Σ x xᵀ.
 
+use slmc_matmul::Precision;
+
 use super::check;
 use super::product::{Activations, Tile, add_products};
 use crate::CalibrationError;
@@ -17,6 +19,7 @@ pub struct SecondMoment {
     input: String,
     d_in: usize,
     tokens: u64,
+    precision: Precision,
     tiles: Vec<Tile>,
     /// The tiles' sums, one tile behind the other.
     sums: Vec<f64>,
@@ -33,7 +36,13 @@ impl SecondMoment {
                 at += rows * columns;
             }
         }
-        Self { input: input.into(), d_in, tokens: 0, tiles, sums: vec![0.0; at] }
+        Self { input: input.into(), d_in, tokens: 0, precision: Precision::F32, tiles, sums: vec![0.0; at] }
+    }
+
+    /// With the activations rounded to this before they are multiplied.
+    #[must_use]
+    pub fn in_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
     }
 
     /// Adds activations `[tokens, d_in]`.
@@ -43,7 +52,7 @@ impl SecondMoment {
     pub fn add(&mut self, x: &[f32]) -> Result<(), CalibrationError> {
         let tokens = check(&self.input, self.d_in, self.tokens, x)?;
         let x = Activations { values: x, width: self.d_in };
-        add_products(&self.tiles, &mut self.sums, x, x);
+        add_products(self.precision, &self.tiles, &mut self.sums, x, x);
         self.tokens += tokens as u64;
         Ok(())
     }

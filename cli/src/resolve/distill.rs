@@ -7,7 +7,8 @@ use slmc_pipeline::jobs::distill::{
     AdamWSettings, CacheSettings, Decay, DistillSettings, Divergence, Length, Lora, Objective, Schedule,
     StudentFrom, TeacherFrom, TrainSettings, Trained,
 };
-use slmc_pipeline::jobs::quantize::TextSource;
+use slmc_pipeline::jobs::quantize::{Device, TextSource};
+use slmc_pipeline::{Precision, choose_precision};
 
 use super::Resolver;
 use super::output::default_output;
@@ -65,6 +66,7 @@ struct Run {
     train_zeros: bool,
     #[serde(default)]
     gradient_checkpointing: bool,
+    precision: Option<String>,
     device: Option<String>,
 }
 
@@ -177,6 +179,7 @@ impl Resolver {
                 ));
             }
         };
+        let device = self.device(args.device.as_deref().or(run.device.as_deref()))?;
         let train = TrainSettings {
             objective,
             optimizer: AdamWSettings {
@@ -194,6 +197,7 @@ impl Resolver {
             keep_zeros: !(args.train_zeros || run.train_zeros),
             hidden_mse: args.hidden_mse.or(run.hidden_mse).unwrap_or_default(),
             on_policy: args.on_policy.or(run.on_policy).unwrap_or_default(),
+            precision: precision(args.precision.as_ref().or(run.precision.as_ref()), device)?,
             gradient_checkpointing: args.gradient_checkpointing || run.gradient_checkpointing,
         };
         check(&train)?;
@@ -219,7 +223,6 @@ impl Resolver {
             ));
         }
         let qat = args.qat.as_ref().or(run.qat.as_ref()).map(|mix| parse("--qat", mix)).transpose()?;
-        let device = self.device(args.device.as_deref().or(run.device.as_deref()))?;
         Ok(DistillSettings {
             teacher,
             student,
@@ -327,6 +330,12 @@ fn check(train: &TrainSettings) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// What products of a training step are computed in.
+fn precision(typed: Option<&String>, device: Device) -> Result<Precision, Failure> {
+    let asked = typed.map(|name| parse("--precision", name)).transpose()?;
+    choose_precision(asked, device).map_err(|error| Failure::usage(error.to_string()))
 }
 
 fn above_zero(option: &str, value: f64) -> Result<f64, Failure> {

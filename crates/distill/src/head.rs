@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use pulp::Arch;
 use rayon::prelude::*;
-use slmc_model::ops::{LogitTransform, Operand, product, product_into};
+use slmc_matmul::{Onto, Operand, Precision, product, product_into};
+use slmc_model::ops::LogitTransform;
 
 use crate::objective::Objective;
 use crate::rows::{Room, Token, TokenLoss};
@@ -29,15 +30,17 @@ pub struct HeadInput<'a> {
     pub width: usize,
     /// What makes logits of its products.
     pub logits: LogitTransform,
+    /// What is rounded to before it is multiplied, in the backward pass too.
+    pub precision: Precision,
 }
 
 impl HeadInput<'_> {
     /// Logits of the first `vocab` tokens for some of the positions, `[positions, vocab]`.
     pub(crate) fn logits(&self, vocab: usize, tokens: Range<usize>) -> Vec<f32> {
-        let Self { hidden, weight, width, logits: transform } = *self;
+        let Self { hidden, weight, width, logits: transform, precision } = *self;
         let hidden = &hidden[tokens.start * width..tokens.end * width];
         let weight = Operand::new(&weight[..vocab * width], [vocab, width]);
-        let mut logits = product(Operand::new(hidden, [tokens.len(), width]), weight.transposed());
+        let mut logits = product(precision, Operand::new(hidden, [tokens.len(), width]), weight.transposed());
         transform.apply(&mut logits);
         logits
     }
@@ -98,7 +101,7 @@ impl HeadLoss<'_> {
         labels: &[Option<u32>],
         mut d_weight: Option<&mut [f32]>,
     ) -> (LossSums, Vec<f32>) {
-        let (tokens, width, vocab) = (labels.len(), student.width, self.vocab);
+        let (tokens, width, vocab, precision) = (labels.len(), student.width, self.vocab, student.precision);
         assert_eq!(student.hidden.len(), tokens * width, "hidden states of the student");
         let teacher = teacher.filter(|_| self.objective.needs_teacher());
         let (mut sums, mut d_hidden) = (LossSums::default(), vec![0.0; tokens * width]);
@@ -112,10 +115,16 @@ impl HeadLoss<'_> {
             let logits = Operand::new(&logits, [piece.len(), vocab]);
             let head = Operand::new(&student.weight[..vocab * width], [vocab, width]);
             let rows = piece.start * width..piece.end * width;
-            product_into(&mut d_hidden[rows.clone()], logits, head, false);
+            product_into(precision, &mut d_hidden[rows.clone()], Onto::Zero, logits, head);
             if let Some(d_weight) = &mut d_weight {
                 let hidden = Operand::new(&student.hidden[rows], [piece.len(), width]);
-                product_into(&mut d_weight[..vocab * width], logits.transposed(), hidden, true);
+                product_into(
+                    precision,
+                    &mut d_weight[..vocab * width],
+                    Onto::Itself,
+                    logits.transposed(),
+                    hidden,
+                );
             }
         }
         (sums, d_hidden)

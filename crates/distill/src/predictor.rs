@@ -1,5 +1,6 @@
 //! A model that only predicts: the teacher, and the student where it is judged.
 
+use slmc_matmul::Precision;
 use slmc_model::{
     Block, BurnDevice, Context, Head, HostView, ModelError, NoObserver, Tensor, WeightSource, embed,
 };
@@ -21,6 +22,7 @@ pub struct Predictor<'a> {
 pub struct FinalStates {
     hidden: HostView,
     width: usize,
+    precision: Precision,
     layers: Vec<HostView>,
 }
 
@@ -74,24 +76,32 @@ impl<'a> Predictor<'a> {
         })
     }
 
-    /// The final states of a batch's tokens.
+    /// The final states of a batch's tokens, in f32.
     ///
     /// # Errors
     /// A token the model does not know; sequences that are too long.
     pub fn predict(&self, batch: &Batch) -> Result<FinalStates, ModelError> {
-        self.predict_with(batch, &[])
+        self.predict_with(batch, &[], Precision::F32)
     }
 
-    /// The same, and what leaves some layers, in the order they are given in.
+    /// The same, with products in a precision, and what leaves some layers, in the order they are given in.
     ///
     /// # Errors
     /// As [`Predictor::predict`].
-    pub fn predict_with(&self, batch: &Batch, layers: &[usize]) -> Result<FinalStates, ModelError> {
+    pub fn predict_with(
+        &self,
+        batch: &Batch,
+        layers: &[usize],
+        precision: Precision,
+    ) -> Result<FinalStates, ModelError> {
         let mut kept: Vec<Option<Tensor<3>>> = vec![None; self.blocks.len()];
         let (seq, width) = (batch.seq_len, self.source.config().hidden_size);
         let mut hidden = embed(self.source, &batch.tokens, seq, &self.device)?;
         let context = self.context.packed(batch.documents.clone());
         for block in &self.blocks {
+            // A copy of what refers to the weights.
+            let mut block = block.clone();
+            block.set_precision(precision);
             hidden = block.forward(hidden, &context, &mut NoObserver)?;
             if layers.contains(&block.layer()) {
                 kept[block.layer()] = Some(hidden.clone());
@@ -99,12 +109,18 @@ impl<'a> Predictor<'a> {
         }
         let layers = layers.iter().filter_map(|&layer| kept.get(layer)?.as_ref().map(HostView::of)).collect();
         let normed = self.head.normalize(&hidden.reshape([batch.tokens.len(), width]));
-        Ok(FinalStates { hidden: HostView::of(&normed), width, layers })
+        Ok(FinalStates { hidden: HostView::of(&normed), width, precision, layers })
     }
 
     /// The states with this model's head.
     pub fn with_head<'b>(&'b self, states: &'b FinalStates) -> HeadInput<'b> {
         let logits = self.source.config().logits;
-        HeadInput { hidden: &states.hidden, weight: &self.head_weight, width: states.width, logits }
+        HeadInput {
+            hidden: &states.hidden,
+            weight: &self.head_weight,
+            width: states.width,
+            logits,
+            precision: states.precision,
+        }
     }
 }

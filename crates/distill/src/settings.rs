@@ -1,6 +1,7 @@
 //! What a run is, apart from its models and its data.
 
 use serde::{Deserialize, Serialize};
+use slmc_matmul::Precision;
 
 use crate::adamw::AdamWSettings;
 use crate::objective::Objective;
@@ -46,6 +47,10 @@ pub struct TrainSettings {
     pub on_policy: f64,
     /// The weight of the hidden states' mean squared difference from the teacher's; 0 for none.
     pub hidden_mse: f32,
+    /// What weights, activations and gradients are rounded to where they are multiplied in a step. Sums, weights, the optimizer and
+    /// evaluations are f32.
+    #[serde(default)]
+    pub precision: Precision,
     /// Whether blocks are run again in the backward pass instead of keeping what they computed.
     pub gradient_checkpointing: bool,
 }

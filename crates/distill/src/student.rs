@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use slmc_matmul::Precision;
 use slmc_model::{
     Block, BurnDevice, Context, Gradients, Head, HostView, KvPrecision, MemorySource, ModelError, NoObserver,
     Role, Tensor, TensorId, WeightSource, embed, host,
@@ -22,6 +23,7 @@ pub struct Student {
     kept: Option<Kept>,
     /// The layers whose intermediate values are kept together.
     segments: Vec<Range<usize>>,
+    precision: Precision,
 }
 
 struct Kept {
@@ -66,14 +68,27 @@ impl Student {
                 true => layers.map(|layer| layer..layer + 1).collect(),
                 false => vec![layers],
             },
+            precision: Precision::F32,
         })
+    }
+
+    /// With products in a precision, forward and back.
+    #[must_use]
+    pub fn in_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
     }
 
     /// A block as it is now.
     fn block(&self, weights: &MemorySource, layer: usize) -> Result<Block, ModelError> {
-        let Some(kept) = &self.kept else { return Block::load(weights, layer, &self.device) };
-        let mut block = kept.blocks[layer].clone();
-        block.renew(weights)?;
+        let mut block = match &self.kept {
+            None => Block::load(weights, layer, &self.device)?,
+            Some(kept) => {
+                let mut block = kept.blocks[layer].clone();
+                block.renew(weights)?;
+                block
+            }
+        };
+        block.set_precision(self.precision);
         Ok(block)
     }
 
@@ -197,7 +212,8 @@ impl Student {
             _ => weights.values(id)?,
         };
         let d_head = trains.then(|| gradients.sum_mut(id, config.vocab_size * width).as_mut_slice());
-        let input = HeadInput { hidden: &states, weight, width, logits: config.logits };
+        let input =
+            HeadInput { hidden: &states, weight, width, logits: config.logits, precision: self.precision };
         Ok(loss.evaluate(input, teacher, &batch.labels, d_head))
     }
 }

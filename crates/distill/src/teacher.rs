@@ -1,5 +1,6 @@
 //! Whom a student learns from: a model that runs beside it, or what a model once said.
 
+use slmc_matmul::Precision;
 use slmc_model::{BurnDevice, HostView, WeightSource};
 
 use crate::batch::Batch;
@@ -60,13 +61,19 @@ impl<'a> TeacherAtWork<'a> {
         })
     }
 
-    /// What it says about a batch of these sequences; of a model also what leaves some layers.
+    /// What it says about a batch of these sequences; of a model also what leaves some layers, computed in a precision.
     ///
     /// # Errors
     /// A model that cannot be run; a file that cannot be read.
-    pub fn say(&self, batch: &Batch, sequences: &[usize], layers: &[usize]) -> Result<Said, DistillError> {
+    pub fn say(
+        &self,
+        batch: &Batch,
+        sequences: &[usize],
+        layers: &[usize],
+        precision: Precision,
+    ) -> Result<Said, DistillError> {
         Ok(match self {
-            Self::Model(model) => Said::States(model.predict_with(batch, layers)?),
+            Self::Model(model) => Said::States(model.predict_with(batch, layers, precision)?),
             Self::Cached(cache) => Said::Rows(cache.read(sequences)?),
         })
     }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::time::Instant;
 
+use slmc_matmul::Precision;
 use slmc_model::{BurnDevice, MemorySource, ModelError, TensorId, WeightSource};
 
 use crate::adamw::AdamW;
@@ -143,7 +144,8 @@ impl<'a> Trainer<'a> {
         Ok(Self {
             order: Order { sequences: data.train.len(), seed: settings.seed },
             teacher: teacher.map(|teacher| TeacherAtWork::new(teacher, longest, &device)).transpose()?,
-            student: Student::new(&state.weights, seq_len, &device, settings.gradient_checkpointing)?,
+            student: Student::new(&state.weights, seq_len, &device, settings.gradient_checkpointing)?
+                .in_precision(settings.precision),
             weights: state.weights,
             optimizer: state.optimizer,
             progress: state.progress,
@@ -262,7 +264,7 @@ impl<'a> Trainer<'a> {
         let chosen = self.order.take(self.progress.sequences, count);
         let (seed, step) = (self.settings.seed, self.progress.step);
         let on_policy = is_on_policy(self.settings.on_policy, seed, step);
-        let mut objective = self.settings.objective;
+        let (mut objective, precision) = (self.settings.objective, self.settings.precision);
         let seen = self.seen()?;
         let mut sequences: Vec<&Sequence> = chosen.iter().map(|&n| &self.data.train[n]).collect();
         let written = match on_policy {
@@ -283,8 +285,11 @@ impl<'a> Trainer<'a> {
         let (mut sums, mut gradients) = (LossSums::default(), WeightGradients::default());
         for (batch, sequences) in batches.iter().zip(chosen.chunks(self.settings.batch_size)) {
             let layers = self.hidden.as_ref().map_or(&[][..], |hidden| &hidden.layers);
-            let said =
-                self.teacher.as_ref().map(|teacher| teacher.say(batch, sequences, layers)).transpose()?;
+            let said = self
+                .teacher
+                .as_ref()
+                .map(|teacher| teacher.say(batch, sequences, layers, precision))
+                .transpose()?;
             let teacher = self.teacher.as_ref().zip(said.as_ref()).map(|(teacher, said)| teacher.teach(said));
             let weight = self.settings.hidden_mse / predictions.max(1) as f32;
             let compared = self.hidden.as_ref().zip(said.as_ref());
@@ -352,7 +357,7 @@ impl<'a> Trainer<'a> {
         self.settings.schedule.learning_rate(self.progress.step, self.done(), total)
     }
 
-    /// The losses on held-out text.
+    /// The losses on held-out text, in f32 whatever the precision of training.
     ///
     /// # Errors
     /// A model that cannot be run.
@@ -371,8 +376,11 @@ impl<'a> Trainer<'a> {
             let batch = Batch::new(chunk);
             let sequences: Vec<usize> = (first..first + chunk.len()).collect();
             first += chunk.len();
-            let said =
-                self.teacher.as_ref().map(|teacher| teacher.say(&batch, &sequences, &[])).transpose()?;
+            let said = self
+                .teacher
+                .as_ref()
+                .map(|teacher| teacher.say(&batch, &sequences, &[], Precision::F32))
+                .transpose()?;
             let teacher = self.teacher.as_ref().zip(said.as_ref()).map(|(teacher, said)| teacher.teach(said));
             let states = student.predict(&batch)?;
             sums.add(&loss.measure(student.with_head(&states), teacher, &batch.labels));

@@ -9,6 +9,7 @@ use slmc_distill::{
     Parameter, Predictor, Record, Schedule, Setup, State, Store, Student, Teacher, Teaching, TrainSettings,
     Trainer, WeightGradients, matched_layers,
 };
+use slmc_matmul::Precision;
 use slmc_model::{BurnDevice, MemorySource, Role, WeightSource};
 
 /// The i-th value of the golden run's projection.
@@ -24,7 +25,7 @@ fn losses_and_gradients_are_those_of_pytorch() {
     let batch = Batch::new(&sequences[..2]);
     let layers = matched_layers(2, 4);
     let predictor = Predictor::load(&teacher, batch.seq_len, &device).unwrap();
-    let states = predictor.predict_with(&batch, &layers).unwrap();
+    let states = predictor.predict_with(&batch, &layers, Precision::F32).unwrap();
     let objective = Objective::default();
     let (vocab, width) = (teacher.config().vocab_size, teacher.config().hidden_size);
     let loss = HeadLoss { objective: &objective, vocab, weight: 1.0 / batch.predictions() as f32 };
@@ -99,6 +100,7 @@ fn a_narrower_student_learns_a_projection() {
         keep_zeros: true,
         on_policy: 0.0,
         hidden_mse: 1.0,
+        precision: Precision::F32,
         gradient_checkpointing: false,
     };
     let setup = |teacher| Setup {

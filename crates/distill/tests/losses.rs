@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use serde_json::Value;
 use slmc_distill::{Divergence, HeadInput, HeadLoss, Objective, Teaching};
+use slmc_matmul::Precision;
 use slmc_model::ops::LogitTransform;
 
 struct Golden {
@@ -53,13 +54,19 @@ fn values_and_gradients_are_those_of_pytorch() {
             alpha: case["alpha"].as_f64().unwrap() as f32,
         };
         let loss = HeadLoss { objective: &objective, vocab, weight: 0.25 };
-        let student =
-            HeadInput { hidden: &hidden, weight: &weight, width, logits: LogitTransform::default() };
+        let student = HeadInput {
+            hidden: &hidden,
+            weight: &weight,
+            width,
+            logits: LogitTransform::default(),
+            precision: Precision::F32,
+        };
         let teacher = HeadInput {
             hidden: &teacher_hidden,
             weight: &teacher_weight,
             width: teacher_width,
             logits: LogitTransform::default(),
+            precision: Precision::F32,
         };
         let mut d_weight = vec![0.0; vocab * width];
         let (sums, d_hidden) =
@@ -105,7 +112,7 @@ proptest! {
         let objective = Objective { divergence, temperature, alpha: 0.0 };
         let loss = HeadLoss { objective: &objective, vocab, weight: 1.0 };
         let labels = [Some(1), Some(2), Some(49)];
-        let input = |hidden| HeadInput { hidden, weight: &weight, width, logits: LogitTransform::default() };
+        let input = |hidden| HeadInput { hidden, weight: &weight, width, logits: LogitTransform::default(), precision: Precision::F32 };
         let (same, nothing) = loss.evaluate(input(&hidden), Some(Teaching::Live(input(&hidden))), &labels, None);
         prop_assert!(same.divergence.abs() < 2e-5, "{}", same.divergence);
         prop_assert!(nothing.iter().all(|g| g.abs() < 2e-5));
@@ -119,7 +126,7 @@ proptest! {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut noise = |n: usize| -> Vec<f32> { (0..n).map(|_| 4.0 * random.f32() - 2.0).collect() };
         let (a, b, weight) = (noise(6), noise(6), noise(40 * 6));
-        let input = |hidden| HeadInput { hidden, weight: &weight, width: 6, logits: LogitTransform::default() };
+        let input = |hidden| HeadInput { hidden, weight: &weight, width: 6, logits: LogitTransform::default(), precision: Precision::F32 };
         let of = |divergence| {
             let objective = Objective { divergence, temperature: 1.5, alpha: 0.0 };
             HeadLoss { objective: &objective, vocab: 40, weight: 1.0 }.evaluate(input(&a), Some(Teaching::Live(input(&b))), &[Some(0)], None)
@@ -141,7 +148,13 @@ fn pieces_and_threads_leave_no_trace() {
     let objective = Objective::default();
     let loss = HeadLoss { objective: &objective, vocab, weight: 0.01 };
     let run = |tokens: std::ops::Range<usize>| {
-        let input = |hidden| HeadInput { hidden, weight: &weight, width, logits: LogitTransform::default() };
+        let input = |hidden| HeadInput {
+            hidden,
+            weight: &weight,
+            width,
+            logits: LogitTransform::default(),
+            precision: Precision::F32,
+        };
         let rows = tokens.start * width..tokens.end * width;
         let mut d_weight = vec![0.0; vocab * width];
         let student = input(&hidden[rows.clone()]);
@@ -184,11 +197,11 @@ fn scaled_and_capped_logits_have_their_own_gradients() {
         LogitTransform { scale: 2.0, softcap: Some(1.5) },
     ] {
         let of = |hidden: &[f32], weight: &[f32]| {
-            let input = HeadInput { hidden, weight, width, logits };
+            let input = HeadInput { hidden, weight, width, logits, precision: Precision::F32 };
             loss.evaluate(input, None, &labels, None).0.loss(&objective)
         };
         let mut d_weight = vec![0.0; vocab * width];
-        let input = HeadInput { hidden: &hidden, weight: &weight, width, logits };
+        let input = HeadInput { hidden: &hidden, weight: &weight, width, logits, precision: Precision::F32 };
         let (_, d_hidden) = loss.evaluate(input, None, &labels, Some(&mut d_weight));
         let moved = |values: &[f32], at: usize, by: f32| {
             let mut values = values.to_vec();

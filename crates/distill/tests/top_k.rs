@@ -4,6 +4,7 @@ use serde_json::Value;
 use slmc_distill::{
     CacheHeader, CacheWriter, CachedRows, Divergence, HeadInput, HeadLoss, LogitCache, Objective, Teaching,
 };
+use slmc_matmul::Precision;
 use slmc_model::ops::LogitTransform;
 
 fn file(name: &str) -> Vec<u8> {
@@ -54,6 +55,7 @@ impl Models {
             weight: &self.parts[1],
             width: self.width,
             logits: LogitTransform::default(),
+            precision: Precision::F32,
         }
     }
 
@@ -63,6 +65,7 @@ impl Models {
             weight: &self.parts[3],
             width: self.teacher_width,
             logits: LogitTransform::default(),
+            precision: Precision::F32,
         }
     }
 

@@ -8,6 +8,7 @@ use slmc_distill::{
     AdamWSettings, Batch, Data, Decay, DistillError, Document, End, Length, Masks, Objective, Record,
     Schedule, Sequence, Setup, State, Store, Teacher, TrainSettings, Trainer, Watcher,
 };
+use slmc_matmul::Precision;
 use slmc_model::{
     BurnDevice, CheckpointSource, Device, MemorySource, ModelError, Role, TensorId, WeightSource,
 };
@@ -27,6 +28,7 @@ fn settings(steps: u64) -> TrainSettings {
         keep_zeros: true,
         on_policy: 0.0,
         hidden_mse: 0.0,
+        precision: Precision::F32,
         gradient_checkpointing: false,
     }
 }

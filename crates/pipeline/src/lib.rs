@@ -19,6 +19,7 @@ pub mod model_file;
 mod modelfile;
 pub mod moments;
 pub mod packing;
+mod precision;
 pub mod progress;
 pub mod pruning;
 pub mod rescaling;
@@ -30,3 +31,5 @@ pub mod work;
 pub mod zeros;
 
 pub use error::PipelineError;
+pub use precision::{PrecisionUnavailable, choose_precision};
+pub use slmc_matmul::Precision;

@@ -11,6 +11,7 @@ use slmc_gguf::container::GgufFile;
 use slmc_model::{
     BurnDevice, CheckpointSource, Device, GgufSource, MemorySource, Role, TensorId, WeightSource,
 };
+use slmc_pipeline::Precision;
 use slmc_pipeline::jobs::distill::{
     AdamWSettings, Decay, DistillSettings, Length, Lora, Mix, Objective, PreparedDistill, Schedule,
     StoredGrid, StudentFrom, TeacherFrom, TrainSettings, Trained,
@@ -52,6 +53,7 @@ fn settings(student: StudentFrom, output: PathBuf) -> DistillSettings {
             keep_zeros: true,
             on_policy: 0.0,
             hidden_mse: 0.0,
+            precision: Precision::F32,
             gradient_checkpointing: false,
         },
         epochs: None,

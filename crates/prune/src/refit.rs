@@ -9,8 +9,8 @@
 //! gains is (g_q + w_p H_pq)² / H_qq, with g = (w − ŵ) H.
 
 use rayon::prelude::*;
+use slmc_matmul::{Onto, Operand, multiply};
 use slmc_quant::gptq::FeedbackFactor;
-use slmc_quant::product::{Onto, View, product};
 
 use crate::error::count_rows;
 use crate::sparsegpt::Pruned;
@@ -228,8 +228,15 @@ impl<'a> Tile<'a> {
 /// out = rows · H.
 fn times_hessian(rows: &[f32], factor: &FeedbackFactor, out: &mut [f32]) {
     let columns = factor.columns();
-    let hessian = View::new(factor.hessian(), columns, columns, columns);
-    product(out, columns, Onto::Zero, 1.0, View::new(rows, rows.len() / columns, columns, columns), hessian);
+    let hessian = Operand::spaced(factor.hessian(), [columns, columns], columns);
+    multiply(
+        out,
+        columns,
+        Onto::Zero,
+        1.0,
+        Operand::spaced(rows, [rows.len() / columns, columns], columns),
+        hessian,
+    );
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f64 {

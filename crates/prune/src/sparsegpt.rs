@@ -10,8 +10,8 @@
 //! the targets in front of the block; those of a pattern for one group at a time, when its turn comes (section 3.3).
 
 use rayon::prelude::*;
+use slmc_matmul::{Onto, Operand, multiply};
 use slmc_quant::gptq::FeedbackFactor;
-use slmc_quant::product::{Onto, View, product};
 
 use crate::error::{check_finite, count_rows};
 use crate::select::{check_pattern, prune};
@@ -95,9 +95,9 @@ impl Pass<'_> {
                 target.copy_from_slice(&row[first..first + width]);
             }
             if first > 0 {
-                let done = View::new(errors, errors.len() / columns, first, columns);
-                let coefficients = View::new(&upper[first..], first, width, columns);
-                product(targets, width, Onto::Itself, 1.0, done, coefficients);
+                let done = Operand::spaced(errors, [errors.len() / columns, first], columns);
+                let coefficients = Operand::spaced(&upper[first..], [first, width], columns);
+                multiply(targets, width, Onto::Itself, 1.0, done, coefficients);
             }
         });
     }

@@ -9,8 +9,7 @@
 //! * [`loss`]: what the rounding lost, in the weights and in the outputs;
 //! * [`awq`]: activation-aware rescaling of the float model, searched against an output error;
 //! * [`gptq`]: rounding with error feedback under a Hessian;
-//! * [`allocate`]: each tensor's type by bytes and loss;
-//! * [`product`]: the matrix product under all of it.
+//! * [`allocate`]: each tensor's type by bytes and loss.
 //!
 //! Weights are row-major `[d_out, d_in]` everywhere; "columns" is d_in.
 
@@ -24,7 +23,6 @@ pub mod loss;
 mod method;
 pub mod mix;
 pub mod plan;
-pub mod product;
 pub mod rtn;
 
 pub use error::QuantError;

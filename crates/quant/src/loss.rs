@@ -5,7 +5,7 @@ use slmc_gguf::blocks::GramBlocks;
 
 use crate::QuantError;
 use crate::error::{check_length, count_rows};
-use crate::product::{Onto, View, product};
+use slmc_matmul::{Onto, Operand, multiply};
 
 /// Rows that one task multiplies: enough to spread the packing of the other factor, few enough to keep buffers small.
 const TASK_ROWS: usize = 128;
@@ -180,5 +180,12 @@ fn ratio_of_norms(error: f64, energy: f64) -> f64 {
 /// out = A Bᵀ: `a` is `[m, k]`, `b` `[n, k]`, `out` `[m, n]`.
 fn multiply_transposed(a: &[f32], b: &[f32], k: usize, out: &mut [f32]) {
     let (m, n) = (a.len() / k, b.len() / k);
-    product(out, n, Onto::Zero, 1.0, View::new(a, m, k, k), View::new(b, n, k, k).transposed());
+    multiply(
+        out,
+        n,
+        Onto::Zero,
+        1.0,
+        Operand::spaced(a, [m, k], k),
+        Operand::spaced(b, [n, k], k).transposed(),
+    );
 }

@@ -88,6 +88,7 @@ fn likeliest(logits: &[f32], k: usize, temperature: f32) -> (Vec<u32>, Vec<f32>,
 
 #[cfg(test)]
 mod tests {
+    use slmc_matmul::Precision;
     use slmc_model::ops::LogitTransform;
 
     use super::*;
@@ -95,8 +96,13 @@ mod tests {
     #[test]
     fn the_likeliest_come_first_and_all_is_one() {
         let (hidden, weight) = ([1.0, 2.0], [0.5, 3.0, 1.0, 3.0, -2.0]);
-        let teacher =
-            HeadInput { hidden: &hidden, weight: &weight, width: 1, logits: LogitTransform::default() };
+        let teacher = HeadInput {
+            hidden: &hidden,
+            weight: &weight,
+            width: 1,
+            logits: LogitTransform::default(),
+            precision: Precision::F32,
+        };
         let rows = CachedRows::of(teacher, 5, 2, 2.0);
         assert_eq!((rows.positions(), rows.token(0).ids, rows.token(1).ids), (2, &[1, 3][..], &[1, 3][..]));
         for position in 0..2 {

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use burn::tensor::{Device as BurnDevice, Gradients, Tensor};
 use slmc_gguf::activation::ActivationFormat;
+use slmc_matmul::Precision;
 
 use super::context::{Context, KvPrecision};
 use super::linear::{Linear, apply_shared, round};
@@ -50,6 +51,12 @@ impl Block {
     /// The same block of a device with gradients, without wanting any: what runs through it is not recorded, and gives the same bits.
     pub fn untracked(&self) -> Self {
         Self(self.0.untracked())
+    }
+
+    /// Says what its linear layers' weights and inputs are rounded to in products from now on, whatever weights it gets.
+    /// Adapters stay in f32. Only the cpu device has other precisions than that.
+    pub fn set_precision(&mut self, precision: Precision) {
+        self.0.set_precision(precision);
     }
 
     /// Which block of the model this is.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::tensor::{Device as BurnDevice, Gradients, Tensor};
 use slmc_gguf::activation::ActivationFormat;
+use slmc_matmul::Precision;
 
 use super::linear::{Linear, load_vector};
 use crate::arch::{Role, TensorId};
@@ -19,6 +20,7 @@ pub(super) struct BlockWeights {
     pub layer: usize,
     pub device: BurnDevice,
     pub config: ModelConfig,
+    precision: Precision,
     linears: BTreeMap<Role, Linear>,
     norms: BTreeMap<Role, Tensor<1>>,
 }
@@ -40,7 +42,7 @@ impl BlockWeights {
                 linears.extend(linear(role)?);
             }
         }
-        Ok(Self { layer, device: device.clone(), config, linears, norms })
+        Ok(Self { layer, device: device.clone(), config, precision: Precision::F32, linears, norms })
     }
 
     /// Takes what is in training from the source anew; everything else stays as it was loaded.
@@ -64,7 +66,14 @@ impl BlockWeights {
                 }
             }
         }
+        self.set_precision(self.precision);
         Ok(())
+    }
+
+    /// Says what weights and inputs are rounded to in products from now on.
+    pub fn set_precision(&mut self, precision: Precision) {
+        self.precision = precision;
+        self.linears.values_mut().for_each(|linear| linear.weight.set_precision(precision));
     }
 
     /// The same without wanting gradients.
@@ -75,6 +84,7 @@ impl BlockWeights {
             layer: self.layer,
             device: self.device.clone(),
             config: self.config.clone(),
+            precision: self.precision,
             linears: linears.collect(),
             norms: norms.collect(),
         }
@@ -179,6 +189,7 @@ impl BlockWeights {
             let own = if first == 0 { std::mem::take(&mut values) } else { values.split_off(first) };
             if let Some(linear) = self.linears.get_mut(&part) {
                 linear.weight = Matrix::new(own, [rows.len(), shape[1]], &device);
+                linear.weight.set_precision(self.precision);
             }
         }
         Ok(())

@@ -7,11 +7,12 @@
 
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
+use slmc_matmul::memory::Shared;
 
 use super::attention::AttentionShape;
 use super::attention_kernel::{QUERIES, Softmax, multiply, turn};
 use super::exponential::tanh;
-use super::{Documents, Shared, Sight, lanes};
+use super::{Documents, Sight, lanes};
 
 /// Gradients of q, k and v, each of its own shape, from that of the output: shapes as for [`super::attention`].
 pub(super) fn attention_backward(

@@ -5,11 +5,12 @@ use std::ops::Range;
 use gemm::Parallelism;
 use pulp::{Arch, NullaryFnOnce, Simd, WithSimd};
 use rayon::prelude::*;
+use slmc_matmul::memory::{Shared, uninitialized};
 
 use super::attention::AttentionShape;
 use super::cache::{CachedHead, KeyValueCache};
 use super::exponential::{exp, tanh};
-use super::{Documents, Shared, Sight, lanes, uninitialized};
+use super::{Documents, Sight, lanes};
 
 /// Queries of one task. Smaller blocks compute fewer scores that the mask throws away, larger ones multiply
 /// faster.

@@ -5,11 +5,13 @@
 use burn::tensor::{Tensor, activation as burn_activation};
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
+use slmc_matmul::memory::{Shared, uninitialized};
+use slmc_matmul::{Onto, Precision};
 
+use super::Matrix;
 use super::exponential::exp;
 use super::gradient::{record, variable};
-use super::linear::{add_bias, for_each_tile, linear, multiply_panel};
-use super::{Matrix, Shared, uninitialized};
+use super::linear::{add_bias, for_each_tile, linear, multiply, multiply_panel};
 use crate::arch::Activation;
 use crate::host::{self, HostView};
 
@@ -35,6 +37,22 @@ pub fn gated(
     let biases = [gate.1.map(HostView::of), up.1.map(HostView::of)];
     // SAFETY: the tiles below cover it.
     let mut y = unsafe { uninitialized(tokens * d_out) };
+    if gate.0.precision() != Precision::F32 {
+        let mut factors = [Vec::new(), Vec::new()];
+        for (number, y) in y.chunks_mut((TOKENS * d_out).max(1)).enumerate() {
+            for (((factor, matrix), x), bias) in factors.iter_mut().zip([gate.0, up.0]).zip(&xs).zip(&biases)
+            {
+                factor.resize(y.len(), 0.0);
+                let tokens = number * TOKENS..number * TOKENS + y.len() / d_out;
+                let x = &x[tokens.start * d_in..tokens.end * d_in];
+                multiply(x, matrix, bias.as_deref(), factor, Onto::Zero);
+            }
+            let [gate, up] = &factors;
+            let chunks = y.par_chunks_mut(CHUNK).zip(gate.par_chunks(CHUNK)).zip(up.par_chunks(CHUNK));
+            chunks.for_each(|((y, gate), up)| arch.dispatch(ActivatedTimes { activation, gate, up, y }));
+        }
+        return host::tensor(y, [tokens, d_out], &x_gate.device());
+    }
     let target = Shared(y.as_mut_ptr());
     for_each_tile(tokens, gate.0, |first_token, tokens, panels| {
         let mut factors = [Vec::new(), Vec::new()];
@@ -48,7 +66,7 @@ pub fn gated(
                 let x = &x[first_token * d_in..][..tokens * d_in];
                 // SAFETY: the factor is this task's own and of this size.
                 unsafe {
-                    multiply_panel(x, d_in, &panel, factor.as_mut_ptr(), panel.rows, false);
+                    multiply_panel(x, d_in, &panel, factor.as_mut_ptr(), panel.rows, Onto::Zero);
                     if let Some(bias) = bias {
                         let bias = &bias[panel.first_row..][..panel.rows];
                         add_bias(factor.as_mut_ptr(), panel.rows, tokens, bias);
@@ -103,6 +121,9 @@ pub fn activated_times(gate: &Tensor<2>, up: &Tensor<2>, activation: Activation)
         [Some(d_gate), Some(d_up)]
     })
 }
+
+/// Tokens whose two factors are held whole where products are not in f32.
+const TOKENS: usize = 1024;
 
 /// Values of one task.
 const CHUNK: usize = 16 << 10;

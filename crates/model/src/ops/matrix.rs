@@ -1,12 +1,16 @@
 //! A linear layer's weight, in the layout its device multiplies fastest.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use burn::tensor::{Device as BurnDevice, Tensor};
 use rayon::prelude::*;
 
+use slmc_matmul::Precision;
+use slmc_matmul::memory::uninitialized;
+
+use super::StoredRows;
 use super::stored::read_stored;
-use super::{StoredRows, uninitialized};
 use crate::error::ModelError;
 use crate::host;
 
@@ -22,6 +26,7 @@ pub(super) const PANEL: usize = 48;
 pub struct Matrix {
     shape: [usize; 2],
     storage: Storage,
+    precision: Precision,
 }
 
 #[derive(Clone, Debug)]
@@ -47,6 +52,17 @@ pub(super) enum PanelValues<'a> {
     Stored(&'a dyn StoredRows),
 }
 
+impl Panel<'_> {
+    /// Its rows out of the file, `[rows, d_in]`; nothing of a panel in memory.
+    pub fn decode(&self, d_in: usize) -> Vec<f32> {
+        let PanelValues::Stored(stored) = self.values else { return Vec::new() };
+        // SAFETY: it is read whole, first.
+        let mut decoded = unsafe { uninitialized(self.rows * d_in) };
+        read_stored(stored, self.first_row..self.first_row + self.rows, &mut decoded);
+        decoded
+    }
+}
+
 impl Matrix {
     /// A matrix from its rows.
     ///
@@ -59,7 +75,7 @@ impl Matrix {
         } else {
             Storage::Tensor(host::parameter(values, shape, device))
         };
-        Self { shape, storage }
+        Self { shape, storage, precision: Precision::F32 }
     }
 
     /// A matrix that wants no gradient on a device that has them, off the cpu device.
@@ -68,7 +84,8 @@ impl Matrix {
     /// If `values` is not `[d_out, d_in]`.
     pub fn constant(values: Vec<f32>, shape: [usize; 2], device: &BurnDevice) -> Self {
         assert_eq!(values.len(), shape[0] * shape[1], "values of a matrix {shape:?}");
-        Self { shape, storage: Storage::Tensor(host::tensor(values, shape, device)) }
+        let storage = Storage::Tensor(host::tensor(values, shape, device));
+        Self { shape, storage, precision: Precision::F32 }
     }
 
     /// The same on a device with gradients, without wanting one.
@@ -77,7 +94,7 @@ impl Matrix {
             Storage::Tensor(tensor) => Storage::Tensor(host::untracked(tensor)),
             other => other.clone(),
         };
-        Self { shape: self.shape, storage }
+        Self { storage, ..*self }
     }
 
     /// A matrix on the cpu device whose rows stay where they are stored. All of them are read once, so that what is
@@ -92,12 +109,23 @@ impl Matrix {
             values.resize(panel.len() * d_in, 0.0);
             rows.read(panel, values)
         })?;
-        Ok(Self { shape, storage: Storage::Stored(rows) })
+        Ok(Self { shape, storage: Storage::Stored(rows), precision: Precision::F32 })
     }
 
     /// `[d_out, d_in]`.
     pub fn shape(&self) -> [usize; 2] {
         self.shape
+    }
+
+    /// What its values and those it is multiplied with are rounded to in products, those of the backward pass too; f32 unless it is said.
+    /// Only the cpu device has others.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Says so. The matrix itself stays as it is.
+    pub fn set_precision(&mut self, precision: Precision) {
+        self.precision = precision;
     }
 
     /// The rows, as they were given.
@@ -122,7 +150,7 @@ impl Matrix {
     }
 
     /// The rows of some panels, `[rows, d_in]`, of a matrix on the cpu device that is no tensor.
-    pub(super) fn panel_rows(&self, panels: std::ops::Range<usize>) -> Vec<f32> {
+    pub(super) fn panel_rows(&self, panels: Range<usize>) -> Vec<f32> {
         let columns = self.shape[1];
         let rows = self.shape[0].min(panels.end * PANEL) - panels.start * PANEL;
         // SAFETY: every row is filled below.
@@ -137,6 +165,11 @@ impl Matrix {
             }
         });
         values
+    }
+
+    /// Whether its rows stay in their file.
+    pub(super) fn is_stored(&self) -> bool {
+        matches!(self.storage, Storage::Stored(_))
     }
 
     /// Number of panels; none off the cpu device.

@@ -3,9 +3,10 @@
 use burn::tensor::Tensor;
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
+use slmc_matmul::memory::uninitialized;
 
 use super::gradient::{add_up, record, variable};
-use super::{lanes, uninitialized};
+use super::lanes;
 use crate::host::{self, HostView};
 
 /// Rows of one task.

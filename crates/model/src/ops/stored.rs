@@ -9,9 +9,11 @@ use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::linear::multiply_rows;
+use slmc_matmul::Onto;
+use slmc_matmul::memory::uninitialized;
+
+use super::lanes;
 use super::matrix::PANEL;
-use super::{lanes, uninitialized};
 use crate::error::ModelError;
 
 /// Values decoded at a time for one token's product, where they are not decoded on the way: with the token's input they stay in the
@@ -69,34 +71,23 @@ pub(super) fn read_stored(stored: &dyn StoredRows, rows: Range<usize>, out: &mut
     }
 }
 
-/// One panel's outputs: `y[token · stride + i]` for the tokens of `x` and the i-th of the rows.
-///
-/// # Safety
-/// `y` is valid for these writes (and reads, if it accumulates), and nobody else uses the elements.
-pub(super) unsafe fn multiply_stored(
+/// The products of a panel's rows with one token's `x`; they are `y`, or added to it.
+pub(super) fn multiply_token(
     x: &[f32],
-    d_in: usize,
-    (stored, rows): (&dyn StoredRows, Range<usize>),
-    y: *mut f32,
-    stride: usize,
-    accumulate: bool,
+    stored: &dyn StoredRows,
+    first_row: usize,
+    y: &mut [f32],
+    onto: Onto,
 ) {
-    if x.len() == d_in {
-        let mut products = [0.0; PANEL];
-        let products = &mut products[..rows.len()];
-        if stored.multiply(rows, x, products).is_err() {
-            products.fill(f32::NAN);
-        }
-        // SAFETY: by the caller.
-        let y = unsafe { std::slice::from_raw_parts_mut(y, products.len()) };
-        y.iter_mut().zip(products).for_each(|(y, sum)| *y = if accumulate { *y + *sum } else { *sum });
-        return;
+    let mut products = [0.0; PANEL];
+    let products = &mut products[..y.len()];
+    if stored.multiply(first_row..first_row + y.len(), x, products).is_err() {
+        products.fill(f32::NAN);
     }
-    // SAFETY: it is read whole, first.
-    let mut decoded = unsafe { uninitialized(rows.len() * d_in) };
-    read_stored(stored, rows, &mut decoded);
-    // SAFETY: by the caller.
-    unsafe { multiply_rows(x, d_in, (&decoded, (d_in, 1)), y, stride, accumulate) };
+    y.iter_mut().zip(products).for_each(|(y, sum)| match onto {
+        Onto::Zero => *y = *sum,
+        Onto::Itself => *y += *sum,
+    });
 }
 
 /// y = W x for some rows of W.

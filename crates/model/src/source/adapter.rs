@@ -1,6 +1,6 @@
 //! Low-rank changes of a linear layer's weight.
 
-use crate::ops::{Operand, product_into};
+use slmc_matmul::{Onto, Operand, Precision, product_into};
 
 /// W + scale · B A in the place of W (Hu et al. 2021, arXiv:2106.09685, section 4.1): `scale` is α / rank.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +24,6 @@ impl Adapter {
         let (d_in, d_out) = (self.a.len() / self.rank, self.b.len() / self.rank);
         let scaled: Vec<f32> = self.b.iter().map(|b| b * self.scale).collect();
         let (b, a) = (Operand::new(&scaled, [d_out, self.rank]), Operand::new(&self.a, [self.rank, d_in]));
-        product_into(weight, b, a, true);
+        product_into(Precision::F32, weight, Onto::Itself, b, a);
     }
 }

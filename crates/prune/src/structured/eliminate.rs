@@ -6,8 +6,8 @@
 //! first; after each round of removals the others' costs are told anew.
 
 use rayon::prelude::*;
+use slmc_matmul::{Onto, Operand, multiply};
 use slmc_quant::gptq::{FeedbackFactor, times_inverse};
-use slmc_quant::product::{Onto, View, product};
 
 use super::Groups;
 use super::importance::squared_norms;
@@ -175,12 +175,12 @@ impl State {
         let own = columns_of(&self.inverse, columns, removed);
         let mut through = own.clone();
         times_inverse(&mut through, &factor);
-        let through = View::new(&through, columns, count, count).transposed();
+        let through = Operand::spaced(&through, [columns, count], count).transposed();
         for matrix in [&mut self.weights, &mut self.inverse] {
             matrix.par_chunks_mut(ROWS * columns).for_each(|rows| {
                 let taken = columns_of(rows, columns, removed);
-                let taken = View::new(&taken, rows.len() / columns, count, count);
-                product(rows, columns, Onto::Itself, -1.0, taken, through);
+                let taken = Operand::spaced(&taken, [rows.len() / columns, count], count);
+                multiply(rows, columns, Onto::Itself, -1.0, taken, through);
             });
         }
         for &column in removed {

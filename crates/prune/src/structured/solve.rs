@@ -5,8 +5,8 @@
 //!   V_K = (T H)_K H_KK⁻¹ = T_K + T_R H_RK H_KK⁻¹,  R the columns that go.
 
 use rayon::prelude::*;
+use slmc_matmul::{Onto, Operand, multiply};
 use slmc_quant::gptq::{FeedbackFactor, aim_at_outputs};
-use slmc_quant::product::{Onto, View, product};
 
 use crate::PruneError;
 use crate::error::count_rows;
@@ -38,8 +38,8 @@ pub fn solve(targets: &mut [f32], kept: &[usize], factor: &FeedbackFactor) -> Re
     let mut lost = vec![0.0; staying.len()];
     let (r, k) = (removed.len(), kept.len());
     lost.par_chunks_mut(ROWS * k).zip(leaving.par_chunks(ROWS * r)).for_each(|(lost, leaving)| {
-        let leaving = View::new(leaving, leaving.len() / r, r, r);
-        product(lost, k, Onto::Zero, 1.0, leaving, View::new(&h_removed, r, k, k));
+        let leaving = Operand::spaced(leaving, [leaving.len() / r, r], r);
+        multiply(lost, k, Onto::Zero, 1.0, leaving, Operand::spaced(&h_removed, [r, k], k));
     });
     aim_at_outputs(&mut staying, lost, &inner)?;
     targets.par_chunks_mut(columns).zip(staying.par_chunks(k)).for_each(|(row, staying)| {

@@ -5,7 +5,7 @@
 
 use rayon::prelude::*;
 
-use crate::product::{Onto, View, product};
+use slmc_matmul::{Onto, Operand, multiply};
 
 /// Columns factored at a time.
 const BLOCK: usize = 128;
@@ -32,9 +32,9 @@ pub(super) fn cholesky(matrix: &mut [f32], n: usize) -> bool {
             let count = rows.len() / n;
             let begin = task * TASK_ROWS;
             // columns up to the diagonal of the last of these rows
-            let own = View::new(&panel[begin * width..], count, width, width);
-            let others = View::new(&panel, begin + count, width, width).transposed();
-            product(&mut rows[first + width..], n, Onto::Itself, -1.0, own, others);
+            let own = Operand::spaced(&panel[begin * width..], [count, width], width);
+            let others = Operand::spaced(&panel, [begin + count, width], width).transposed();
+            multiply(&mut rows[first + width..], n, Onto::Itself, -1.0, own, others);
         });
     }
     true

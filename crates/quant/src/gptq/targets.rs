@@ -15,7 +15,7 @@ use super::FeedbackFactor;
 use super::tile::{Lanes, ROWS};
 use crate::QuantError;
 use crate::error::{check_length, count_rows};
-use crate::product::{Onto, View, product};
+use slmc_matmul::{Onto, Operand, multiply};
 
 /// Columns solved one by one between two products; rows of a matrix that one task multiplies.
 const BLOCK: usize = 64;
@@ -66,9 +66,9 @@ impl InputCorrection {
         count_rows("weights", weights.len(), columns)?;
         weights.par_chunks_mut(BLOCK * columns).for_each(|rows| {
             let before = rows.to_vec();
-            let before = View::new(&before, rows.len() / columns, columns, columns);
-            let matrix = View::new(&self.matrix, columns, columns, columns);
-            product(rows, columns, Onto::Itself, 1.0, before, matrix);
+            let before = Operand::spaced(&before, [rows.len() / columns, columns], columns);
+            let matrix = Operand::spaced(&self.matrix, [columns, columns], columns);
+            multiply(rows, columns, Onto::Itself, 1.0, before, matrix);
         });
         Ok(())
     }
@@ -132,9 +132,9 @@ fn solve_backward(lanes: &mut [Lanes], factor: &FeedbackFactor) {
         let (block, behind) = lanes.split_at_mut(end);
         let block = &mut block[first..];
         if !behind.is_empty() {
-            let coefficients = View::new(&upper[first * n + end..], end - first, n - end, n);
-            let values = View::new(behind.as_flattened(), n - end, ROWS, ROWS);
-            product(block.as_flattened_mut(), ROWS, Onto::Itself, -1.0, coefficients, values);
+            let coefficients = Operand::spaced(&upper[first * n + end..], [end - first, n - end], n);
+            let values = Operand::spaced(behind.as_flattened(), [n - end, ROWS], ROWS);
+            multiply(block.as_flattened_mut(), ROWS, Onto::Itself, -1.0, coefficients, values);
         }
         for j in (0..end - first).rev() {
             let (to, from) = block.split_at_mut(j + 1);
@@ -151,9 +151,9 @@ fn solve_forward(lanes: &mut [Lanes], factor: &FeedbackFactor) {
         let end = (first + BLOCK).min(n);
         let (before, block) = lanes[..end].split_at_mut(first);
         if first > 0 {
-            let coefficients = View::new(&upper[first..], first, end - first, n).transposed();
-            let values = View::new(before.as_flattened(), first, ROWS, ROWS);
-            product(block.as_flattened_mut(), ROWS, Onto::Itself, -1.0, coefficients, values);
+            let coefficients = Operand::spaced(&upper[first..], [first, end - first], n).transposed();
+            let values = Operand::spaced(before.as_flattened(), [first, ROWS], ROWS);
+            multiply(block.as_flattened_mut(), ROWS, Onto::Itself, -1.0, coefficients, values);
         }
         for k in 1..end - first {
             let (from, to) = block.split_at_mut(k);
@@ -193,8 +193,8 @@ mod tests {
             let count = 70; // more than a tile, and no whole number of them
             let x: Vec<f32> = (0..count * n).map(|i| value(i + 7)).collect();
             let mut rows = vec![0.0; count * n];
-            let hessian = View::new(factor.hessian(), n, n, n);
-            product(&mut rows, n, Onto::Zero, 1.0, View::new(&x, count, n, n), hessian);
+            let hessian = Operand::spaced(factor.hessian(), [n, n], n);
+            multiply(&mut rows, n, Onto::Zero, 1.0, Operand::spaced(&x, [count, n], n), hessian);
             times_inverse(&mut rows, &factor);
             let worst = rows.iter().zip(&x).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(worst < 2e-3, "{n}: {worst}");

@@ -2,7 +2,7 @@
 
 use slmc_gguf::blocks::{BlockFormat, MAX_SUB_BLOCKS};
 
-use crate::product::{Onto, View, product};
+use slmc_matmul::{Onto, Operand, multiply};
 
 /// Rows of a tile: the lanes of every vector operation.
 pub const ROWS: usize = 64;
@@ -137,7 +137,7 @@ pub fn accumulate(
         return;
     }
     assert!(source + k <= n && column + m <= n);
-    let coefficients = View::new(&matrix[source * n + column..], k, m, n).transposed();
-    let values = View::new(values.as_flattened(), k, ROWS, ROWS);
-    product(targets.as_flattened_mut(), ROWS, Onto::Itself, 1.0, coefficients, values);
+    let coefficients = Operand::spaced(&matrix[source * n + column..], [k, m], n).transposed();
+    let values = Operand::spaced(values.as_flattened(), [k, ROWS], ROWS);
+    multiply(targets.as_flattened_mut(), ROWS, Onto::Itself, 1.0, coefficients, values);
 }

@@ -11,7 +11,7 @@ const LARGE: usize = 4 << 20;
 /// # Safety
 /// The caller writes all `len` values before reading any.
 #[allow(clippy::uninit_vec)] // the point of it: see above
-pub(super) unsafe fn uninitialized(len: usize) -> Vec<f32> {
+pub unsafe fn uninitialized(len: usize) -> Vec<f32> {
     let mut values: Vec<f32> = Vec::with_capacity(len);
     ask_for_huge_pages(&values);
     // SAFETY: the capacity is there; the caller writes before it reads.
@@ -37,7 +37,7 @@ fn ask_for_huge_pages(_: &Vec<f32>) {}
 
 /// A pointer that tasks writing disjoint parts may share.
 #[derive(Clone, Copy)]
-pub(super) struct Shared(pub *mut f32);
+pub struct Shared(pub *mut f32);
 
 // SAFETY: users write disjoint elements only; each says why where it does.
 unsafe impl Send for Shared {}

@@ -1,0 +1,18 @@
+//! The matrix product under calibration, rounding, pruning and training, in f32 or bfloat16.
+//!
+//! * [`Operand`]: a matrix in a slice;
+//! * [`Precision`]: what its values are while they are multiplied;
+//! * [`multiply`], [`multiply_in`], [`multiply_at`]: the product on the calling thread; [`product`], [`product_into`], [`products_into`]: on all threads, the same bits however many;
+//! * [`memory`]: room for results.
+
+mod bf16;
+pub mod memory;
+mod operand;
+mod precision;
+mod single;
+mod tiled;
+
+pub use operand::Operand;
+pub use precision::{Precision, PrecisionError};
+pub use single::{Onto, multiply, multiply_at, multiply_in};
+pub use tiled::{product, product_into, products_into};
