@@ -2,6 +2,7 @@
 //!
 //! Peak memory is one block and the hidden states, never the model; those may be kept in a file ([`Storage`]).
 
+use slmc_matmul::Precision;
 use slmc_model::{Block, BurnDevice, Context, NoObserver, WeightSource, embed};
 
 use crate::PipelineError;
@@ -27,6 +28,8 @@ pub struct Walk<'a> {
     /// What the inputs of one linear layer may take while it is rounded, in bytes; they are computed twice where they would
     /// take more, with the same values.
     pub kept_input_bytes: u64,
+    /// What blocks, and what is gathered of them, are computed in.
+    pub precision: Precision,
     /// Blocks that an earlier run finished, for the progress shown: they are walked through all the same.
     pub finished: usize,
     /// Hears of the progress.
@@ -42,7 +45,28 @@ impl<'a> Walk<'a> {
         reporter: &'a dyn Reporter,
     ) -> Self {
         let (batch_tokens, storage) = (BATCH_TOKENS, &Storage::Memory);
-        Self { source, sequences, device, batch_tokens, storage, kept_input_bytes: 0, finished: 0, reporter }
+        let precision = Precision::F32;
+        Self {
+            source,
+            sequences,
+            device,
+            batch_tokens,
+            storage,
+            kept_input_bytes: 0,
+            precision,
+            finished: 0,
+            reporter,
+        }
+    }
+
+    /// Block `layer`, as it is run here.
+    ///
+    /// # Errors
+    /// Whatever the source reports.
+    pub fn load(&self, layer: usize) -> Result<Block, PipelineError> {
+        let mut block = Block::load(self.source, layer, self.device)?;
+        block.set_precision(self.precision);
+        Ok(block)
     }
 
     /// Walks through all blocks. For each, `visit` gets its number, the block and the hidden states in front of it; it must
@@ -75,7 +99,7 @@ impl<'a> Walk<'a> {
             }
             reporter.status(&format!("block {layer}"));
             give_back_free_memory();
-            let mut block = Block::load(source, layer, device)?;
+            let mut block = self.load(layer)?;
             visit(layer, &mut block, &mut hidden, &context)?;
             reporter.advance(1);
             if layer + 1 == self.finished {

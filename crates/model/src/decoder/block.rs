@@ -59,6 +59,11 @@ impl Block {
         self.0.set_precision(precision);
     }
 
+    /// What that is.
+    pub fn precision(&self) -> Precision {
+        self.0.precision()
+    }
+
     /// Which block of the model this is.
     pub fn layer(&self) -> usize {
         self.0.layer

@@ -70,6 +70,11 @@ impl BlockWeights {
         Ok(())
     }
 
+    /// What weights and inputs are rounded to in products.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
     /// Says what weights and inputs are rounded to in products from now on.
     pub fn set_precision(&mut self, precision: Precision) {
         self.precision = precision;

@@ -1,6 +1,7 @@
 //! The head's Hessian.
 
 use slmc_calibration::statistics::SecondMoment;
+use slmc_matmul::Precision;
 use slmc_model::{Head, HostView, WeightSource};
 
 use crate::PipelineError;
@@ -14,8 +15,9 @@ pub fn head_hessian(
     source: &dyn WeightSource,
     head: &Head,
     hidden: &HiddenStates,
+    precision: Precision,
 ) -> Result<Vec<f32>, PipelineError> {
-    let mut moment = SecondMoment::new("the head", source.config().hidden_size);
+    let mut moment = SecondMoment::new("the head", source.config().hidden_size).in_precision(precision);
     hidden.each(|states| {
         let [sequences, seq_len, width] = states.dims();
         let normalized = head.normalize(&states.reshape([sequences * seq_len, width]));

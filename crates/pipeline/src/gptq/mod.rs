@@ -97,7 +97,7 @@ pub fn quantize(walk: &Walk<'_>, rounder: &dyn RoundTensors) -> Result<Vec<Tenso
     drop(float);
     if rounder.rounds_head() {
         let head = Head::load(source, device)?;
-        let hessian = head_hessian(source, &head, &hidden)?;
+        let hessian = head_hessian(source, &head, &hidden, walk.precision)?;
         drop(hidden);
         let report = rounder.round_head(hessian, HEAD_DAMPING)?;
         restore::keep(work, Step::RoundedHead, std::slice::from_ref(&report))?;
@@ -127,7 +127,7 @@ fn left_out_behind(
 ) -> Result<Vec<Block>, PipelineError> {
     let behind = layer + 1..walk.source.config().num_hidden_layers;
     let left_out = behind.take_while(|layer| !rounder.keeps_block(*layer));
-    Ok(left_out.map(|layer| Block::load(walk.source, layer, walk.device)).collect::<Result<_, _>>()?)
+    left_out.map(|layer| walk.load(layer)).collect()
 }
 
 /// Rounds and writes a block's matrices, leaving the streams behind it, and that of the float model behind those `left_out`, too.

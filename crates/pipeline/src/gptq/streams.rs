@@ -97,12 +97,15 @@ impl<'a> Streams<'a> {
             let states = self.rounded.get(at)?;
             let x = blocks.rounded.linear_input(input, &states, blocks.context)?;
             let (d_in, [.., width]) = (x.dims()[1], states.dims());
+            let precision = blocks.rounded.precision();
             let gathered = gathered.get_or_insert_with(|| Gathered {
-                hessian: SecondMoment::new(&name, d_in),
+                hessian: SecondMoment::new(&name, d_in).in_precision(precision),
                 drift: (has_drifted && self.float.is_some()).then(|| {
                     match adds_plainly(input, blocks.rounded) {
-                        true => Drift::Outputs(CrossMoment::new(&name, [width, d_in])),
-                        false => Drift::Inputs(CrossMoment::new(&name, [d_in, d_in])),
+                        true => {
+                            Drift::Outputs(CrossMoment::new(&name, [width, d_in]).in_precision(precision))
+                        }
+                        false => Drift::Inputs(CrossMoment::new(&name, [d_in, d_in]).in_precision(precision)),
                     }
                 }),
             });
