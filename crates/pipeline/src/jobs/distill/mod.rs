@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use slmc_calibration::TextSource;
 use slmc_checkpoint::{CheckpointWriter, ExistingTarget};
-use slmc_model::{Device, Role, WeightSource};
+use slmc_model::{Device, WeightSource};
 
 pub use cache::{CacheOutcome, CacheSettings, cache_logits};
 pub use grid::StoredGrid;
@@ -300,10 +300,10 @@ fn check_parts(settings: &DistillSettings, student: &StudentSource) -> Result<()
     if settings.trained != Trained::All && settings.qat.is_some() {
         return refuse("--qat trains all weights for their grid; leave out --lora-rank and --train norms");
     }
-    if matches!(settings.trained, Trained::Lora(_)) && !student.config().has(Role::Query) {
-        return refuse(
-            "adapters beside layers that are stored in one matrix (qkv_proj, gate_up_proj) are not supported; leave out --lora-rank",
-        );
+    if let Trained::Lora(lora) = &settings.trained
+        && let Err(missing) = lora.targets_of(student.config())
+    {
+        return refuse(&format!("--lora-targets: {missing}"));
     }
     if settings.qat.is_some() && matches!(student.file, ModelFile::Gguf(_)) {
         return refuse("a GGUF student is trained on the grid that it is stored on; leave --qat out");

@@ -116,10 +116,12 @@ impl PreparedDistill {
         json!({
             "peft_type": "LORA",
             "task_type": "CAUSAL_LM",
+        let targets = lora.targets_of(self.student.config()).unwrap_or_default();
+        let targets: Vec<&str> = targets.into_iter().map(|(name, _)| name).collect();
             "base_model_name_or_path": self.student.file.path(),
             "r": lora.rank,
             "lora_alpha": lora.alpha,
-            "target_modules": lora.targets,
+            "target_modules": targets,
             "lora_dropout": 0.0,
             "bias": "none",
             "fan_in_fan_out": false,
