@@ -49,6 +49,9 @@ fn print_plan(planned: &PlannedStructured, json: bool) -> Result<(), Failure> {
         rows.map(|cut| [cut.from.clone(), shape(&cut.shape_before), cut.name.clone(), shape(&cut.shape)]);
     println!("{}", table(["tensor", "shape", "becomes", "shape"], rows));
     println!("{}", table(["", "before", "after", "change"], size_rows(plan.before, &plan.shape, &layers)));
+    if !plan.calibrates {
+        println!("No calibration is needed: weights and numbers alone say what goes.");
+    }
     if let Some(predicted) = plan.predicted_divergence {
         let rows = plan.damages.iter().map(|damage| {
             [damage.kind.to_string(), damage.kept.to_string(), format!("{:.5}", damage.divergence)]

@@ -1,8 +1,9 @@
 //! A checkpoint in, a smaller checkpoint of the same architecture out, and what was lost.
 
 mod outcome;
+mod planning;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use slmc_calibration::TokenBatches;
 use slmc_checkpoint::config::set_dimensions;
 use slmc_checkpoint::{Checkpoint, CheckpointPlan, ExistingTarget};
-use slmc_model::{CheckpointSource, ModelError, WeightSource};
+use slmc_model::{CheckpointSource, WeightSource};
 use slmc_quant::plan::IntFacts;
 
 pub use outcome::{Layer, StructuredOutcome};
@@ -24,23 +25,17 @@ use super::quantize::{
     BatchOptions, ByteSize, Device, Effort, KeepZeros, Mix, QuantizeSettings, TextSource, summary,
 };
 use crate::PipelineError;
-use crate::allocation::split;
 use crate::batches::{calibration_batches, warn_of_missing};
 use crate::export::{ExportTensor, RowReader, TensorReport};
 use crate::gptq;
-use crate::hidden::Storage;
 use crate::memory::{Footing, peak_resident_bytes};
 use crate::model_file::ModelFile;
 use crate::packing::{PackTensors, pack_tensors};
 use crate::progress::Reporter;
 use crate::pruning::PrunedWriter;
 use crate::rescaling::Rescaling;
-use crate::scores::{Identity, ScoreFile};
 pub use crate::structured::{Asked, Budget, Damage, PlannedCut, Shape, StructuredPlan};
-use crate::structured::{
-    Choice, Cutting, Profile, Ranked, Sizing, State, StreamDetail, Surgeon, cuts, measure, profile,
-    ranked_dimensions,
-};
+use crate::structured::{LayerProfile, Profile, State, StreamDetail, Surgeon};
 use crate::walker::Walk;
 use crate::work::Work;
 
@@ -96,7 +91,8 @@ pub struct PreparedStructured {
     source: Box<dyn WeightSource>,
     tensors: Vec<ExportTensor>,
     facts: Vec<IntFacts>,
-    batches: TokenBatches,
+    /// `None` where nothing is run through the model.
+    batches: Option<TokenBatches>,
     existing: ExistingTarget,
     left_out: Vec<String>,
     detail: StreamDetail,
@@ -126,10 +122,25 @@ impl PreparedStructured {
         let existing = may_replace(&written, &settings.model)?;
         let source = model.source()?;
         let PackTensors { tensors, facts, left_out } = pack_tensors(&checkpoint, source.config())?;
-        let batches = calibration_batches(&model, source.config(), &settings.calibration, &settings.batches)?;
-        let how = (slmc_quant::Method::Gptq, settings.effort, None);
-        let footing = durable::footing(how, settings.max_memory, source.config(), Some(&batches), None)?;
-        let mut this = Self {
+        let (detail, calibrates) = {
+            let sizing = settings.sizing(source.config(), &facts)?;
+            (settings.detail(&sizing), settings.calibrates(&sizing))
+        };
+        let batches = match calibrates {
+            true => {
+                Some(calibration_batches(&model, source.config(), &settings.calibration, &settings.batches)?)
+            }
+            false => None,
+        };
+        // where dimensions go and what stays is solved for, the original runs beside: see `PlannedStructured::effort`
+        let effort = match settings.effort {
+            Effort::Fast if settings.solves && detail > StreamDetail::Nothing => Effort::Balanced,
+            effort => effort,
+        };
+        let method = if calibrates { slmc_quant::Method::Gptq } else { slmc_quant::Method::Rtn };
+        let (how, limit) = ((method, effort, None), settings.max_memory);
+        let footing = durable::footing(how, limit, source.config(), batches.as_ref(), None)?;
+        Ok(Self {
             settings,
             checkpoint,
             source,
@@ -138,132 +149,10 @@ impl PreparedStructured {
             batches,
             existing,
             left_out,
-            detail: StreamDetail::Nothing,
+            detail,
             started,
             footing,
-        };
-        let narrows = this.sizing()?.may_narrow();
-        if narrows {
-            let hessians = this.choice().needs_hessians();
-            this.detail = if hessians { StreamDetail::Hessians } else { StreamDetail::Moments };
-        }
-        if narrows && this.settings.solves && this.settings.effort == Effort::Fast {
-            // the original runs beside: see `PlannedStructured::effort`
-            let (how, limit) = ((how.0, Effort::Balanced, how.2), this.settings.max_memory);
-            this.footing = durable::footing(how, limit, this.source.config(), Some(&this.batches), None)?;
-        }
-        Ok(this)
-    }
-
-    fn sizing(&self) -> Result<Sizing<'_>, PipelineError> {
-        let (settings, config) = (&self.settings, self.source.config());
-        if let Some(layer) = settings.keep_layers.iter().find(|layer| **layer >= config.num_hidden_layers) {
-            let blocks = config.num_hidden_layers;
-            return Err(PipelineError::CannotPrune {
-                reason: format!(
-                    "there is no layer {layer} to keep: they are numbered from 0 to {}",
-                    blocks - 1
-                ),
-            });
-        }
-        let bytes: u64 = self
-            .facts
-            .iter()
-            .map(|t| t.shape.iter().product::<usize>() as u64 * t.dtype.bytes() as u64)
-            .sum();
-        let parameter_bytes = bytes as f64 / config.parameters() as f64;
-        Sizing::new(
-            config,
-            (settings.asked, settings.budget, &settings.kinds),
-            (parameter_bytes, settings.compensates),
-            (settings.keep_layers.len(), settings.multiple),
-        )
-    }
-
-    /// Looks at the whole model, measures where a budget is to be spread, and chooses what stays: a forward pass over the calibration
-    /// text, and about as much again for every kind.
-    ///
-    /// # Errors
-    /// The model cannot be run; no size fits the budget; nothing would go; the user cancels.
-    pub fn planned(self, reporter: &dyn Reporter) -> Result<PlannedStructured, PipelineError> {
-        self.warn(reporter);
-        let device = self.settings.device.burn().map_err(ModelError::from)?;
-        let directory = self.settings.output.parent().filter(|directory| !directory.as_os_str().is_empty());
-        let storage = match self.footing.spill {
-            true => Storage::File(directory.unwrap_or(Path::new(".")).to_owned()),
-            false => Storage::Memory,
-        };
-        let walk = Walk {
-            batch_tokens: self.footing.batch_tokens,
-            storage: &storage,
-            ..Walk::new(self.source.as_ref(), &self.batches.tokens, &device, reporter)
-        };
-        let profile = self.profile(&walk)?;
-        let config = self.source.config();
-        let (blocks, choice) = (profile.dispensable(&self.settings.keep_layers), self.choice());
-        let dimensions = match self.detail {
-            StreamDetail::Nothing => Vec::new(),
-            _ => ranked_dimensions(self.source.as_ref(), &profile, choice.importance, choice.seed)?,
-        };
-        let ranked = Ranked { blocks: &blocks, dimensions: &dimensions };
-        let sizing = self.sizing()?;
-        let removals = sizing.removals();
-        let damages =
-            match removals.iter().map(|(kind, _)| kind).collect::<std::collections::HashSet<_>>().len() {
-                0 | 1 => Vec::new(),
-                _ => {
-                    let (windows, sequences) = split(&self.batches.tokens);
-                    let walk = Walk { sequences: &sequences, ..walk };
-                    let StructuredSettings { solves, compensates: biases, .. } = self.settings;
-                    let how = Cutting { choice, solves, biases, profile: &profile, ranked };
-                    measure(&walk, &windows, &removals, how)?
-                }
-            };
-        let chosen = sizing.choose(&damages)?;
-        let mut shape = Shape::new(chosen.widths, config, ranked);
-        shape.biases = self.settings.compensates;
-        let before = Shape::widths_of(config);
-        let (parameters_before, block_parameters_before) = sizing.parameters(before);
-        let (parameters, block_parameters) = sizing.parameters(chosen.widths);
-        let plan = StructuredPlan {
-            importance: self.settings.importance,
-            solves: self.settings.solves,
-            before,
-            tensors: cuts(config, &shape, &self.facts),
-            shape,
-            predicted_divergence: (!damages.is_empty()).then_some(chosen.predicted),
-            damages,
-            parameters_before,
-            parameters,
-            block_parameters_before,
-            block_parameters,
-        };
-        let specs = plan.tensors.iter().map(PlannedCut::spec).collect();
-        let layout = CheckpointPlan::new(specs, CheckpointPlan::DEFAULT_SHARD_BYTES)?;
-        Ok(PlannedStructured { prepared: self, profile, layout, plan })
-    }
-
-    fn profile(&self, walk: &Walk<'_>) -> Result<Profile, PipelineError> {
-        let (path, config) = (self.settings.scores.as_ref(), self.source.config());
-        let Some(path) = path else { return profile(walk, self.detail) };
-        let (config_json, device) = (self.checkpoint.config_json(), self.settings.device.name());
-        let identity = Identity::new(self.source.as_ref(), config_json, &self.batches.hash, device)?;
-        let mut file = ScoreFile::open(path, identity)?;
-        if let Some(profile) = Profile::find(&file, config, self.detail) {
-            return Ok(profile);
-        }
-        let profile = profile(walk, self.detail)?;
-        profile.put(&mut file);
-        file.write(path)?;
-        Ok(profile)
-    }
-
-    fn choice(&self) -> Choice {
-        Choice {
-            importance: self.settings.importance,
-            rounds: rounds(self.settings.effort),
-            seed: self.settings.batches.seed,
-        }
+        })
     }
 
     fn warn(&self, reporter: &dyn Reporter) {
@@ -276,7 +165,13 @@ impl PreparedStructured {
             ));
         }
         durable::warn_of_memory(&self.footing, reporter);
-        warn_of_missing(&self.batches, reporter);
+        match &self.batches {
+            Some(batches) => warn_of_missing(batches, reporter),
+            None if self.settings.scores.is_some() => reporter.warn(
+                "weights and numbers alone say what goes: no scores are needed, and the file of --scores is left alone",
+            ),
+            None => {}
+        }
     }
 }
 
@@ -307,7 +202,7 @@ impl PlannedStructured {
         let (before, after) = (self.plan.before, self.plan.shape.widths);
         let inside = [Kind::KeyValueHeads, Kind::QueryHeads, Kind::Channels];
         let chooses = inside.iter().any(|kind| after.of(*kind) < before.of(*kind));
-        self.plan.solves || (chooses && self.prepared.choice().needs_hessians())
+        self.plan.solves || (chooses && self.prepared.settings.choice().needs_hessians())
     }
 
     /// How long to look. What was read of dimensions that went can be made up for only beside the original.
@@ -321,8 +216,9 @@ impl PlannedStructured {
     /// Every block of the original.
     pub fn layers(&self) -> Vec<Layer> {
         let kept = |layer| self.plan.shape.layers.contains(&layer);
+        let influence = |of: &LayerProfile| self.plan.calibrates.then_some(of.influence);
         let layers = self.profile.layers.iter().enumerate();
-        layers.map(|(layer, of)| Layer { layer, influence: of.influence, kept: kept(layer) }).collect()
+        layers.map(|(layer, of)| Layer { layer, influence: influence(of), kept: kept(layer) }).collect()
     }
 
     /// Calibrates, writes, opens what was written, measures.
@@ -343,7 +239,7 @@ impl PlannedStructured {
             pre: None,
             checkpoint: &prepared.checkpoint,
             source: prepared.source.as_ref(),
-            batches: Some(&prepared.batches).filter(|_| self.walks()),
+            batches: prepared.batches.as_ref().filter(|_| self.walks()),
             max_memory: settings.max_memory,
             resume: settings.resume,
         };
@@ -393,7 +289,7 @@ impl PlannedStructured {
             layers,
             seconds,
             peak_memory_bytes,
-            calibration_sha256: prepared.batches.hash,
+            calibration_sha256: prepared.batches.map(|batches| batches.hash),
             tensors,
             evaluation,
         })
@@ -416,7 +312,7 @@ impl PlannedStructured {
             tensors: &prepared.tensors,
             plan,
             profile,
-            choice: prepared.choice(),
+            choice: prepared.settings.choice(),
             writer: &writer,
             effort: self.effort(),
             work: walk.map(|(_, work)| work),
@@ -434,7 +330,7 @@ impl PlannedStructured {
     /// What a user would type again. Paths and thread counts stay out.
     fn recipe(&self) -> Value {
         let settings = &self.prepared.settings;
-        json!({
+        let mut recipe = json!({
             "prune": "structured",
             "importance": settings.importance,
             "solve": settings.solves,
@@ -445,11 +341,14 @@ impl PlannedStructured {
             "query_heads": self.plan.shape.widths.query_heads(),
             "channels": self.plan.shape.widths.channels,
             "hidden_size": self.plan.shape.widths.hidden_size,
-            "samples": settings.batches.samples,
-            "seq_len": settings.batches.seq_len,
             "seed": settings.batches.seed,
-            "calibration_sha256": self.prepared.batches.hash,
-        })
+        });
+        if let Some(batches) = &self.prepared.batches {
+            recipe["samples"] = settings.batches.samples.into();
+            recipe["seq_len"] = settings.batches.seq_len.into();
+            recipe["calibration_sha256"] = batches.hash.as_str().into();
+        }
+        recipe
     }
 
     /// The checkpoint's `config.json` for what stays, with where its weights come from.
@@ -460,14 +359,5 @@ impl PlannedStructured {
         }
         config[PROVENANCE] = json!({ "version": env!("CARGO_PKG_VERSION"), "recipe": self.recipe() });
         config
-    }
-}
-
-/// After how many removals the costs of what is left are told anew: about so many times a block.
-const fn rounds(effort: Effort) -> usize {
-    match effort {
-        Effort::Fast => 4,
-        Effort::Balanced => 16,
-        Effort::Best => 64,
     }
 }
