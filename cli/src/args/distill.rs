@@ -84,6 +84,9 @@ pub struct Distill {
     /// Directory, or GGUF file, to write [default: STUDENT-distilled in the working directory]
     #[arg(long, short, value_name = "PATH")]
     pub output: Option<PathBuf>,
+    /// Write an Ollama Modelfile beside a GGUF file, with the ending .Modelfile
+    #[arg(long)]
+    pub modelfile: bool,
     /// Continue a run that was killed or interrupted: same command, same inputs, the same weights in the end
     #[arg(long)]
     pub resume: bool,

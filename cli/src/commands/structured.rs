@@ -7,6 +7,7 @@ use slmc_pipeline::jobs::structured::{
 };
 
 use super::prune::loss_rows;
+use super::quantize::print_modelfile;
 use super::{failure, print_json, report};
 use crate::args::prune::Prune;
 use crate::failure::Failure;
@@ -120,4 +121,5 @@ fn print_outcome(outcome: &StructuredOutcome) {
     }
     let memory = outcome.peak_memory_bytes.map_or_else(String::new, |n| format!(", {} at most", bytes(n)));
     println!("{}  {}{memory}", outcome.output.display(), seconds(outcome.seconds));
+    print_modelfile(outcome.modelfile.as_deref());
 }

@@ -1,7 +1,7 @@
 //! `slmc prune`.
 
-use slmc_pipeline::jobs::prune::{LayerSparsity, Method, PruneSettings, Scope, Sparsity, owl};
-use slmc_pipeline::jobs::quantize::{Effort, Mix};
+use slmc_pipeline::jobs::prune::{AsGguf, LayerSparsity, Method, PruneSettings, Scope, Sparsity, owl};
+use slmc_pipeline::jobs::quantize::Effort;
 
 use super::Resolver;
 use super::convert::unquantized;
@@ -105,8 +105,8 @@ fn layer_sparsity(args: &Prune) -> Result<LayerSparsity, Failure> {
     }
 }
 
-/// The type of a GGUF file; `None` for a checkpoint.
-pub(super) fn gguf(args: &Prune) -> Result<Option<Mix>, Failure> {
+/// The GGUF file that is wanted; `None` for a checkpoint.
+pub(super) fn gguf(args: &Prune) -> Result<Option<AsGguf>, Failure> {
     let ends = args.output.as_ref().and_then(|path| path.extension()).is_some_and(|e| e == "gguf");
     let is_gguf = match args.format.as_deref() {
         None => ends,
@@ -114,9 +114,14 @@ pub(super) fn gguf(args: &Prune) -> Result<Option<Mix>, Failure> {
         Some("safetensors") => false,
         Some(other) => return Err(Failure::usage(format!("--format {other}: expected safetensors or gguf"))),
     };
-    match &args.dtype {
-        Some(_) if !is_gguf => Err(Failure::usage("--dtype means nothing to a checkpoint")
-            .help("It keeps its element types; --format gguf writes a GGUF file of the type named.")),
-        dtype => is_gguf.then(|| unquantized(dtype.as_deref().unwrap_or("f16"))).transpose(),
+    if !is_gguf && args.dtype.is_some() {
+        return Err(Failure::usage("--dtype means nothing to a checkpoint")
+            .help("It keeps its element types; --format gguf writes a GGUF file of the type named."));
     }
+    if !is_gguf && args.modelfile {
+        return Err(Failure::usage("--modelfile means nothing to a checkpoint")
+            .help("It stands beside a GGUF file, which --format gguf writes."));
+    }
+    let mix = is_gguf.then(|| unquantized(args.dtype.as_deref().unwrap_or("f16"))).transpose()?;
+    Ok(mix.map(|mix| AsGguf { mix, modelfile: args.modelfile }))
 }

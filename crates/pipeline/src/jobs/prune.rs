@@ -16,11 +16,12 @@ use slmc_quant::plan::Pattern;
 pub use slmc_prune::{LayerSparsity, Method, PrunePlan, Scope, Sparsity, owl};
 
 use super::as_gguf;
+pub use super::as_gguf::AsGguf;
 use super::directory::{PROVENANCE, may_replace};
 use super::durable::{self, Durable};
 use super::evaluate::{EvaluateOutcome, Measure, evaluate_written};
 use super::quantize::{
-    BatchOptions, ByteSize, Device, Effort, KeepZeros, Mix, Prepared, QuantizeSettings, TextSource, summary,
+    BatchOptions, ByteSize, Device, Effort, KeepZeros, Prepared, QuantizeSettings, TextSource, summary,
 };
 use crate::PipelineError;
 use crate::batches::{calibration_batches, warn_of_missing};
@@ -65,8 +66,8 @@ pub struct PruneSettings {
     pub device: Device,
     /// The directory to write, or the GGUF file.
     pub output: PathBuf,
-    /// The type of a GGUF file; `None` for a checkpoint, which keeps its element types.
-    pub gguf: Option<Mix>,
+    /// The GGUF file that is wanted; `None` for a checkpoint, which keeps its element types.
+    pub gguf: Option<AsGguf>,
     /// How to measure the result; `None` not to.
     pub measure: Option<Measure>,
     /// Resident memory that calibrating and writing may take; `None` for what the machine has.
@@ -80,6 +81,9 @@ pub struct PruneSettings {
 pub struct PruneOutcome {
     /// The directory or file written.
     pub output: PathBuf,
+    /// The Ollama Modelfile beside it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub modelfile: Option<PathBuf>,
     /// The checkpoint that it was made from.
     pub source: PathBuf,
     /// How weights were chosen.
@@ -212,9 +216,10 @@ impl PreparedPrune {
         let reports =
             durable.run(&self.plan, self.footing, reporter, |walk, _| self.write(walk, reporter))?;
         let tensors = verify(&checkpoint, &self.plan, reports)?;
-        if let Some(conversion) = self.conversion(&checkpoint) {
-            as_gguf::convert(conversion, reporter)?;
-        }
+        let modelfile = match self.conversion(&checkpoint) {
+            Some(conversion) => as_gguf::convert(conversion, reporter)?,
+            None => None,
+        };
         let (seconds, peak_memory_bytes) = (started.elapsed().as_secs_f64(), peak_resident_bytes());
         let Self { settings, plan, batches, .. } = self;
         let planned = tensors.iter().zip(&plan.tensors).filter(|(_, planned)| planned.pruned.is_some());
@@ -223,6 +228,7 @@ impl PreparedPrune {
             evaluate_written(&settings.output, Some(&settings.model), settings.measure, reporter)?;
         Ok(PruneOutcome {
             output: settings.output,
+            modelfile,
             source: settings.model,
             method: settings.method,
             sparsity: settings.sparsity,

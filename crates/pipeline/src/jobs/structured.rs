@@ -18,12 +18,11 @@ pub use outcome::{Layer, StructuredOutcome};
 pub use slmc_prune::structured::{Kind, StructuredImportance, Widths};
 
 use super::as_gguf;
+pub use super::as_gguf::AsGguf;
 use super::directory::{PROVENANCE, may_replace};
 use super::durable::{self, Durable};
 use super::evaluate::{Measure, evaluate_written};
-use super::quantize::{
-    BatchOptions, ByteSize, Device, Effort, KeepZeros, Mix, QuantizeSettings, TextSource, summary,
-};
+use super::quantize::{BatchOptions, ByteSize, Device, Effort, KeepZeros, Mix, TextSource, summary};
 use crate::PipelineError;
 use crate::batches::{calibration_batches, warn_of_missing};
 use crate::export::{ExportTensor, RowReader, TensorReport};
@@ -74,8 +73,8 @@ pub struct StructuredSettings {
     pub device: Device,
     /// The directory to write, or the GGUF file.
     pub output: PathBuf,
-    /// The type of a GGUF file; `None` for a checkpoint, which keeps its element types.
-    pub gguf: Option<Mix>,
+    /// The GGUF file that is wanted; `None` for a checkpoint, which keeps its element types.
+    pub gguf: Option<AsGguf>,
     /// How to measure the result; `None` not to.
     pub measure: Option<Measure>,
     /// Resident memory that calibrating and writing may take; `None` for what the machine has.
@@ -183,7 +182,7 @@ impl PlannedStructured {
 
     /// Bytes of the weight files to be written, or of a GGUF file's tensors.
     pub fn output_bytes(&self) -> u64 {
-        let Some(mix) = self.prepared.settings.gguf else { return self.layout.total_bytes() };
+        let Some(AsGguf { mix, .. }) = self.prepared.settings.gguf else { return self.layout.total_bytes() };
         let bytes = |cut: &PlannedCut| match (cut.shape.len(), mix) {
             (1, _) | (_, Mix::F32) => 4 * cut.weights(),
             _ => 2 * cut.weights(),
@@ -257,12 +256,14 @@ impl PlannedStructured {
             });
         }
         drop(written);
-        if let Some(mix) = settings.gguf {
-            let made = (&prepared.checkpoint, self.recipe());
-            let conversion: QuantizeSettings =
-                as_gguf::conversion((&checkpoint, &settings.output, mix), made, KeepZeros::Never);
-            as_gguf::convert(conversion, reporter)?;
-        }
+        let modelfile = match settings.gguf {
+            Some(gguf) => {
+                let made = (&prepared.checkpoint, self.recipe());
+                let files = (checkpoint.as_path(), settings.output.as_path(), gguf);
+                as_gguf::convert(as_gguf::conversion(files, made, KeepZeros::Never), reporter)?
+            }
+            None => None,
+        };
         let (seconds, peak_memory_bytes) = (prepared.started.elapsed().as_secs_f64(), peak_resident_bytes());
         let (bytes, layers) = (self.output_bytes(), self.layers());
         let evaluation =
@@ -274,6 +275,7 @@ impl PlannedStructured {
         let Self { prepared, plan, .. } = self;
         Ok(StructuredOutcome {
             output: prepared.settings.output,
+            modelfile,
             source: prepared.settings.model,
             importance: plan.importance,
             solved: plan.solves,

@@ -53,6 +53,9 @@ impl PreparedDistill {
                 "{count} tensors of the student are not part of the model and are left out: {names}"
             ));
         }
+        if let Some(reason) = self.modelfile.as_ref().and_then(|modelfile| modelfile.left_out.as_ref()) {
+            reporter.warn(&format!("the Modelfile has no TEMPLATE: {reason}"));
+        }
         let store = self.open(directory, reporter)?;
         let _lock = lock(directory)?;
         let (train, device) = (self.settings.train, self.settings.device.burn().map_err(ModelError::from)?);
@@ -141,7 +144,7 @@ impl PreparedDistill {
             unreachable!("a run begins with an evaluation")
         };
         let weights = store.load_best(student, &progress)?;
-        let bytes = self.write(&weights, &store.metrics()?, reporter)?;
+        let (bytes, modelfile) = self.write(&weights, &store.metrics()?, reporter)?;
         store.remove()?;
         Ok(DistillOutcome {
             student: match &self.settings.student {
@@ -149,6 +152,7 @@ impl PreparedDistill {
                 StudentFrom::Layers(layers) => format!("{layers} layers of the teacher"),
             },
             output: self.settings.output,
+            modelfile,
             teacher: match self.settings.teacher {
                 TeacherFrom::Model(path) => path,
                 TeacherFrom::Logits(path) => path,

@@ -14,6 +14,9 @@ use crate::structured::{Damage, Shape};
 pub struct StructuredOutcome {
     /// The directory written.
     pub output: PathBuf,
+    /// The Ollama Modelfile beside it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub modelfile: Option<PathBuf>,
     /// The checkpoint that it was made from.
     pub source: PathBuf,
     /// How channels and heads were chosen.
