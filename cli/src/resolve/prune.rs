@@ -1,7 +1,7 @@
 //! `slmc prune`.
 
 use slmc_pipeline::jobs::prune::{AsGguf, LayerSparsity, Method, PruneSettings, Scope, Sparsity, owl};
-use slmc_pipeline::jobs::quantize::Effort;
+use slmc_pipeline::jobs::quantize::{Effort, JobSettings};
 
 use super::Resolver;
 use super::convert::unquantized;
@@ -52,10 +52,6 @@ impl Resolver {
                  Hessians of what is pruned so far, magnitude nothing.",
             ));
         }
-        let measure = match args.no_eval {
-            true => None,
-            false => Some(self.measure_by(args.text.as_ref(), None, None, args.device.as_deref())?),
-        };
         let named = sparsity.to_string().replace(':', "of");
         let gguf = gguf(args)?;
         let ending = if gguf.is_some() { ".gguf" } else { "" };
@@ -63,9 +59,18 @@ impl Resolver {
             .output
             .clone()
             .unwrap_or_else(|| default_output(&model, &format!("{method}-{named}{ending}")));
-        let max_memory = args.max_memory.as_ref().map(|size| parse("--max-memory", size)).transpose()?;
-        Ok(PruneSettings {
+        let job = JobSettings {
             text_only: args.text_only,
+            calibration: self.calibration(&args.calibration),
+            batches: self.batches(&args.calibration),
+            device: self.device(args.device.as_deref())?,
+            measure: self.measure_unless(args.no_eval, args.text.as_ref(), args.device.as_deref())?,
+            max_memory: args.max_memory.as_ref().map(|size| parse("--max-memory", size)).transpose()?,
+            resume: args.resume,
+            ..JobSettings::new(model, output)
+        };
+        Ok(PruneSettings {
+            job,
             method,
             sparsity,
             scope,
@@ -73,15 +78,7 @@ impl Resolver {
             scores: args.scores.clone(),
             effort: parse_or("--effort", args.effort.as_ref(), Effort::default())?,
             keep: parse_all("--keep", &args.keep, &[])?,
-            calibration: self.calibration(&args.calibration),
-            batches: self.batches(&args.calibration),
-            device: self.device(args.device.as_deref())?,
-            output,
             gguf,
-            measure,
-            max_memory,
-            resume: args.resume,
-            model,
         })
     }
 }

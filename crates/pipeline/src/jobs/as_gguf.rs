@@ -54,7 +54,7 @@ pub(super) fn convert(
     conversion: QuantizeSettings,
     reporter: &dyn Reporter,
 ) -> Result<Option<PathBuf>, PipelineError> {
-    let made = conversion.model.clone();
+    let made = conversion.job.model.clone();
     let modelfile = Prepared::new(conversion)?.run(reporter)?.modelfile;
     std::fs::remove_dir_all(&made)
         .map_err(|error| PipelineError::Output { path: made, reason: error.to_string() })?;

@@ -20,15 +20,13 @@ pub use slmc_prune::structured::{Kind, StructuredImportance, Widths};
 use super::as_gguf;
 pub use super::as_gguf::AsGguf;
 use super::directory::{PROVENANCE, may_replace};
-use super::durable::{self, Durable};
-use super::evaluate::{Measure, evaluate_written};
-use super::quantize::{BatchOptions, ByteSize, Device, Effort, KeepZeros, Mix, TextSource, summary};
+use super::durable::Durable;
+use super::job::{self, JobSettings};
+use super::quantize::{Effort, KeepZeros, Mix};
 use crate::PipelineError;
-use crate::batches::{calibration_batches, warn_of_missing};
 use crate::export::{ExportTensor, RowReader, TensorReport};
 use crate::gptq;
 use crate::memory::{Footing, peak_resident_bytes};
-use crate::model_file::ModelFile;
 use crate::packing::{PackTensors, pack_tensors};
 use crate::progress::Reporter;
 use crate::pruning::PrunedWriter;
@@ -41,10 +39,8 @@ use crate::work::Work;
 /// What to do.
 #[derive(Clone, Debug)]
 pub struct StructuredSettings {
-    /// The checkpoint.
-    pub model: PathBuf,
-    /// Whether the text model of one for several modalities is meant.
-    pub text_only: bool,
+    /// From where, to which directory or GGUF file, calibrated and measured on what.
+    pub job: JobSettings,
     /// What the result may be; `None` where all that goes is asked for by number.
     pub budget: Option<Budget>,
     /// How many of each kind are asked for.
@@ -65,22 +61,8 @@ pub struct StructuredSettings {
     pub multiple: Option<usize>,
     /// A file of importance scores to read, or to write if it is not there.
     pub scores: Option<PathBuf>,
-    /// Calibration text; empty for the bundled corpus.
-    pub calibration: Vec<TextSource>,
-    /// Calibration samples, their length and seed.
-    pub batches: BatchOptions,
-    /// Where the model runs during calibration.
-    pub device: Device,
-    /// The directory to write, or the GGUF file.
-    pub output: PathBuf,
     /// The GGUF file that is wanted; `None` for a checkpoint, which keeps its element types.
     pub gguf: Option<AsGguf>,
-    /// How to measure the result; `None` not to.
-    pub measure: Option<Measure>,
-    /// Resident memory that calibrating and writing may take; `None` for what the machine has.
-    pub max_memory: Option<ByteSize>,
-    /// Whether to go on with what an earlier run of the same settings left.
-    pub resume: bool,
 }
 
 /// Everything that is known before the model is run.
@@ -116,29 +98,23 @@ impl PreparedStructured {
     /// Anything that would make the job fail and can be known now.
     pub fn new(settings: StructuredSettings) -> Result<Self, PipelineError> {
         let started = Instant::now();
-        let (model, checkpoint) = ModelFile::open_original(&settings.model, settings.text_only)?;
-        let written = as_gguf::checkpoint_of(&settings.output, settings.gguf);
-        let existing = may_replace(&written, &settings.model)?;
+        let (model, checkpoint) = settings.job.open()?;
+        let written = as_gguf::checkpoint_of(&settings.job.output, settings.gguf);
+        let existing = may_replace(&written, &settings.job.model)?;
         let source = model.source()?;
         let PackTensors { tensors, facts, left_out } = pack_tensors(&checkpoint, source.config())?;
         let (detail, calibrates) = {
             let sizing = settings.sizing(source.config(), &facts)?;
             (settings.detail(&sizing), settings.calibrates(&sizing))
         };
-        let batches = match calibrates {
-            true => {
-                Some(calibration_batches(&model, source.config(), &settings.calibration, &settings.batches)?)
-            }
-            false => None,
-        };
+        let batches = settings.job.tokens(&model, source.config(), calibrates)?;
         // where dimensions go and what stays is solved for, the original runs beside: see `PlannedStructured::effort`
         let effort = match settings.effort {
             Effort::Fast if settings.solves && detail > StreamDetail::Nothing => Effort::Balanced,
             effort => effort,
         };
         let method = if calibrates { slmc_quant::Method::Gptq } else { slmc_quant::Method::Rtn };
-        let (how, limit) = ((method, effort, None), settings.max_memory);
-        let footing = durable::footing(how, limit, source.config(), batches.as_ref(), None)?;
+        let footing = settings.job.footing((method, effort, None), source.config(), batches.as_ref())?;
         Ok(Self {
             settings,
             checkpoint,
@@ -155,21 +131,12 @@ impl PreparedStructured {
     }
 
     fn warn(&self, reporter: &dyn Reporter) {
-        if !self.left_out.is_empty() {
-            reporter.warn(&format!(
-                "{} tensors of the checkpoint are not part of a {} model and are left out: {}",
-                self.left_out.len(),
-                self.source.config().arch.model_type,
-                summary(&self.left_out),
-            ));
-        }
-        durable::warn_of_memory(&self.footing, reporter);
-        match &self.batches {
-            Some(batches) => warn_of_missing(batches, reporter),
-            None if self.settings.scores.is_some() => reporter.warn(
+        let (left_out, config) = (self.left_out.as_slice(), self.source.config());
+        job::warn((left_out, config), (&self.footing, self.batches.as_ref()), reporter);
+        if self.batches.is_none() && self.settings.scores.is_some() {
+            reporter.warn(
                 "weights and numbers alone say what goes: no scores are needed, and the file of --scores is left alone",
-            ),
-            None => {}
+            );
         }
     }
 }
@@ -193,7 +160,7 @@ impl PlannedStructured {
     /// The checkpoint to write: the output, or one beside a GGUF file.
     fn checkpoint_path(&self) -> PathBuf {
         let settings = &self.prepared.settings;
-        as_gguf::checkpoint_of(&settings.output, settings.gguf)
+        as_gguf::checkpoint_of(&settings.job.output, settings.gguf)
     }
 
     /// Whether the model is walked through to be cut: where what stays is solved for, and where Hessians decide what goes.
@@ -229,18 +196,16 @@ impl PlannedStructured {
         let Self { prepared, plan, .. } = &self;
         let (settings, checkpoint) = (&prepared.settings, self.checkpoint_path());
         let durable = Durable {
+            job: &settings.job,
             output: &checkpoint,
             method: slmc_quant::Method::Gptq,
             effort: self.effort(),
             run_len: None,
             recipe: &self.recipe().to_string(),
-            device: settings.device,
             pre: None,
             checkpoint: &prepared.checkpoint,
             source: prepared.source.as_ref(),
             batches: prepared.batches.as_ref().filter(|_| self.walks()),
-            max_memory: settings.max_memory,
-            resume: settings.resume,
         };
         let tensors = durable.run(plan, prepared.footing, reporter, |walk, _| self.write(walk, reporter))?;
         // a stock reader must accept it: every tensor there, of the shape that its configuration says
@@ -259,24 +224,23 @@ impl PlannedStructured {
         let modelfile = match settings.gguf {
             Some(gguf) => {
                 let made = (&prepared.checkpoint, self.recipe());
-                let files = (checkpoint.as_path(), settings.output.as_path(), gguf);
+                let files = (checkpoint.as_path(), settings.job.output.as_path(), gguf);
                 as_gguf::convert(as_gguf::conversion(files, made, KeepZeros::Never), reporter)?
             }
             None => None,
         };
         let (seconds, peak_memory_bytes) = (prepared.started.elapsed().as_secs_f64(), peak_resident_bytes());
         let (bytes, layers) = (self.output_bytes(), self.layers());
-        let evaluation =
-            evaluate_written(&settings.output, Some(&settings.model), settings.measure.clone(), reporter)?;
+        let evaluation = settings.job.evaluate(reporter)?;
         let mut bytes_before = 0;
         for path in prepared.checkpoint.weight_files() {
             bytes_before += std::fs::metadata(path).map_or(0, |metadata| metadata.len());
         }
         let Self { prepared, plan, .. } = self;
         Ok(StructuredOutcome {
-            output: prepared.settings.output,
+            output: prepared.settings.job.output,
             modelfile,
-            source: prepared.settings.model,
+            source: prepared.settings.job.model,
             importance: plan.importance,
             solved: plan.solves,
             before: plan.before,
@@ -343,12 +307,13 @@ impl PlannedStructured {
             "query_heads": self.plan.shape.widths.query_heads(),
             "channels": self.plan.shape.widths.channels,
             "hidden_size": self.plan.shape.widths.hidden_size,
-            "seed": settings.batches.seed,
         });
-        if let Some(batches) = &self.prepared.batches {
-            recipe["samples"] = settings.batches.samples.into();
-            recipe["seq_len"] = settings.batches.seq_len.into();
-            recipe["calibration_sha256"] = batches.hash.as_str().into();
+        match &self.prepared.batches {
+            Some(batches) => {
+                settings.job.describe_samples(&mut recipe);
+                recipe["calibration_sha256"] = batches.hash.as_str().into();
+            }
+            None => recipe["seed"] = settings.job.batches.seed.into(),
         }
         recipe
     }

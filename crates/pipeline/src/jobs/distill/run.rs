@@ -11,7 +11,7 @@ use slmc_model::{MemorySource, ModelError};
 
 use super::{DistillOutcome, OpenTeacher, PreparedDistill, StudentFrom, TeacherFrom};
 use crate::PipelineError;
-use crate::jobs::quantize::summary;
+use crate::jobs::job::summary;
 use crate::memory::peak_resident_bytes;
 use crate::progress::{Reporter, Unit};
 use crate::work::{Fingerprint, Work, WorkError};

@@ -1,7 +1,5 @@
 //! What stays of the model: chosen by what runs through it, or by its weights alone where they and numbers say all.
 
-use std::path::Path;
-
 use slmc_calibration::TokenBatches;
 use slmc_checkpoint::CheckpointPlan;
 use slmc_model::{ModelConfig, ModelError};
@@ -11,7 +9,6 @@ use slmc_quant::plan::IntFacts;
 use super::{PlannedStructured, PreparedStructured, StructuredSettings};
 use crate::PipelineError;
 use crate::allocation::split;
-use crate::hidden::Storage;
 use crate::progress::Reporter;
 use crate::scores::{Identity, ScoreFile};
 use crate::structured::{
@@ -69,7 +66,7 @@ impl StructuredSettings {
     }
 
     pub(super) fn choice(&self) -> Choice {
-        Choice { importance: self.importance, rounds: rounds(self.effort), seed: self.batches.seed }
+        Choice { importance: self.importance, rounds: rounds(self.effort), seed: self.job.batches.seed }
     }
 }
 
@@ -81,12 +78,8 @@ impl PreparedStructured {
     /// The model cannot be run; no size fits the budget; nothing would go; the user cancels.
     pub fn planned(self, reporter: &dyn Reporter) -> Result<PlannedStructured, PipelineError> {
         self.warn(reporter);
-        let device = self.settings.device.burn().map_err(ModelError::from)?;
-        let directory = self.settings.output.parent().filter(|directory| !directory.as_os_str().is_empty());
-        let storage = match self.footing.spill {
-            true => Storage::File(directory.unwrap_or(Path::new(".")).to_owned()),
-            false => Storage::Memory,
-        };
+        let device = self.settings.job.device.burn().map_err(ModelError::from)?;
+        let storage = self.settings.job.storage(&self.footing);
         let walk = self.batches.as_ref().map(|batches| Walk {
             batch_tokens: self.footing.batch_tokens,
             storage: &storage,
@@ -152,7 +145,7 @@ impl PreparedStructured {
     fn profile(&self, walk: &Walk<'_>, batches: &TokenBatches) -> Result<Profile, PipelineError> {
         let (path, config) = (self.settings.scores.as_ref(), self.source.config());
         let Some(path) = path else { return profile(walk, self.detail) };
-        let (config_json, device) = (self.checkpoint.config_json(), self.settings.device.name());
+        let (config_json, device) = (self.checkpoint.config_json(), self.settings.job.device.name());
         let identity = Identity::new(self.source.as_ref(), config_json, &batches.hash, device)?;
         let mut file = ScoreFile::open(path, identity)?;
         if let Some(profile) = Profile::find(&file, config, self.detail) {
