@@ -125,6 +125,37 @@ families! {
     exaone4: Exaone4,
 }
 
+/// Of a family with fused matrices one adapter stands beside each, alone or merged.
+#[test]
+fn adapters_beside_fused_matrices_heal() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    write(directory, Family::Phi3);
+    let sparse = ["prune", "model", "--method", "magnitude", "--sparsity", "0.5", "--no-eval", "--json"];
+    run(directory, &sparse, &["--output", "sparse"]);
+    let training = ["distill", "--teacher", "model", "--student", "sparse", "--text", "bundled:english"];
+    let steps = ["--steps", "32", "--seq-len", "64", "--batch-size", "8", "--evaluate-every", "8"];
+    let aim = ["--alpha", "0", "--temperature", "1", "--learning-rate", "3e-3", "--lora-rank", "8"];
+    let first = [&training[..], &steps, &aim, &["--json"]].concat();
+    let alone = run(directory, &first, &["--output", "adapters"]);
+    let merged = run(directory, &first, &["--output", "merged", "--merge"]);
+    assert_eq!(
+        (&alone["best"], &alone["trained_parameters"]),
+        (&merged["best"], &merged["trained_parameters"])
+    );
+    let (before, after) = (divergence(directory, "sparse"), divergence(directory, "merged"));
+    assert!(after < 0.95 * before, "{after}, {before} before");
+    let config = std::fs::read(directory.join("adapters/adapter_config.json")).unwrap();
+    let config: Value = serde_json::from_slice(&config).unwrap();
+    assert_eq!(config["target_modules"], json!(["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]));
+    let output = slmc(directory, [&first[..], &["--output", "none", "--lora-targets", "q"]].concat());
+    assert!(
+        says(&stderr(&output), "phi3 models have no q_proj; name qkv_proj instead"),
+        "{}",
+        stderr(&output)
+    );
+}
+
 /// What llama.cpp would run otherwise is not written, and layers that it tells apart by their number stay.
 #[test]
 fn what_llama_cpp_cannot_run_is_refused() {

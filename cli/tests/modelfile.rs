@@ -100,3 +100,40 @@ fn quantizing_writes_one_too_and_says_so() {
     let output = slmc(directory.path(), ["quantize", "model", "--group-size", "32", "--modelfile"]);
     assert_eq!(output.status.code(), Some(2));
 }
+
+/// Every command that writes a GGUF file can write one, the same but for the file's name.
+#[test]
+fn pruning_and_training_write_one_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    copy_tiny(&directory.join("model"));
+    let written = |name: &str, arguments: &[&str]| {
+        let file = format!("{name}.gguf");
+        let output = slmc(directory, [arguments, &["--modelfile", "--output", &file, "--json"]].concat());
+        assert!(output.status.success(), "{name}: {}", stderr(&output));
+        let outcome: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(outcome["modelfile"], format!("{name}.Modelfile"));
+        let text = std::fs::read_to_string(directory.join(format!("{name}.Modelfile"))).unwrap();
+        assert!(text.contains(&format!("FROM ./{name}.gguf\n")), "{text}");
+        text.replace(name, "NAME")
+    };
+    let quantized =
+        written("quantized", &["quantize", "model", "--method", "rtn", "--type", "q8_0", "--no-eval"]);
+    let sparse = ["prune", "model", "--method", "magnitude", "--sparsity", "0.5", "--no-eval"];
+    assert_eq!(written("sparse", &sparse), quantized);
+    let smaller = ["prune", "model", "--structured", "--importance", "magnitude", "--channels", "448"];
+    assert_eq!(written("smaller", &[&smaller[..], &["--no-solve", "--no-eval"]].concat()), quantized);
+    let training =
+        ["distill", "--teacher", "model", "--student", "quantized.gguf", "--text", "bundled:english"];
+    let length = ["--steps", "2", "--batch-size", "2", "--seq-len", "32"];
+    assert_eq!(written("trained", &[&training[..], &length].concat()), quantized);
+    // none beside a checkpoint
+    for (arguments, code) in [
+        (&[&sparse[..], &["--output", "pruned"]].concat(), 2),
+        (&[&training[..], &["--lora-rank", "2", "--output", "adapters"]].concat(), 1),
+    ] {
+        let output = slmc(directory, [&arguments[..], &["--modelfile"]].concat());
+        assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
+        assert!(says(&stderr(&output), "--modelfile"), "{}", stderr(&output));
+    }
+}

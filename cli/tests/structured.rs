@@ -315,6 +315,60 @@ fn without_solving_nothing_is_walked_through() {
 }
 
 #[test]
+fn weights_and_numbers_alone_need_no_calibration() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    copy_tiny(&directory.join("model"));
+    // a calibration text that is not there is not missed where none is needed
+    let plain =
+        ["prune", "model", "--structured", "--calibration", "nowhere.txt", "--no-solve", "--output", "out"];
+    let run = |more: &[&str]| slmc(directory, [&plain[..], more].concat());
+    let sizes = ["--channels", "448", "--kv-heads", "1", "--hidden-size", "224"];
+    let by_weights = [&sizes[..], &["--importance", "magnitude"]].concat();
+    for (more, calibrates) in [
+        (&by_weights[..], false),
+        (&["--query-heads", "2", "--importance", "random"], false),
+        (&["--sparsity", "0.1", "--kinds", "channels", "--importance", "magnitude"], false),
+        (&["--channels", "448", "--importance", "wanda"], true),
+        (&["--layers", "3", "--importance", "magnitude"], true),
+        (&["--sparsity", "0.1", "--kinds", "channels,kv-heads", "--importance", "magnitude"], true),
+        (&["--channels", "448", "--importance", "magnitude", "--compensate-bias"], true),
+    ] {
+        let output = run(&[more, &["--dry-run"]].concat());
+        assert_eq!(output.status.success(), !calibrates, "{more:?}: {}", stderr(&output));
+        match calibrates {
+            true => assert!(says(&stderr(&output), "nowhere.txt"), "{more:?}: {}", stderr(&output)),
+            false => assert!(stdout(&output).contains("No calibration is needed"), "{more:?}"),
+        }
+    }
+    let output =
+        run(&[&by_weights[..], &["--no-eval", "--json", "--report", "told", "--scores", "scores"]].concat());
+    assert!(says(&stderr(&output), "the file of --scores is left alone"), "{}", stderr(&output));
+    let outcome = report(&output);
+    assert!(outcome.get("calibration_sha256").is_none() && outcome["layers"][0].get("influence").is_none());
+    assert_eq!(listing(directory), ["model", "out", "told"]);
+    let html = std::fs::read_to_string(directory.join("told/report.html")).unwrap();
+    assert!(html.contains("by weights alone"));
+    // what stays is what weighs most, as it was
+    let [before, after] = ["model", "out"].map(|name| Checkpoint::open(&directory.join(name)).unwrap());
+    let dimensions: Vec<usize> = serde_json::from_value(outcome["shape"]["dimensions"].clone()).unwrap();
+    for layer in 0..4 {
+        let name = format!("model.layers.{layer}.mlp.down_proj.weight");
+        let (mut whole, mut cut) = (Vec::new(), Vec::new());
+        before.read_f32(&name, &mut whole).unwrap();
+        after.read_f32(&name, &mut cut).unwrap();
+        let rows: Vec<&[f32]> = dimensions.iter().map(|row| &whole[row * 512..][..512]).collect();
+        let weight = |k: &usize| rows.iter().map(|row| f64::from(row[*k]).powi(2)).sum::<f64>();
+        let mut channels: Vec<usize> = (0..512).collect();
+        channels.sort_by(|a, b| weight(b).total_cmp(&weight(a)));
+        channels.truncate(448);
+        channels.sort_unstable();
+        let staying = rows.iter().flat_map(|row| channels.iter().map(|k| row[*k]));
+        assert_eq!(staying.collect::<Vec<_>>(), cut, "{name}");
+    }
+}
+
+#[test]
 fn bytes_depend_neither_on_threads_nor_on_saved_scores() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();

@@ -65,7 +65,8 @@ pub struct Distill {
     /// Adapters count this over their rank [default: twice the rank]
     #[arg(long, value_name = "A", help_heading = "Parts")]
     pub lora_alpha: Option<f32>,
-    /// Linear layers with adapters: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, separated by commas [default: all]
+    /// Linear layers with adapters: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, of phi3 qkv_proj, o_proj, gate_up_proj,
+    /// down_proj, separated by commas [default: all]
     #[arg(long, value_name = "NAMES", help_heading = "Parts")]
     pub lora_targets: Option<String>,
     /// Merge the adapters into the student, and write that as a checkpoint
@@ -83,6 +84,9 @@ pub struct Distill {
     /// Directory, or GGUF file, to write [default: STUDENT-distilled in the working directory]
     #[arg(long, short, value_name = "PATH")]
     pub output: Option<PathBuf>,
+    /// Write an Ollama Modelfile beside a GGUF file, with the ending .Modelfile
+    #[arg(long)]
+    pub modelfile: bool,
     /// Continue a run that was killed or interrupted: same command, same inputs, the same weights in the end
     #[arg(long)]
     pub resume: bool,

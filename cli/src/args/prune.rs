@@ -87,7 +87,7 @@ pub struct Prune {
     pub keep: Vec<String>,
     /// Leave out tokens that this text never uses, and their rows of the embedding and the head: .txt, .jsonl or the bundled corpus
     /// (repeatable). The tokenizer is rebuilt, and checked to give the same tokens of the text
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["sparsity", "pattern", "structured", "method", "scope", "effort", "keep", "layer_sparsity", "scores", "format", "dtype", "resume", "calibration"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["sparsity", "pattern", "structured", "method", "scope", "effort", "keep", "layer_sparsity", "scores", "format", "dtype", "modelfile", "resume", "calibration"])]
     pub vocab: Vec<TextSource>,
     #[command(flatten)]
     pub structured: StructuredArgs,
@@ -105,6 +105,9 @@ pub struct Prune {
     /// Type of a GGUF file's matrices: f16, bf16 or f32 [default: f16]; a checkpoint keeps its element types
     #[arg(long, value_name = "TYPE")]
     pub dtype: Option<String>,
+    /// Write an Ollama Modelfile beside the GGUF file, with the ending .Modelfile
+    #[arg(long)]
+    pub modelfile: bool,
     /// Continue a run that was killed or interrupted: same command, same inputs, the same files in the end
     #[arg(long)]
     pub resume: bool,

@@ -49,7 +49,8 @@ pub struct StructuredArgs {
     /// [default: hessian, or what --method stands for]
     #[arg(long, value_name = "IMPORTANCE", requires = "structured")]
     pub importance: Option<String>,
-    /// Leave what stays as it was, instead of solving for it by least squares
+    /// Leave what stays as it was, instead of solving for it by least squares. With --importance magnitude or random and sizes as numbers
+    /// no calibration text is read then, and nothing is run through the model
     #[arg(long, requires = "structured", conflicts_with = "effort")]
     pub no_solve: bool,
     /// Let biases give what goes gave on the average (FLAP, arXiv 2312.11983): for --no-solve, beside which solving needs none. The model

@@ -17,6 +17,6 @@ pub fn run(args: &Convert, resolver: &Resolver, terminal: &Terminal, json: bool)
         return print_json(&outcome);
     }
     println!("{}  {} in {}", outcome.output.display(), bytes(outcome.bytes), seconds(outcome.seconds));
-    print_modelfile(&outcome);
+    print_modelfile(outcome.modelfile.as_deref());
     Ok(())
 }

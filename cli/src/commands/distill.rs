@@ -3,6 +3,7 @@
 use slmc_pipeline::frames;
 use slmc_pipeline::jobs::distill::{CacheOutcome, DistillOutcome, PreparedDistill, Trained, cache_logits};
 
+use super::quantize::print_modelfile;
 use super::{failure, print_json, report};
 use crate::args::distill::{Action, Distill};
 use crate::failure::Failure;
@@ -74,4 +75,5 @@ fn print_outcome(outcome: &DistillOutcome) {
         outcome.steps, outcome.tokens, outcome.tokens_per_second, outcome.best_step
     );
     println!("{}  {}{memory}", outcome.output.display(), seconds(outcome.seconds));
+    print_modelfile(outcome.modelfile.as_deref());
 }

@@ -5,6 +5,7 @@ use slmc_pipeline::frames;
 use slmc_pipeline::jobs::evaluate::EvaluateOutcome;
 use slmc_pipeline::jobs::prune::{PreparedPrune, PruneOutcome};
 
+use super::quantize::print_modelfile;
 use super::{failure, print_json, report, structured, vocabulary};
 use crate::args::prune::Prune;
 use crate::failure::Failure;
@@ -84,6 +85,7 @@ fn print_outcome(outcome: &PruneOutcome) {
     }
     let memory = outcome.peak_memory_bytes.map_or_else(String::new, |n| format!(", {} at most", bytes(n)));
     println!("{}  {}{memory}", outcome.output.display(), seconds(outcome.seconds));
+    print_modelfile(outcome.modelfile.as_deref());
 }
 
 /// What was lost, as rows of a table of what was before and after.

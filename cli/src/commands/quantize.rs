@@ -1,5 +1,7 @@
 //! `slmc quantize`
 
+use std::path::Path;
+
 use comfy_table::CellAlignment;
 use serde_json::json;
 use slmc_pipeline::frames;
@@ -156,12 +158,12 @@ fn print_outcome(outcome: &QuantizeOutcome) {
     }
     let memory = outcome.peak_memory_bytes.map_or_else(String::new, |n| format!(", {} at most", bytes(n)));
     println!("{}  {}{memory}", outcome.output.display(), seconds(outcome.seconds));
-    print_modelfile(outcome);
+    print_modelfile(outcome.modelfile.as_deref());
 }
 
 /// Where the Modelfile is and what to do with it.
-pub(super) fn print_modelfile(outcome: &QuantizeOutcome) {
-    if let Some(path) = &outcome.modelfile {
+pub(super) fn print_modelfile(modelfile: Option<&Path>) {
+    if let Some(path) = modelfile {
         println!("{0}  ollama create NAME -f {0}", path.display());
     }
 }

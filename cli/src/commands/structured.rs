@@ -7,6 +7,7 @@ use slmc_pipeline::jobs::structured::{
 };
 
 use super::prune::loss_rows;
+use super::quantize::print_modelfile;
 use super::{failure, print_json, report};
 use crate::args::prune::Prune;
 use crate::failure::Failure;
@@ -49,6 +50,9 @@ fn print_plan(planned: &PlannedStructured, json: bool) -> Result<(), Failure> {
         rows.map(|cut| [cut.from.clone(), shape(&cut.shape_before), cut.name.clone(), shape(&cut.shape)]);
     println!("{}", table(["tensor", "shape", "becomes", "shape"], rows));
     println!("{}", table(["", "before", "after", "change"], size_rows(plan.before, &plan.shape, &layers)));
+    if !plan.calibrates {
+        println!("No calibration is needed: weights and numbers alone say what goes.");
+    }
     if let Some(predicted) = plan.predicted_divergence {
         let rows = plan.damages.iter().map(|damage| {
             [damage.kind.to_string(), damage.kept.to_string(), format!("{:.5}", damage.divergence)]
@@ -117,4 +121,5 @@ fn print_outcome(outcome: &StructuredOutcome) {
     }
     let memory = outcome.peak_memory_bytes.map_or_else(String::new, |n| format!(", {} at most", bytes(n)));
     println!("{}  {}{memory}", outcome.output.display(), seconds(outcome.seconds));
+    print_modelfile(outcome.modelfile.as_deref());
 }

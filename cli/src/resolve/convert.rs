@@ -15,11 +15,10 @@ impl Resolver {
         let output =
             args.output.clone().unwrap_or_else(|| default_output(&model, &format!("{}.gguf", mix.name())));
         let pre = args.pre.clone().or_else(|| self.settings.quantize.pre.clone());
-        Ok(QuantizeSettings {
-            text_only: args.text_only,
-            modelfile: args.modelfile,
-            ..QuantizeSettings::conversion(model, mix, output, pre)
-        })
+        let mut settings = QuantizeSettings::conversion(model, mix, output, pre);
+        settings.job.text_only = args.text_only;
+        settings.modelfile = args.modelfile;
+        Ok(settings)
     }
 }
 

@@ -42,6 +42,8 @@ struct Run {
     #[serde(default)]
     all_tokens: bool,
     output: Option<PathBuf>,
+    #[serde(default)]
+    modelfile: bool,
     loss: Option<String>,
     temperature: Option<f32>,
     alpha: Option<f32>,
@@ -237,6 +239,7 @@ impl Resolver {
             qat,
             device,
             output,
+            modelfile: args.modelfile || run.modelfile,
             resume: args.resume,
         })
     }

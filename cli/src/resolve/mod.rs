@@ -81,6 +81,16 @@ impl Resolver {
         Ok(Measure { stride, ..measure })
     }
 
+    /// How to measure what a job writes; `None` not to.
+    fn measure_unless(
+        &self,
+        no_eval: bool,
+        text: Option<&TextSource>,
+        device: Option<&str>,
+    ) -> Result<Option<Measure>, Failure> {
+        if no_eval { Ok(None) } else { self.measure_by(text, None, None, device).map(Some) }
+    }
+
     fn measure_by(
         &self,
         text: Option<&TextSource>,

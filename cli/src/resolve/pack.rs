@@ -1,7 +1,7 @@
 //! `slmc quantize --group-size`, to a packed checkpoint.
 
 use slmc_pipeline::jobs::pack::{GroupSize, IntScheme, PackSettings};
-use slmc_pipeline::jobs::quantize::{Effort, Method};
+use slmc_pipeline::jobs::quantize::{Effort, JobSettings, Method};
 
 use super::output::default_output;
 use super::parse::{parse, parse_all, parse_or};
@@ -35,28 +35,26 @@ impl Resolver {
         let group: GroupSize = parse("--group-size", group_size)?;
         let bits = args.bits.or(file.bits).unwrap_or(DEFAULT_BITS);
         let scheme = IntScheme::new(bits, group, !args.asymmetric).map_err(Failure::usage)?;
-        let measure = match args.no_eval {
-            true => None,
-            false => Some(self.measure_by(args.text.as_ref(), None, None, args.device.as_deref())?),
-        };
         let output =
             args.output.clone().unwrap_or_else(|| default_output(&model, &format!("{method}-{scheme}")));
-        Ok(PackSettings {
+        let job = JobSettings {
             text_only: args.text_only,
+            calibration: self.calibration(&args.calibration),
+            batches: self.batches(&args.calibration),
+            device: self.device(args.device.as_deref())?,
+            measure: self.measure_unless(args.no_eval, args.text.as_ref(), args.device.as_deref())?,
+            max_memory: self.max_memory(args)?,
+            resume: args.resume,
+            ..JobSettings::new(model, output)
+        };
+        Ok(PackSettings {
+            job,
             method,
             effort: parse_or("--effort", args.effort.as_ref().or(file.effort.as_ref()), Effort::default())?,
             scheme,
             act_order: act_order(args, method)?,
             keep_zeros: keep_zeros(args)?,
             keep: parse_all("--keep", &args.keep, &file.keep)?,
-            calibration: self.calibration(&args.calibration),
-            batches: self.batches(&args.calibration),
-            device: self.device(args.device.as_deref())?,
-            output,
-            measure,
-            max_memory: self.max_memory(args)?,
-            resume: args.resume,
-            model,
         })
     }
 }

@@ -1,7 +1,7 @@
 //! `slmc prune`.
 
-use slmc_pipeline::jobs::prune::{LayerSparsity, Method, PruneSettings, Scope, Sparsity, owl};
-use slmc_pipeline::jobs::quantize::{Effort, Mix};
+use slmc_pipeline::jobs::prune::{AsGguf, LayerSparsity, Method, PruneSettings, Scope, Sparsity, owl};
+use slmc_pipeline::jobs::quantize::{Effort, JobSettings};
 
 use super::Resolver;
 use super::convert::unquantized;
@@ -52,10 +52,6 @@ impl Resolver {
                  Hessians of what is pruned so far, magnitude nothing.",
             ));
         }
-        let measure = match args.no_eval {
-            true => None,
-            false => Some(self.measure_by(args.text.as_ref(), None, None, args.device.as_deref())?),
-        };
         let named = sparsity.to_string().replace(':', "of");
         let gguf = gguf(args)?;
         let ending = if gguf.is_some() { ".gguf" } else { "" };
@@ -63,9 +59,18 @@ impl Resolver {
             .output
             .clone()
             .unwrap_or_else(|| default_output(&model, &format!("{method}-{named}{ending}")));
-        let max_memory = args.max_memory.as_ref().map(|size| parse("--max-memory", size)).transpose()?;
-        Ok(PruneSettings {
+        let job = JobSettings {
             text_only: args.text_only,
+            calibration: self.calibration(&args.calibration),
+            batches: self.batches(&args.calibration),
+            device: self.device(args.device.as_deref())?,
+            measure: self.measure_unless(args.no_eval, args.text.as_ref(), args.device.as_deref())?,
+            max_memory: args.max_memory.as_ref().map(|size| parse("--max-memory", size)).transpose()?,
+            resume: args.resume,
+            ..JobSettings::new(model, output)
+        };
+        Ok(PruneSettings {
+            job,
             method,
             sparsity,
             scope,
@@ -73,15 +78,7 @@ impl Resolver {
             scores: args.scores.clone(),
             effort: parse_or("--effort", args.effort.as_ref(), Effort::default())?,
             keep: parse_all("--keep", &args.keep, &[])?,
-            calibration: self.calibration(&args.calibration),
-            batches: self.batches(&args.calibration),
-            device: self.device(args.device.as_deref())?,
-            output,
             gguf,
-            measure,
-            max_memory,
-            resume: args.resume,
-            model,
         })
     }
 }
@@ -105,8 +102,8 @@ fn layer_sparsity(args: &Prune) -> Result<LayerSparsity, Failure> {
     }
 }
 
-/// The type of a GGUF file; `None` for a checkpoint.
-pub(super) fn gguf(args: &Prune) -> Result<Option<Mix>, Failure> {
+/// The GGUF file that is wanted; `None` for a checkpoint.
+pub(super) fn gguf(args: &Prune) -> Result<Option<AsGguf>, Failure> {
     let ends = args.output.as_ref().and_then(|path| path.extension()).is_some_and(|e| e == "gguf");
     let is_gguf = match args.format.as_deref() {
         None => ends,
@@ -114,9 +111,14 @@ pub(super) fn gguf(args: &Prune) -> Result<Option<Mix>, Failure> {
         Some("safetensors") => false,
         Some(other) => return Err(Failure::usage(format!("--format {other}: expected safetensors or gguf"))),
     };
-    match &args.dtype {
-        Some(_) if !is_gguf => Err(Failure::usage("--dtype means nothing to a checkpoint")
-            .help("It keeps its element types; --format gguf writes a GGUF file of the type named.")),
-        dtype => is_gguf.then(|| unquantized(dtype.as_deref().unwrap_or("f16"))).transpose(),
+    if !is_gguf && args.dtype.is_some() {
+        return Err(Failure::usage("--dtype means nothing to a checkpoint")
+            .help("It keeps its element types; --format gguf writes a GGUF file of the type named."));
     }
+    if !is_gguf && args.modelfile {
+        return Err(Failure::usage("--modelfile means nothing to a checkpoint")
+            .help("It stands beside a GGUF file, which --format gguf writes."));
+    }
+    let mix = is_gguf.then(|| unquantized(args.dtype.as_deref().unwrap_or("f16"))).transpose()?;
+    Ok(mix.map(|mix| AsGguf { mix, modelfile: args.modelfile }))
 }

@@ -1,7 +1,7 @@
 //! `slmc quantize`, to a GGUF file.
 
 use slmc_pipeline::jobs::quantize::{
-    ByteSize, Effort, KeepZeros, Method, Mix, QuantizeSettings, Rounding, Target,
+    ByteSize, Effort, JobSettings, KeepZeros, Method, Mix, QuantizeSettings, Rounding, Target,
 };
 
 use super::output::default_output;
@@ -25,15 +25,21 @@ impl Resolver {
             None | Some(Target::Mix) => mix(args, &self.settings)?,
             Some(_) => Mix::Q4_K_M,
         };
-        let measure = match args.no_eval {
-            true => None,
-            false => Some(self.measure_by(args.text.as_ref(), None, None, args.device.as_deref())?),
-        };
         let types = target.map_or_else(|| mix.to_string(), |target| named(target, mix));
         let output =
             args.output.clone().unwrap_or_else(|| default_output(&model, &format!("{method}-{types}.gguf")));
-        Ok(QuantizeSettings {
+        let job = JobSettings {
             text_only: args.text_only,
+            calibration: self.calibration(&args.calibration),
+            batches: self.batches(&args.calibration),
+            device: self.device(args.device.as_deref())?,
+            measure: self.measure_unless(args.no_eval, args.text.as_ref(), args.device.as_deref())?,
+            max_memory: self.max_memory(args)?,
+            resume: args.resume,
+            ..JobSettings::new(model, output)
+        };
+        Ok(QuantizeSettings {
+            job,
             made_from: None,
             act_order: act_order(args, method)?,
             method,
@@ -44,16 +50,8 @@ impl Resolver {
             keep: parse_all("--keep", &args.keep, &file.keep)?,
             keep_zeros: keep_zeros(args)?,
             imatrix: args.imatrix.clone(),
-            calibration: self.calibration(&args.calibration),
-            batches: self.batches(&args.calibration),
-            device: self.device(args.device.as_deref())?,
             pre: args.pre.clone().or_else(|| file.pre.clone()),
-            output,
             modelfile: args.modelfile,
-            measure,
-            max_memory: self.max_memory(args)?,
-            resume: args.resume,
-            model,
         })
     }
 

@@ -1,7 +1,7 @@
 //! `slmc prune --structured`.
 
 use slmc_pipeline::jobs::prune::Method;
-use slmc_pipeline::jobs::quantize::{ByteSize, Effort};
+use slmc_pipeline::jobs::quantize::{Effort, JobSettings};
 use slmc_pipeline::jobs::structured::{Asked, Budget, StructuredImportance, StructuredSettings};
 
 use super::Resolver;
@@ -59,20 +59,24 @@ impl Resolver {
         } else {
             parse_or("--effort", args.effort.as_ref(), Effort::default())?
         };
-        let measure = match args.no_eval {
-            true => None,
-            false => Some(self.measure_by(args.text.as_ref(), None, None, args.device.as_deref())?),
-        };
         let gguf = gguf(args)?;
         let ending = if gguf.is_some() { "pruned.gguf" } else { "pruned" };
         let output = args.output.clone().unwrap_or_else(|| default_output(&model, ending));
-        let max_memory: Option<ByteSize> =
-            args.max_memory.as_ref().map(|size| parse("--max-memory", size)).transpose()?;
         let mut keep_layers = of.keep_layers.clone();
         keep_layers.sort_unstable();
         keep_layers.dedup();
-        Ok(StructuredSettings {
+        let job = JobSettings {
             text_only: args.text_only,
+            calibration: self.calibration(&args.calibration),
+            batches: self.batches(&args.calibration),
+            device: self.device(args.device.as_deref())?,
+            measure: self.measure_unless(args.no_eval, args.text.as_ref(), args.device.as_deref())?,
+            max_memory: args.max_memory.as_ref().map(|size| parse("--max-memory", size)).transpose()?,
+            resume: args.resume,
+            ..JobSettings::new(model, output)
+        };
+        Ok(StructuredSettings {
+            job,
             budget,
             asked,
             kinds,
@@ -83,15 +87,7 @@ impl Resolver {
             keep_layers,
             multiple: of.multiple_of.map(|n| n as usize),
             scores: args.scores.clone(),
-            calibration: self.calibration(&args.calibration),
-            batches: self.batches(&args.calibration),
-            device: self.device(args.device.as_deref())?,
-            output,
             gguf,
-            measure,
-            max_memory,
-            resume: args.resume,
-            model,
         })
     }
 }

@@ -41,6 +41,18 @@ pub enum CheckpointError {
         /// The missing file.
         file: &'static str,
     },
+    /// The tokenizer is there, but not as `tokenizer.json`.
+    #[error(
+        "{dir} has its tokenizer as {found} and no tokenizer.json, which alone is read; transformers writes it: \
+         pip install transformers sentencepiece protobuf && python -c \"from transformers import AutoTokenizer; \
+         AutoTokenizer.from_pretrained('{dir}').save_pretrained('{dir}')\""
+    )]
+    OtherTokenizer {
+        /// The checkpoint directory.
+        dir: PathBuf,
+        /// The file found instead.
+        found: &'static str,
+    },
     /// The weights are there, but in a format that executes code when it is loaded.
     #[error("{dir} holds its weights as {found}; only safetensors are read (model.safetensors)")]
     OtherWeightFormat {

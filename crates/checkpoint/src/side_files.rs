@@ -22,6 +22,9 @@ pub const SIDE_FILES: [&str; 10] = [
     "tokenizer.model",
 ];
 
+/// Tokenizers in other forms, from which transformers writes `tokenizer.json`: SentencePiece's, and byte-level BPE's merges.
+const OTHER_TOKENIZERS: [&str; 2] = ["tokenizer.model", "merges.txt"];
+
 /// The directory of chat templates for other uses than a plain chat.
 pub(crate) const ADDITIONAL_CHAT_TEMPLATES: &str = "additional_chat_templates";
 
@@ -31,11 +34,14 @@ impl Checkpoint {
         self.dir().join("tokenizer.json")
     }
 
-    /// The contents of `tokenizer.json`. Its absence is an error.
+    /// The contents of `tokenizer.json`. Its absence is an error, which says what to do where the tokenizer is there in another form.
     pub fn tokenizer_json(&self) -> Result<Value, CheckpointError> {
-        read_json(&self.tokenizer_json_path())?.ok_or_else(|| CheckpointError::MissingFile {
-            dir: self.dir().to_path_buf(),
-            file: "tokenizer.json",
+        read_json(&self.tokenizer_json_path())?.ok_or_else(|| {
+            let dir = self.dir().to_path_buf();
+            match OTHER_TOKENIZERS.into_iter().find(|file| dir.join(file).is_file()) {
+                Some(found) => CheckpointError::OtherTokenizer { dir, found },
+                None => CheckpointError::MissingFile { dir, file: "tokenizer.json" },
+            }
         })
     }
 

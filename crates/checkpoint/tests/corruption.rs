@@ -316,6 +316,24 @@ fn directories_that_are_no_checkpoints() {
     assert!(matches!(directory.error(), CheckpointError::Io { .. }));
 }
 
+/// Only `tokenizer.json` is read; the message is what to type where the tokenizer has another form.
+#[test]
+fn tokenizers_in_other_forms() {
+    let directory = Directory::with_model(&safetensors("{}", b""));
+    let error = || directory.open().unwrap().tokenizer_json().unwrap_err();
+    assert!(matches!(error(), CheckpointError::MissingFile { file: "tokenizer.json", .. }));
+    for found in ["merges.txt", "tokenizer.model"] {
+        directory.write(found, b"");
+        let (message, path) = (error().to_string(), directory.path().display().to_string());
+        assert!(
+            message.contains(&format!("{path} has its tokenizer as {found} and no tokenizer.json")),
+            "{message}"
+        );
+        let command = format!("AutoTokenizer.from_pretrained('{path}').save_pretrained('{path}')\"");
+        assert!(message.ends_with(&command), "{message}");
+    }
+}
+
 #[test]
 fn json_files_that_do_not_parse() {
     let directory = Directory::with_model(&safetensors("{}", b""));

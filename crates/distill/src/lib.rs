@@ -47,5 +47,5 @@ pub use store::Store;
 pub use student::Student;
 pub use teacher::{Teacher, Teaching};
 pub use top_k::TopK;
-pub use trained::{Lora, Trained};
+pub use trained::{Lora, MissingTarget, Trained};
 pub use trainer::{Data, Rounding, Setup, State, Trainer, Watcher};

@@ -60,6 +60,7 @@ fn settings(student: StudentFrom, output: PathBuf) -> DistillSettings {
         qat: None,
         device: Device::Cpu,
         output,
+        modelfile: false,
         resume: false,
     }
 }

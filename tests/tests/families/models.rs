@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use slmc_checkpoint::{CheckpointPlan, CheckpointWriter, Config, Dtype, ExistingTarget, TensorSpec};
 use slmc_model::{ModelConfig, TensorId};
-use slmc_pipeline::jobs::quantize::{BatchOptions, Mix, Prepared, QuantizeSettings, TextSource};
+use slmc_pipeline::jobs::quantize::{BatchOptions, JobSettings, Mix, Prepared, QuantizeSettings, TextSource};
 use slmc_pipeline::jobs::structured::{Asked, PreparedStructured, StructuredImportance, StructuredSettings};
 use slmc_pipeline::progress::Silent;
 
@@ -211,8 +211,11 @@ pub fn cuts(family: Family) -> Vec<(Asked, bool)> {
 pub fn cut(model: &Path, asked: Asked, compensates: bool) -> PathBuf {
     let output = model.with_extension("cut");
     let settings = StructuredSettings {
-        model: model.to_owned(),
-        text_only: false,
+        job: JobSettings {
+            calibration: vec!["bundled:english".parse::<TextSource>().unwrap()],
+            batches: BatchOptions { samples: 8, seq_len: 64, ..Default::default() },
+            ..JobSettings::new(model.to_owned(), output.clone())
+        },
         budget: None,
         asked,
         kinds: Vec::new(),
@@ -223,14 +226,7 @@ pub fn cut(model: &Path, asked: Asked, compensates: bool) -> PathBuf {
         keep_layers: Vec::new(),
         multiple: None,
         scores: None,
-        calibration: vec!["bundled:english".parse::<TextSource>().unwrap()],
-        batches: BatchOptions { samples: 8, seq_len: 64, ..Default::default() },
-        device: slmc_model::Device::Cpu,
-        output: output.clone(),
         gguf: None,
-        measure: None,
-        max_memory: None,
-        resume: false,
     };
     let planned = PreparedStructured::new(settings).unwrap().planned(&Silent).unwrap();
     planned.run(&Silent).unwrap();

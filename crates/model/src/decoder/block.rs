@@ -254,7 +254,7 @@ impl Block {
         self.0.gradient(role, gradients)
     }
 
-    /// Takes the gradients of a linear layer's adapter, A's and B's, out of those of a backward pass. `None` where there is no adapter
+    /// Takes the gradients of the adapter beside a stored matrix, A's and B's, out of those of a backward pass. `None` where there is no adapter
     /// or the pass did not reach it.
     pub fn adapter_gradients(&self, role: Role, gradients: &mut Gradients) -> Option<[Vec<f32>; 2]> {
         self.0.adapter_gradients(role, gradients)

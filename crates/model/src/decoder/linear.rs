@@ -20,6 +20,9 @@ pub(super) struct Linear {
     pub adapter: Option<LowRank>,
 }
 
+/// A block's number, one of its stored matrices, and the layer of which it holds rows.
+type Place = (usize, Role, Role);
+
 /// An adapter on a device.
 #[derive(Clone, Debug)]
 pub(super) struct LowRank {
@@ -29,12 +32,14 @@ pub(super) struct LowRank {
 }
 
 impl LowRank {
-    fn load(source: &dyn WeightSource, id: TensorId, device: &BurnDevice) -> Option<Self> {
-        let Adapter { a, b, rank, scale } = source.adapter(id)?;
-        let [d_in, d_out] = [a, b].map(|matrix| matrix.len() / rank);
+    /// That of the layer `part` of a stored matrix. One beside a matrix of several layers is shared: each has all of A, and its rows of B.
+    fn load(source: &dyn WeightSource, (layer, role, part): Place, device: &BurnDevice) -> Option<Self> {
+        let Adapter { a, b, rank, scale } = source.adapter(TensorId::block(layer, role))?;
+        let (_, rows) = source.config().part_rows(role).find(|(of, _)| *of == part)?;
+        let b = b[rows.start * rank..rows.end * rank].to_vec();
         Some(Self {
-            a: Matrix::new(a.clone(), [*rank, d_in], device),
-            b: Matrix::new(b.clone(), [d_out, *rank], device),
+            a: Matrix::new(a.clone(), [*rank, a.len() / rank], device),
+            b: Matrix::new(b, [rows.len(), *rank], device),
             scale: *scale,
         })
     }
@@ -80,7 +85,7 @@ impl Linear {
             let first = rows.start * columns;
             let own = if first == 0 { std::mem::take(&mut values) } else { values.split_off(first) };
             let weight = matrix(own, [rows.len(), columns]);
-            parts.push((part, Self::around(weight, activation, source, (layer, part), device)?));
+            parts.push((part, Self::around(weight, activation, source, (layer, role, part), device)?));
         }
         Ok(parts)
     }
@@ -90,16 +95,12 @@ impl Linear {
         weight: Matrix,
         activation: ActivationFormat,
         source: &dyn WeightSource,
-        (layer, part): (usize, Role),
+        (layer, role, part): Place,
         device: &BurnDevice,
     ) -> Result<Self, ModelError> {
         let bias = load_bias(source, layer, part, device)?;
-        Ok(Self {
-            weight,
-            bias,
-            activation,
-            adapter: LowRank::load(source, TensorId::block(layer, part), device),
-        })
+        let adapter = LowRank::load(source, (layer, role, part), device);
+        Ok(Self { weight, bias, activation, adapter })
     }
 
     /// Takes its bias, if that is in training, and its adapter anew.
@@ -109,14 +110,13 @@ impl Linear {
     pub fn renew(
         &mut self,
         source: &dyn WeightSource,
-        layer: usize,
-        part: Role,
+        (layer, role, part): Place,
         device: &BurnDevice,
     ) -> Result<(), ModelError> {
         if part.bias().is_some_and(|bias| source.trains(TensorId::block(layer, bias))) {
             self.bias = load_bias(source, layer, part, device)?;
         }
-        self.adapter = LowRank::load(source, TensorId::block(layer, part), device);
+        self.adapter = LowRank::load(source, (layer, role, part), device);
         Ok(())
     }
 
@@ -151,7 +151,7 @@ impl Linear {
         let part = |(part, rows): (Role, Range<usize>)| {
             let shape = [rows.len(), columns];
             let weight = Matrix::stored(rows_of(stored.rows.clone(), rows), shape)?;
-            let linear = Self::around(weight, stored.activation, source, (layer, part), device)?;
+            let linear = Self::around(weight, stored.activation, source, (layer, role, part), device)?;
             Ok::<_, ModelError>((part, linear))
         };
         config.part_rows(role).map(part).collect()

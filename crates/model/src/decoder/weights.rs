@@ -60,7 +60,7 @@ impl BlockWeights {
                 _ => {
                     for &part in role.parts() {
                         if let Some(linear) = self.linears.get_mut(&part) {
-                            linear.renew(source, layer, part, &device)?;
+                            linear.renew(source, (layer, role, part), &device)?;
                         }
                     }
                 }
@@ -95,11 +95,21 @@ impl BlockWeights {
         }
     }
 
-    /// Takes the gradients of a layer's adapter, A's and B's, out of those of a backward pass.
-    pub fn adapter_gradients(&self, part: Role, gradients: &mut Gradients) -> Option<[Vec<f32>; 2]> {
-        let adapter = self.linears.get(&part)?.adapter.as_ref()?;
-        let [a, b] = [&adapter.a, &adapter.b].map(|matrix| matrix.tensor()?.grad_remove(gradients));
-        Some([host::into_vec(a?), host::into_vec(b?)])
+    /// Takes the gradients of the adapter beside a stored matrix, A's and B's, out of those of a backward pass. The layers of a matrix of
+    /// several share A, and each has its rows of B.
+    pub fn adapter_gradients(&self, role: Role, gradients: &mut Gradients) -> Option<[Vec<f32>; 2]> {
+        let (mut a, mut b): (Vec<f32>, _) = (Vec::new(), Vec::new());
+        for linear in self.parts(role).ok()? {
+            let adapter = linear.adapter.as_ref()?;
+            let [of_a, of_b] = [&adapter.a, &adapter.b].map(|matrix| matrix.tensor()?.grad_remove(gradients));
+            let of_a = host::into_vec(of_a?);
+            match a.is_empty() {
+                true => a = of_a,
+                false => a.iter_mut().zip(of_a).for_each(|(sum, more)| *sum += more),
+            }
+            b.extend(host::into_vec(of_b?));
+        }
+        Some([a, b])
     }
 
     /// Adds to the bias of a layer, or gives it one, whatever the configuration says.

@@ -60,13 +60,16 @@ impl MemorySource {
         Ok(Self { config: base.config().clone(), tensors, base: Some(base), adapters: BTreeMap::new() })
     }
 
-    /// The same with an adapter beside a linear layer.
+    /// The same with an adapter beside a stored matrix of linear layers.
     ///
     /// # Errors
-    /// The model has no such layer; matrices of other shapes than its.
+    /// The model has no such matrix; an adapter of other shapes than its.
     pub fn with_adapter(mut self, id: TensorId, adapter: Adapter) -> Result<Self, ModelError> {
         let layers = self.config.num_hidden_layers;
-        if !Role::LINEAR.contains(&id.role) || id.layer.is_none_or(|layer| layer >= layers) {
+        if !Role::LINEAR.contains(&id.role)
+            || !self.config.has(id.role)
+            || id.layer.is_none_or(|layer| layer >= layers)
+        {
             return Err(ModelError::NoSuchTensor { id });
         }
         let shape = self.config.shape(id.role);

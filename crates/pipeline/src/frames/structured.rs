@@ -18,7 +18,9 @@ pub fn report(outcome: &StructuredOutcome, run: &Run) -> Result<Report, Pipeline
     let solved = if outcome.solved { "solved by least squares" } else { "left as it was" };
     let method = format!("structured, by {}; what stays {solved}", outcome.importance);
     rows.add(Scope::Run, Metric::Method).text(method);
-    rows.add(Scope::Run, Metric::CalibrationSha256).text(&outcome.calibration_sha256);
+    if let Some(hash) = &outcome.calibration_sha256 {
+        rows.add(Scope::Run, Metric::CalibrationSha256).text(hash);
+    }
     rows.add(Scope::Run, Metric::PruneSeconds).value(outcome.seconds);
     if let Some(bytes) = outcome.peak_memory_bytes {
         rows.add(Scope::Run, Metric::PeakMemory).value(bytes as f64);
@@ -38,7 +40,9 @@ pub fn report(outcome: &StructuredOutcome, run: &Run) -> Result<Report, Pipeline
     }
     extents(&mut rows, outcome.shape.widths);
     for layer in &outcome.layers {
-        rows.add(Scope::Layer, Metric::BlockInfluence).item(layer.layer).value(layer.influence);
+        if let Some(influence) = layer.influence {
+            rows.add(Scope::Layer, Metric::BlockInfluence).item(layer.layer).value(influence);
+        }
         let fate = if layer.kept { "stays" } else { "went" };
         rows.add(Scope::Layer, Metric::Fate).item(layer.layer).text(fate);
     }

@@ -12,8 +12,17 @@ use crate::PipelineError;
 use crate::model_file::ModelFile;
 use crate::progress::Reporter;
 
+/// A GGUF file instead of a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AsGguf {
+    /// Its types: a mix without quantization.
+    pub mix: Mix,
+    /// Whether to write an Ollama Modelfile beside it.
+    pub modelfile: bool,
+}
+
 /// The checkpoint to write: the output, or one beside a GGUF file.
-pub(super) fn checkpoint_of(output: &Path, gguf: Option<Mix>) -> PathBuf {
+pub(super) fn checkpoint_of(output: &Path, gguf: Option<AsGguf>) -> PathBuf {
     if gguf.is_none() {
         return output.to_owned();
     }
@@ -24,25 +33,30 @@ pub(super) fn checkpoint_of(output: &Path, gguf: Option<Mix>) -> PathBuf {
 
 /// What makes the GGUF file of a checkpoint that was made from `original` by `recipe`. Zeros are counted in it again where they matter.
 pub(super) fn conversion(
-    (checkpoint, output, mix): (&Path, &Path, Mix),
+    (checkpoint, output, AsGguf { mix, modelfile }): (&Path, &Path, AsGguf),
     (original, recipe): (&Arc<Checkpoint>, Value),
     keep_zeros: KeepZeros,
 ) -> QuantizeSettings {
     let name = ModelFile::Checkpoint(Arc::clone(original)).name();
     QuantizeSettings {
         keep_zeros,
+        modelfile,
         made_from: Some(MadeFrom { name, recipe }),
         ..QuantizeSettings::conversion(checkpoint.to_owned(), mix, output.to_owned(), None)
     }
 }
 
-/// Writes the GGUF file and removes the checkpoint it is made from.
+/// Writes the GGUF file and removes the checkpoint it is made from. Returns where the Modelfile is, if one was wanted.
 ///
 /// # Errors
 /// Writing fails; zeros that are none in the file. The checkpoint stays then.
-pub(super) fn convert(conversion: QuantizeSettings, reporter: &dyn Reporter) -> Result<(), PipelineError> {
-    let made = conversion.model.clone();
-    Prepared::new(conversion)?.run(reporter)?;
+pub(super) fn convert(
+    conversion: QuantizeSettings,
+    reporter: &dyn Reporter,
+) -> Result<Option<PathBuf>, PipelineError> {
+    let made = conversion.job.model.clone();
+    let modelfile = Prepared::new(conversion)?.run(reporter)?.modelfile;
     std::fs::remove_dir_all(&made)
-        .map_err(|error| PipelineError::Output { path: made, reason: error.to_string() })
+        .map_err(|error| PipelineError::Output { path: made, reason: error.to_string() })?;
+    Ok(modelfile)
 }

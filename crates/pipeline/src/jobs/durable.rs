@@ -7,9 +7,10 @@ use serde::Serialize;
 use serde_json::Value;
 use slmc_calibration::TokenBatches;
 use slmc_checkpoint::Checkpoint;
-use slmc_model::{Device, ModelConfig, ModelError, WeightSource};
+use slmc_model::{ModelConfig, ModelError, WeightSource};
 use slmc_quant::{Effort, Method};
 
+use super::job::JobSettings;
 use crate::PipelineError;
 use crate::hidden::Storage;
 use crate::memory::{ByteSize, Footing, Workload, give_back_blocks_of, installed_bytes, resident_bytes};
@@ -37,7 +38,9 @@ const SIDE_FILES: [&str; 5] = [
 
 /// A run that may be calibrated, as its settings and its model describe it.
 pub(super) struct Durable<'a> {
-    /// What is written.
+    /// Where it runs, within what, and whether it goes on.
+    pub job: &'a JobSettings,
+    /// What is written: the job's output, or what that is made from.
     pub output: &'a Path,
     /// How values are chosen.
     pub method: Method,
@@ -47,8 +50,6 @@ pub(super) struct Durable<'a> {
     pub run_len: Option<usize>,
     /// What a user would type again, as JSON.
     pub recipe: &'a str,
-    /// Where the model runs.
-    pub device: Device,
     /// Name of the pre-tokenizer, where it was given.
     pub pre: Option<&'a str>,
     /// The checkpoint.
@@ -57,10 +58,6 @@ pub(super) struct Durable<'a> {
     pub source: &'a dyn WeightSource,
     /// What it is calibrated on; `None` for a run without calibration.
     pub batches: Option<&'a TokenBatches>,
-    /// Resident memory allowed.
-    pub max_memory: Option<ByteSize>,
-    /// Whether to go on with what an earlier run left.
-    pub resume: bool,
 }
 
 /// How memory is used within the limit; `run_len` where AWQ keeps products of inputs, `batch_tokens` where an earlier run has fixed it.
@@ -114,13 +111,13 @@ impl Durable<'_> {
         run: impl FnOnce(Option<(&Walk<'_>, &Work)>, &Footing) -> Result<T, PipelineError>,
     ) -> Result<T, PipelineError> {
         let Some(batches) = self.batches else {
-            if self.resume {
+            if self.job.resume {
                 reporter.warn("without calibration a run is done in one go: there is nothing to resume");
             }
             return run(None, &footing);
         };
         let inputs = self.fingerprint(plan, &batches.hash)?;
-        let work = open(self.output, self.resume, inputs, footing.batch_tokens, reporter)?;
+        let work = open(self.output, self.job.resume, inputs, footing.batch_tokens, reporter)?;
         let result = self.walk(batches, footing, &work, reporter, run);
         close(work, result, reporter)
     }
@@ -135,14 +132,14 @@ impl Durable<'_> {
     ) -> Result<T, PipelineError> {
         let (config, batch_tokens) = (self.source.config(), work.batch_tokens());
         if batch_tokens != footing.batch_tokens {
-            let (how, limit) = ((self.method, self.effort, self.run_len), self.max_memory);
+            let (how, limit) = ((self.method, self.effort, self.run_len), self.job.max_memory);
             footing = self::footing(how, limit, config, Some(batches), Some(batch_tokens))?;
         }
         let storage = match footing.spill {
             true => Storage::File(work.directory().to_owned()),
             false => Storage::Memory,
         };
-        let device = self.device.burn().map_err(ModelError::from)?;
+        let device = self.job.device.burn().map_err(ModelError::from)?;
         let walk = Walk {
             batch_tokens,
             storage: &storage,
@@ -162,7 +159,7 @@ impl Durable<'_> {
         for (option, value) in recipe.as_object().into_iter().flatten() {
             inputs.value(option.replace('_', " "), value);
         }
-        inputs.value("device", self.device.name());
+        inputs.value("device", self.job.device.name());
         inputs.value("pre-tokenizer", self.pre.unwrap_or("recognized"));
         inputs.content("the calibration text", calibration_sha256.as_bytes());
         for name in SIDE_FILES {

@@ -10,6 +10,7 @@ pub mod gate;
 pub mod generate;
 pub mod imatrix;
 pub mod inspect;
+mod job;
 mod outcome;
 pub mod pack;
 pub mod prune;

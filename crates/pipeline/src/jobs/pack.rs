@@ -1,6 +1,5 @@
 //! A checkpoint in, the same checkpoint with packed integers for its linear layers out, and what was lost.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,19 +18,15 @@ pub use slmc_quant::IntScheme;
 pub use slmc_quant::int::GroupSize;
 
 use super::directory::{PROVENANCE, may_replace};
-use super::durable::{self, Durable};
-use super::evaluate::{Measure, evaluate_written};
-use super::quantize::{
-    BatchOptions, ByteSize, Device, Effort, Method, QuantizeOutcome, TextSource, Types, summary,
-};
+use super::durable::Durable;
+use super::job::{self, JobSettings};
+use super::quantize::{Effort, Method, QuantizeOutcome, Types};
 use crate::PipelineError;
 use crate::awq::{self, Calibrated};
-use crate::batches::{calibration_batches, warn_of_missing};
 use crate::export::{ExportTensor, RowReader, TensorReport};
 use crate::gptq;
 use crate::imatrix;
 use crate::memory::{Footing, peak_resident_bytes};
-use crate::model_file::ModelFile;
 use crate::packing::{PackRounder, PackTensors, PackedWriter, pack_tensors, write_tensors};
 use crate::progress::Reporter;
 use crate::rescaling::RescaledSource;
@@ -42,10 +37,8 @@ use crate::zeros;
 /// What to do.
 #[derive(Clone, Debug)]
 pub struct PackSettings {
-    /// The checkpoint.
-    pub model: PathBuf,
-    /// Whether the text model of one for several modalities is meant.
-    pub text_only: bool,
+    /// From where, to which directory, calibrated and measured on what.
+    pub job: JobSettings,
     /// How values are chosen.
     pub method: Method,
     /// How long to look for better values than the first ones found.
@@ -58,20 +51,6 @@ pub struct PackSettings {
     pub keep_zeros: KeepZeros,
     /// Linear layers kept in the checkpoint's precision.
     pub keep: Vec<Pattern>,
-    /// Calibration text; empty for the bundled corpus.
-    pub calibration: Vec<TextSource>,
-    /// Calibration samples, their length and seed.
-    pub batches: BatchOptions,
-    /// Where the model runs during calibration.
-    pub device: Device,
-    /// The directory to write.
-    pub output: PathBuf,
-    /// How to measure the result; `None` not to.
-    pub measure: Option<Measure>,
-    /// Resident memory that calibrating and writing may take; `None` for what the machine has.
-    pub max_memory: Option<ByteSize>,
-    /// Whether to go on with what an earlier run of the same settings left.
-    pub resume: bool,
 }
 
 /// Everything that is known before any weight is read.
@@ -99,8 +78,8 @@ impl PreparedPack {
     /// # Errors
     /// Anything that would make the job fail and can be known now.
     pub fn new(settings: PackSettings) -> Result<Self, PipelineError> {
-        let (model, checkpoint) = ModelFile::open_original(&settings.model, settings.text_only)?;
-        let existing = may_replace(&settings.output, &settings.model)?;
+        let (model, checkpoint) = settings.job.open()?;
+        let existing = may_replace(&settings.job.output, &settings.job.model)?;
         let source = model.source()?;
         let PackTensors { tensors, facts, left_out } = pack_tensors(&checkpoint, source.config())?;
         let mut plan = IntPlan::new(settings.scheme, settings.method, &facts, &settings.keep)?;
@@ -108,15 +87,10 @@ impl PreparedPack {
         let linear = linear.map(|tensor| tensor.name.as_str());
         plan.plan_zeros(&zeros::shares(source.as_ref(), linear, settings.keep_zeros)?, settings.keep_zeros);
         let layout = PackedWriter::layout(&plan)?;
-        let batches = match settings.method.needs_calibration() {
-            true => {
-                Some(calibration_batches(&model, source.config(), &settings.calibration, &settings.batches)?)
-            }
-            false => None,
-        };
+        let batches = settings.job.tokens(&model, source.config(), settings.method.needs_calibration())?;
         let source_bytes = model.bytes();
-        let (how, limit) = ((settings.method, settings.effort, plan.run_len()), settings.max_memory);
-        let footing = durable::footing(how, limit, source.config(), batches.as_ref(), None)?;
+        let how = (settings.method, settings.effort, plan.run_len());
+        let footing = settings.job.footing(how, source.config(), batches.as_ref())?;
         Ok(Self {
             footing,
             settings,
@@ -144,21 +118,20 @@ impl PreparedPack {
     /// work directory of what is finished; a directory that was written stays when measuring fails.
     pub fn run(self, reporter: &dyn Reporter) -> Result<QuantizeOutcome, PipelineError> {
         let started = Instant::now();
-        self.warn(reporter);
+        let (left_out, config) = (self.left_out.as_slice(), self.source.config());
+        job::warn((left_out, config), (&self.footing, self.batches.as_ref()), reporter);
         let bytes = self.output_bytes();
         let durable = Durable {
-            output: &self.settings.output,
+            job: &self.settings.job,
+            output: &self.settings.job.output,
             method: self.settings.method,
             effort: self.settings.effort,
             run_len: self.plan.run_len(),
             recipe: &self.recipe().to_string(),
-            device: self.settings.device,
             pre: None,
             checkpoint: &self.checkpoint,
             source: self.source.as_ref(),
             batches: self.batches.as_ref(),
-            max_memory: self.settings.max_memory,
-            resume: self.settings.resume,
         };
         let (calibrated, mut tensors) = durable.run(&self.plan, self.footing, reporter, |walk, _| {
             let calibrated = self.calibrate(walk)?;
@@ -168,14 +141,13 @@ impl PreparedPack {
         let seconds = started.elapsed().as_secs_f64();
         let peak_memory_bytes = peak_resident_bytes();
         let planned = self.plan.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.zeros));
-        zeros::count(self.source.as_ref(), &self.settings.output, planned.zip(&mut tensors))?;
+        zeros::count(self.source.as_ref(), &self.settings.job.output, planned.zip(&mut tensors))?;
         let Self { settings, plan, source_bytes, batches, .. } = self;
-        let evaluation =
-            evaluate_written(&settings.output, Some(&settings.model), settings.measure, reporter)?;
+        let evaluation = settings.job.evaluate(reporter)?;
         Ok(QuantizeOutcome {
-            output: settings.output,
+            output: settings.job.output,
             modelfile: None,
-            source: settings.model,
+            source: settings.job.model,
             method: settings.method,
             types: Types::Grid(settings.scheme),
             prediction: None,
@@ -189,21 +161,6 @@ impl PreparedPack {
             groups: calibrated.groups,
             evaluation,
         })
-    }
-
-    fn warn(&self, reporter: &dyn Reporter) {
-        if !self.left_out.is_empty() {
-            reporter.warn(&format!(
-                "{} tensors of the checkpoint are not part of a {} model and are left out: {}",
-                self.left_out.len(),
-                self.source.config().arch.model_type,
-                summary(&self.left_out),
-            ));
-        }
-        durable::warn_of_memory(&self.footing, reporter);
-        if let Some(batches) = &self.batches {
-            warn_of_missing(batches, reporter);
-        }
     }
 
     /// Scales and importances, as far as the method needs any before the first tensor is rounded.
@@ -226,8 +183,12 @@ impl PreparedPack {
         reporter: &dyn Reporter,
     ) -> Result<Vec<TensorReport>, PipelineError> {
         let room = walk.map(|(_, work)| work.room()).transpose()?;
-        let writer =
-            PackedWriter::create(&self.settings.output, room.as_deref(), self.layout.clone(), self.existing)?;
+        let writer = PackedWriter::create(
+            &self.settings.job.output,
+            room.as_deref(),
+            self.layout.clone(),
+            self.existing,
+        )?;
         let reader = RowReader::new(&self.checkpoint, &calibrated.rescaling);
         let done = match walk {
             Some((walk, work)) if self.settings.method.rounding() == Rounding::Feedback => {
@@ -273,9 +234,7 @@ impl PreparedPack {
             recipe["keep_zeros"] = json!(settings.keep_zeros);
         }
         if let Some(batches) = &self.batches {
-            recipe["samples"] = settings.batches.samples.into();
-            recipe["seq_len"] = settings.batches.seq_len.into();
-            recipe["seed"] = settings.batches.seed.into();
+            settings.job.describe_samples(&mut recipe);
             recipe["calibration_sha256"] = batches.hash.as_str().into();
         }
         recipe

@@ -16,18 +16,16 @@ use slmc_quant::plan::Pattern;
 pub use slmc_prune::{LayerSparsity, Method, PrunePlan, Scope, Sparsity, owl};
 
 use super::as_gguf;
+pub use super::as_gguf::AsGguf;
 use super::directory::{PROVENANCE, may_replace};
-use super::durable::{self, Durable};
-use super::evaluate::{EvaluateOutcome, Measure, evaluate_written};
-use super::quantize::{
-    BatchOptions, ByteSize, Device, Effort, KeepZeros, Mix, Prepared, QuantizeSettings, TextSource, summary,
-};
+use super::durable::Durable;
+use super::evaluate::EvaluateOutcome;
+use super::job::{self, JobSettings};
+use super::quantize::{Effort, KeepZeros, Prepared, QuantizeSettings};
 use crate::PipelineError;
-use crate::batches::{calibration_batches, warn_of_missing};
 use crate::export::{ExportTensor, RowReader, TensorReport};
 use crate::gptq;
 use crate::memory::{Footing, peak_resident_bytes};
-use crate::model_file::ModelFile;
 use crate::packing::{PackTensors, pack_tensors};
 use crate::progress::Reporter;
 pub use crate::pruning::PrunedTensor;
@@ -39,10 +37,8 @@ use crate::work::Work;
 /// What to do.
 #[derive(Clone, Debug)]
 pub struct PruneSettings {
-    /// The checkpoint.
-    pub model: PathBuf,
-    /// Whether the text model of one for several modalities is meant.
-    pub text_only: bool,
+    /// From where, to which directory or GGUF file, calibrated and measured on what.
+    pub job: JobSettings,
     /// How weights are chosen.
     pub method: Method,
     /// How many.
@@ -57,22 +53,8 @@ pub struct PruneSettings {
     pub effort: Effort,
     /// Linear layers that stay whole.
     pub keep: Vec<Pattern>,
-    /// Calibration text; empty for the bundled corpus.
-    pub calibration: Vec<TextSource>,
-    /// Calibration samples, their length and seed.
-    pub batches: BatchOptions,
-    /// Where the model runs during calibration.
-    pub device: Device,
-    /// The directory to write, or the GGUF file.
-    pub output: PathBuf,
-    /// The type of a GGUF file; `None` for a checkpoint, which keeps its element types.
-    pub gguf: Option<Mix>,
-    /// How to measure the result; `None` not to.
-    pub measure: Option<Measure>,
-    /// Resident memory that calibrating and writing may take; `None` for what the machine has.
-    pub max_memory: Option<ByteSize>,
-    /// Whether to go on with what an earlier run of the same settings left.
-    pub resume: bool,
+    /// The GGUF file that is wanted; `None` for a checkpoint, which keeps its element types.
+    pub gguf: Option<AsGguf>,
 }
 
 /// What came out.
@@ -80,6 +62,9 @@ pub struct PruneSettings {
 pub struct PruneOutcome {
     /// The directory or file written.
     pub output: PathBuf,
+    /// The Ollama Modelfile beside it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub modelfile: Option<PathBuf>,
     /// The checkpoint that it was made from.
     pub source: PathBuf,
     /// How weights were chosen.
@@ -136,22 +121,18 @@ impl PreparedPrune {
     /// # Errors
     /// Anything that would make the job fail and can be known now.
     pub fn new(settings: PruneSettings) -> Result<Self, PipelineError> {
-        let (model, checkpoint) = ModelFile::open_original(&settings.model, settings.text_only)?;
+        let (model, checkpoint) = settings.job.open()?;
         let existing =
-            may_replace(&as_gguf::checkpoint_of(&settings.output, settings.gguf), &settings.model)?;
+            may_replace(&as_gguf::checkpoint_of(&settings.job.output, settings.gguf), &settings.job.model)?;
         let source = model.source()?;
         let PackTensors { tensors, facts, left_out } = pack_tensors(&checkpoint, source.config())?;
         let how = (settings.method, settings.sparsity, settings.scope);
         let plan = PrunePlan::new(how, &facts, &settings.keep)?;
         let layout = PrunedWriter::layout(&plan)?;
-        let batches = match settings.method.needs_calibration() || spread::needs_scores(&settings) {
-            true => {
-                Some(calibration_batches(&model, source.config(), &settings.calibration, &settings.batches)?)
-            }
-            false => None,
-        };
-        let (how, limit) = ((as_heavy_as(&settings), settings.effort, None), settings.max_memory);
-        let footing = durable::footing(how, limit, source.config(), batches.as_ref(), None)?;
+        let calibrates = settings.method.needs_calibration() || spread::needs_scores(&settings);
+        let batches = settings.job.tokens(&model, source.config(), calibrates)?;
+        let how = (as_heavy_as(&settings), settings.effort, None);
+        let footing = settings.job.footing(how, source.config(), batches.as_ref())?;
         Ok(Self {
             footing,
             settings,
@@ -173,7 +154,7 @@ impl PreparedPrune {
     /// # Errors
     /// A model that GGUF cannot carry, where it is to.
     pub fn output_bytes(&self) -> Result<u64, PipelineError> {
-        match self.conversion(&self.settings.model) {
+        match self.conversion(&self.settings.job.model) {
             // of the same shapes
             Some(conversion) => Ok(Prepared::new(conversion)?.output_bytes()),
             None => Ok(self.layout.total_bytes()),
@@ -187,7 +168,8 @@ impl PreparedPrune {
     /// work directory of what is finished; a directory that was written stays when measuring fails.
     pub fn run(self, reporter: &dyn Reporter) -> Result<PruneOutcome, PipelineError> {
         let started = Instant::now();
-        self.warn(reporter);
+        let (left_out, config) = (self.left_out.as_slice(), self.source.config());
+        job::warn((left_out, config), (&self.footing, self.batches.as_ref()), reporter);
         let this = self.spread(reporter)?;
         this.prune(started, reporter)
     }
@@ -196,34 +178,33 @@ impl PreparedPrune {
         let (bytes, source_bytes) = (self.output_bytes()?, self.layout.total_bytes());
         let checkpoint = self.checkpoint_path();
         let durable = Durable {
+            job: &self.settings.job,
             output: &checkpoint,
             method: as_heavy_as(&self.settings),
             effort: self.settings.effort,
             run_len: None,
             recipe: &self.recipe().to_string(),
-            device: self.settings.device,
             pre: None,
             checkpoint: &self.checkpoint,
             source: self.source.as_ref(),
             batches: self.batches.as_ref().filter(|_| spread::walks(&self.settings)),
-            max_memory: self.settings.max_memory,
-            resume: self.settings.resume,
         };
         let reports =
             durable.run(&self.plan, self.footing, reporter, |walk, _| self.write(walk, reporter))?;
         let tensors = verify(&checkpoint, &self.plan, reports)?;
-        if let Some(conversion) = self.conversion(&checkpoint) {
-            as_gguf::convert(conversion, reporter)?;
-        }
+        let modelfile = match self.conversion(&checkpoint) {
+            Some(conversion) => as_gguf::convert(conversion, reporter)?,
+            None => None,
+        };
         let (seconds, peak_memory_bytes) = (started.elapsed().as_secs_f64(), peak_resident_bytes());
         let Self { settings, plan, batches, .. } = self;
         let planned = tensors.iter().zip(&plan.tensors).filter(|(_, planned)| planned.pruned.is_some());
         let pruned_weights = planned.map(|(tensor, _)| tensor.zeros).sum();
-        let evaluation =
-            evaluate_written(&settings.output, Some(&settings.model), settings.measure, reporter)?;
+        let evaluation = settings.job.evaluate(reporter)?;
         Ok(PruneOutcome {
-            output: settings.output,
-            source: settings.model,
+            output: settings.job.output,
+            modelfile,
+            source: settings.job.model,
             method: settings.method,
             sparsity: settings.sparsity,
             layer_sparsity: plan.layer_sparsity,
@@ -241,28 +222,13 @@ impl PreparedPrune {
 
     /// The checkpoint to write: the output, or one beside a GGUF file.
     fn checkpoint_path(&self) -> PathBuf {
-        as_gguf::checkpoint_of(&self.settings.output, self.settings.gguf)
+        as_gguf::checkpoint_of(&self.settings.job.output, self.settings.gguf)
     }
 
     /// What makes the GGUF file of a checkpoint, if one is wanted.
     fn conversion(&self, checkpoint: &Path) -> Option<QuantizeSettings> {
-        let files = (checkpoint, self.settings.output.as_path(), self.settings.gguf?);
+        let files = (checkpoint, self.settings.job.output.as_path(), self.settings.gguf?);
         Some(as_gguf::conversion(files, (&self.checkpoint, self.recipe()), KeepZeros::Always))
-    }
-
-    fn warn(&self, reporter: &dyn Reporter) {
-        if !self.left_out.is_empty() {
-            reporter.warn(&format!(
-                "{} tensors of the checkpoint are not part of a {} model and are left out: {}",
-                self.left_out.len(),
-                self.source.config().arch.model_type,
-                summary(&self.left_out),
-            ));
-        }
-        durable::warn_of_memory(&self.footing, reporter);
-        if let Some(batches) = &self.batches {
-            warn_of_missing(batches, reporter);
-        }
     }
 
     fn write(
@@ -317,9 +283,7 @@ impl PreparedPrune {
             recipe["statistics"] = "of the dense model".into();
         }
         if let Some(batches) = &self.batches {
-            recipe["samples"] = settings.batches.samples.into();
-            recipe["seq_len"] = settings.batches.seq_len.into();
-            recipe["seed"] = settings.batches.seed.into();
+            settings.job.describe_samples(&mut recipe);
             recipe["calibration_sha256"] = batches.hash.as_str().into();
         }
         recipe

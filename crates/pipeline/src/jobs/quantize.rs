@@ -1,13 +1,13 @@
 //! The main job: a checkpoint in, a GGUF file out, and what was lost.
 
 mod allocate;
+mod provenance;
+mod settings;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use serde_json::{Value, json};
 use slmc_calibration::TokenBatches;
 use slmc_checkpoint::Checkpoint;
 use slmc_gguf::container::{Layout, Metadata, Writer};
@@ -16,122 +16,38 @@ use slmc_model::{ModelConfig, WeightSource};
 use slmc_quant::PlanRequest;
 use slmc_quant::awq::GridPlan;
 use slmc_quant::gptq::Order;
-use slmc_quant::plan::{Pattern, TypeOverride};
 
 pub use crate::export::{OutputError, TensorReport};
 pub use crate::memory::ByteSize;
 pub use crate::zeros::KeptZeros;
+pub use settings::{MadeFrom, QuantizeSettings};
 pub use slmc_calibration::{BatchOptions, TextSource};
 pub use slmc_model::Device;
 pub use slmc_quant::plan::{KeepZeros, Plan, PlannedTensor, Prediction, Target};
 pub use slmc_quant::{Effort, Method, Mix, Rounding};
 
-use super::directory::PROVENANCE;
 use super::durable::{self, Durable};
-use super::evaluate::{Measure, evaluate_written};
+pub use super::job::JobSettings;
+use super::job::warn_of_left_out;
 pub use super::outcome::{QuantizeOutcome, Types};
+use provenance::{check_takes_imatrix, provenance};
+
 use crate::PipelineError;
 use crate::allocation::starting_mix;
 use crate::awq::{self, Calibrated};
-use crate::batches::{calibration_batches, warn_of_missing};
+use crate::batches::warn_of_missing;
 use crate::export::{
     ExportTensor, Provenance, RowReader, export_tensors, metadata, model_facts, write_tensors,
 };
 use crate::gptq::{self, Rounder};
 use crate::imatrix::{self, ImportanceFile};
 use crate::memory::{Footing, peak_resident_bytes};
-use crate::model_file::ModelFile;
 use crate::modelfile::Modelfile;
 use crate::progress::Reporter;
 use crate::rescaling::RescaledSource;
 use crate::walker::Walk;
 use crate::work::Work;
 use crate::zeros;
-
-/// What to do.
-#[derive(Clone, Debug)]
-pub struct QuantizeSettings {
-    /// The checkpoint.
-    pub model: PathBuf,
-    /// Whether the text model of one for several modalities is meant.
-    pub text_only: bool,
-    /// What slmc made the checkpoint from, where that is not to be read from the checkpoint itself.
-    pub made_from: Option<MadeFrom>,
-    /// How values are chosen.
-    pub method: Method,
-    /// How long to look for better values than the first ones found.
-    pub effort: Effort,
-    /// Whether error feedback rounds blocks with large activations first.
-    pub act_order: bool,
-    /// Which types.
-    pub mix: Mix,
-    /// Types by measured cost instead of the mix's, and what they shall reach.
-    pub target: Option<Target>,
-    /// Types of single tensors.
-    pub overrides: Vec<TypeOverride>,
-    /// Tensors kept in the checkpoint's precision.
-    pub keep: Vec<Pattern>,
-    /// Whether zeros among the weights stay zeros.
-    pub keep_zeros: KeepZeros,
-    /// An importance matrix to take instead of calibrating; [`Method::Imatrix`] alone can use one.
-    pub imatrix: Option<PathBuf>,
-    /// Calibration text; empty for the bundled corpus.
-    pub calibration: Vec<TextSource>,
-    /// Calibration samples, their length and seed.
-    pub batches: BatchOptions,
-    /// Where the model runs during calibration.
-    pub device: Device,
-    /// Name of the pre-tokenizer, where it is not recognized.
-    pub pre: Option<String>,
-    /// The file to write.
-    pub output: PathBuf,
-    /// Whether to write an Ollama Modelfile beside it.
-    pub modelfile: bool,
-    /// How to measure the result; `None` not to.
-    pub measure: Option<Measure>,
-    /// Resident memory that calibrating and writing may take; `None` for what the machine has.
-    pub max_memory: Option<ByteSize>,
-    /// Whether to go on with what an earlier run of the same settings left.
-    pub resume: bool,
-}
-
-/// The model behind a checkpoint that was only made to be converted.
-#[derive(Clone, Debug)]
-pub struct MadeFrom {
-    /// Its name.
-    pub name: String,
-    /// How the checkpoint was made of it.
-    pub recipe: Value,
-}
-
-impl QuantizeSettings {
-    /// A checkpoint as a GGUF file of a mix's types: rounded to nearest, without calibration, and nothing measured.
-    pub fn conversion(model: PathBuf, mix: Mix, output: PathBuf, pre: Option<String>) -> Self {
-        Self {
-            model,
-            text_only: false,
-            made_from: None,
-            method: Method::Rtn,
-            effort: Effort::default(),
-            act_order: false,
-            mix,
-            target: None,
-            overrides: Vec::new(),
-            keep: Vec::new(),
-            keep_zeros: KeepZeros::Never,
-            imatrix: None,
-            calibration: Vec::new(),
-            batches: BatchOptions::default(),
-            device: Device::Cpu,
-            pre,
-            output,
-            modelfile: false,
-            measure: None,
-            max_memory: None,
-            resume: false,
-        }
-    }
-}
 
 /// Everything that is known before any weight is read.
 pub struct Prepared {
@@ -164,7 +80,7 @@ impl Prepared {
     /// # Errors
     /// Anything that would make the job fail and can be known now.
     pub fn new(mut settings: QuantizeSettings) -> Result<Self, PipelineError> {
-        let (model, checkpoint) = ModelFile::open_original(&settings.model, settings.text_only)?;
+        let (model, checkpoint) = settings.job.open()?;
         let source = model.source()?;
         let config = source.config().clone();
         if let Some(reason) = config.gguf_obstacle() {
@@ -202,10 +118,7 @@ impl Prepared {
             None => None,
         };
         let calibrates = settings.method.needs_calibration() && imatrix.is_none();
-        let batches = match calibrates || settings.target.is_some() {
-            true => Some(calibration_batches(&model, &config, &settings.calibration, &settings.batches)?),
-            false => None,
-        };
+        let batches = settings.job.tokens(&model, &config, calibrates || settings.target.is_some())?;
         let name = settings.made_from.as_ref().map_or_else(|| model.name(), |from| from.name.clone());
         let provenance = provenance(&settings, &checkpoint, batches.as_ref(), imatrix.as_ref());
         let metadata = metadata(&name, &config, &vocabulary, settings.mix, &provenance);
@@ -213,18 +126,13 @@ impl Prepared {
         let modelfile = match settings.modelfile {
             true => {
                 let generation = checkpoint.generation_config()?;
-                Some(Modelfile::new(&settings.output, &vocabulary, generation.as_ref()))
+                Some(Modelfile::new(&settings.job.output, &vocabulary, generation.as_ref()))
             }
             false => None,
         };
         let source_bytes = model.bytes();
-        let footing = durable::footing(
-            (settings.method, settings.effort, plan.run_len()),
-            settings.max_memory,
-            &config,
-            batches.as_ref(),
-            None,
-        )?;
+        let how = (settings.method, settings.effort, plan.run_len());
+        let footing = settings.job.footing(how, &config, batches.as_ref())?;
         Ok(Self {
             footing,
             settings,
@@ -280,18 +188,16 @@ impl Prepared {
     fn quantize(self, started: Instant, reporter: &dyn Reporter) -> Result<QuantizeOutcome, PipelineError> {
         let bytes = self.output_bytes();
         let durable = Durable {
-            output: &self.settings.output,
+            job: &self.settings.job,
+            output: &self.settings.job.output,
             method: self.settings.method,
             effort: self.settings.effort,
             run_len: self.plan.run_len(),
             recipe: &self.provenance.recipe,
-            device: self.settings.device,
             pre: self.settings.pre.as_deref(),
             checkpoint: &self.checkpoint,
             source: self.source.as_ref(),
             batches: self.batches.as_ref(),
-            max_memory: self.settings.max_memory,
-            resume: self.settings.resume,
         };
         let (calibrated, mut tensors) =
             durable.run(&self.plan, self.footing, reporter, |walk, footing| {
@@ -299,21 +205,17 @@ impl Prepared {
                 let tensors = self.write(&calibrated, walk, footing, reporter)?;
                 Ok((calibrated, tensors))
             })?;
-        let modelfile = self.modelfile.map(|modelfile| modelfile.write(&self.settings.output)).transpose()?;
+        let modelfile =
+            self.modelfile.map(|modelfile| modelfile.write(&self.settings.job.output)).transpose()?;
         let seconds = started.elapsed().as_secs_f64();
         let peak_memory_bytes = peak_resident_bytes();
         let planned = self.plan.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.zeros));
-        zeros::count(self.source.as_ref(), &self.settings.output, planned.zip(&mut tensors))?;
-        let evaluation = evaluate_written(
-            &self.settings.output,
-            Some(&self.settings.model),
-            self.settings.measure.clone(),
-            reporter,
-        )?;
+        zeros::count(self.source.as_ref(), &self.settings.job.output, planned.zip(&mut tensors))?;
+        let evaluation = self.settings.job.evaluate(reporter)?;
         Ok(QuantizeOutcome {
-            output: self.settings.output,
+            output: self.settings.job.output,
             modelfile,
-            source: self.settings.model,
+            source: self.settings.job.model,
             method: self.settings.method,
             types: Types::Mix(self.settings.mix),
             prediction: self.plan.prediction,
@@ -337,14 +239,7 @@ impl Prepared {
                 self.config().arch.model_type
             ));
         }
-        if !self.left_out.is_empty() {
-            reporter.warn(&format!(
-                "{} tensors of the checkpoint are not part of a {} model and are left out: {}",
-                self.left_out.len(),
-                self.config().arch.model_type,
-                summary(&self.left_out),
-            ));
-        }
+        warn_of_left_out(&self.left_out, self.config(), reporter);
         for note in self.vocabulary.notes() {
             reporter.warn(&note.to_string());
         }
@@ -390,7 +285,7 @@ impl Prepared {
         footing: &Footing,
         reporter: &dyn Reporter,
     ) -> Result<Vec<TensorReport>, PipelineError> {
-        let writer = Writer::create(&self.settings.output, self.layout.clone())?;
+        let writer = Writer::create(&self.settings.job.output, self.layout.clone())?;
         let reader = RowReader::new(&self.checkpoint, &calibrated.rescaling);
         let done = match walk {
             Some((walk, work)) if self.settings.method.rounding() == Rounding::Feedback => {
@@ -414,71 +309,5 @@ impl Prepared {
 fn lay_out(settings: &QuantizeSettings, metadata: Metadata, plan: &Plan) -> Result<Layout, PipelineError> {
     let planned = plan.tensors.iter().map(|t| (t.name.clone(), t.shape.clone(), t.ty));
     Layout::new(metadata, planned)
-        .map_err(|source| PipelineError::Layout { path: settings.output.clone(), source })
-}
-
-pub(super) fn summary(names: &[String]) -> String {
-    const SHOWN: usize = 3;
-    let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
-    if names.len() > SHOWN { format!("{shown}, …") } else { shown }
-}
-
-/// Whether an importance matrix is all that the method needs to know of the activations.
-fn check_takes_imatrix(method: Method) -> Result<(), PipelineError> {
-    let reason = match method {
-        Method::Imatrix => return Ok(()),
-        Method::Rtn => "it weighs no errors, so the file would change nothing",
-        Method::Awq => "it searches its scales on the activations themselves, which the file does not hold",
-        Method::Gptq => {
-            "it needs the whole matrix of the inputs' second moments, of which the file holds the diagonal"
-        }
-        Method::AwqGptq => "it needs the activations themselves, which the file does not hold",
-    };
-    Err(PipelineError::ImatrixMethod { method, reason })
-}
-
-/// The recipe that goes into the file: what a user would type again. Paths and thread counts stay out.
-fn provenance(
-    settings: &QuantizeSettings,
-    checkpoint: &Checkpoint,
-    batches: Option<&TokenBatches>,
-    imatrix: Option<&ImportanceFile>,
-) -> Provenance {
-    let mut recipe = match settings.target {
-        Some(Target::Mix) => {
-            json!({ "method": settings.method, "mix": settings.mix, "fallback": "measured" })
-        }
-        Some(target) => json!({ "method": settings.method, "target": target }),
-        None => json!({ "method": settings.method, "mix": settings.mix }),
-    };
-    // what slmc made the checkpoint from, pruning for one
-    let kept = checkpoint.config_json().get(PROVENANCE).and_then(|made| made.get("recipe"));
-    if let Some(source) = settings.made_from.as_ref().map(|from| &from.recipe).or(kept) {
-        recipe["source"] = source.clone();
-    }
-    if !settings.overrides.is_empty() {
-        recipe["tensor_type"] = settings.overrides.iter().map(ToString::to_string).collect();
-    }
-    if !settings.keep.is_empty() {
-        recipe["keep"] = settings.keep.iter().map(ToString::to_string).collect();
-    }
-    if settings.method.rounding() == Rounding::Feedback {
-        recipe["effort"] = json!(settings.effort);
-        if settings.act_order {
-            recipe["act_order"] = true.into();
-        }
-    }
-    if batches.is_some() {
-        recipe["samples"] = settings.batches.samples.into();
-        recipe["seq_len"] = settings.batches.seq_len.into();
-        recipe["seed"] = settings.batches.seed.into();
-    }
-    if settings.keep_zeros != KeepZeros::Auto {
-        recipe["keep_zeros"] = json!(settings.keep_zeros);
-    }
-    if let Some(file) = imatrix {
-        recipe["imatrix"] = file.provenance();
-    }
-    let calibration_sha256 = batches.map(|b| b.hash.clone()).or_else(|| imatrix?.calibration_sha256.clone());
-    Provenance { recipe: recipe.to_string(), calibration_sha256 }
+        .map_err(|source| PipelineError::Layout { path: settings.job.output.clone(), source })
 }

@@ -1,8 +1,9 @@
 //! A checkpoint in, a smaller checkpoint of the same architecture out, and what was lost.
 
 mod outcome;
+mod planning;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -10,47 +11,36 @@ use serde_json::{Value, json};
 use slmc_calibration::TokenBatches;
 use slmc_checkpoint::config::set_dimensions;
 use slmc_checkpoint::{Checkpoint, CheckpointPlan, ExistingTarget};
-use slmc_model::{CheckpointSource, ModelError, WeightSource};
+use slmc_model::{CheckpointSource, WeightSource};
 use slmc_quant::plan::IntFacts;
 
 pub use outcome::{Layer, StructuredOutcome};
 pub use slmc_prune::structured::{Kind, StructuredImportance, Widths};
 
 use super::as_gguf;
+pub use super::as_gguf::AsGguf;
 use super::directory::{PROVENANCE, may_replace};
-use super::durable::{self, Durable};
-use super::evaluate::{Measure, evaluate_written};
-use super::quantize::{
-    BatchOptions, ByteSize, Device, Effort, KeepZeros, Mix, QuantizeSettings, TextSource, summary,
-};
+use super::durable::Durable;
+use super::job::{self, JobSettings};
+use super::quantize::{Effort, KeepZeros, Mix};
 use crate::PipelineError;
-use crate::allocation::split;
-use crate::batches::{calibration_batches, warn_of_missing};
 use crate::export::{ExportTensor, RowReader, TensorReport};
 use crate::gptq;
-use crate::hidden::Storage;
 use crate::memory::{Footing, peak_resident_bytes};
-use crate::model_file::ModelFile;
 use crate::packing::{PackTensors, pack_tensors};
 use crate::progress::Reporter;
 use crate::pruning::PrunedWriter;
 use crate::rescaling::Rescaling;
-use crate::scores::{Identity, ScoreFile};
 pub use crate::structured::{Asked, Budget, Damage, PlannedCut, Shape, StructuredPlan};
-use crate::structured::{
-    Choice, Cutting, Profile, Ranked, Sizing, State, StreamDetail, Surgeon, cuts, measure, profile,
-    ranked_dimensions,
-};
+use crate::structured::{LayerProfile, Profile, State, StreamDetail, Surgeon};
 use crate::walker::Walk;
 use crate::work::Work;
 
 /// What to do.
 #[derive(Clone, Debug)]
 pub struct StructuredSettings {
-    /// The checkpoint.
-    pub model: PathBuf,
-    /// Whether the text model of one for several modalities is meant.
-    pub text_only: bool,
+    /// From where, to which directory or GGUF file, calibrated and measured on what.
+    pub job: JobSettings,
     /// What the result may be; `None` where all that goes is asked for by number.
     pub budget: Option<Budget>,
     /// How many of each kind are asked for.
@@ -71,22 +61,8 @@ pub struct StructuredSettings {
     pub multiple: Option<usize>,
     /// A file of importance scores to read, or to write if it is not there.
     pub scores: Option<PathBuf>,
-    /// Calibration text; empty for the bundled corpus.
-    pub calibration: Vec<TextSource>,
-    /// Calibration samples, their length and seed.
-    pub batches: BatchOptions,
-    /// Where the model runs during calibration.
-    pub device: Device,
-    /// The directory to write, or the GGUF file.
-    pub output: PathBuf,
-    /// The type of a GGUF file; `None` for a checkpoint, which keeps its element types.
-    pub gguf: Option<Mix>,
-    /// How to measure the result; `None` not to.
-    pub measure: Option<Measure>,
-    /// Resident memory that calibrating and writing may take; `None` for what the machine has.
-    pub max_memory: Option<ByteSize>,
-    /// Whether to go on with what an earlier run of the same settings left.
-    pub resume: bool,
+    /// The GGUF file that is wanted; `None` for a checkpoint, which keeps its element types.
+    pub gguf: Option<AsGguf>,
 }
 
 /// Everything that is known before the model is run.
@@ -96,7 +72,8 @@ pub struct PreparedStructured {
     source: Box<dyn WeightSource>,
     tensors: Vec<ExportTensor>,
     facts: Vec<IntFacts>,
-    batches: TokenBatches,
+    /// `None` where nothing is run through the model.
+    batches: Option<TokenBatches>,
     existing: ExistingTarget,
     left_out: Vec<String>,
     detail: StreamDetail,
@@ -121,15 +98,24 @@ impl PreparedStructured {
     /// Anything that would make the job fail and can be known now.
     pub fn new(settings: StructuredSettings) -> Result<Self, PipelineError> {
         let started = Instant::now();
-        let (model, checkpoint) = ModelFile::open_original(&settings.model, settings.text_only)?;
-        let written = as_gguf::checkpoint_of(&settings.output, settings.gguf);
-        let existing = may_replace(&written, &settings.model)?;
+        let (model, checkpoint) = settings.job.open()?;
+        let written = as_gguf::checkpoint_of(&settings.job.output, settings.gguf);
+        let existing = may_replace(&written, &settings.job.model)?;
         let source = model.source()?;
         let PackTensors { tensors, facts, left_out } = pack_tensors(&checkpoint, source.config())?;
-        let batches = calibration_batches(&model, source.config(), &settings.calibration, &settings.batches)?;
-        let how = (slmc_quant::Method::Gptq, settings.effort, None);
-        let footing = durable::footing(how, settings.max_memory, source.config(), Some(&batches), None)?;
-        let mut this = Self {
+        let (detail, calibrates) = {
+            let sizing = settings.sizing(source.config(), &facts)?;
+            (settings.detail(&sizing), settings.calibrates(&sizing))
+        };
+        let batches = settings.job.tokens(&model, source.config(), calibrates)?;
+        // where dimensions go and what stays is solved for, the original runs beside: see `PlannedStructured::effort`
+        let effort = match settings.effort {
+            Effort::Fast if settings.solves && detail > StreamDetail::Nothing => Effort::Balanced,
+            effort => effort,
+        };
+        let method = if calibrates { slmc_quant::Method::Gptq } else { slmc_quant::Method::Rtn };
+        let footing = settings.job.footing((method, effort, None), source.config(), batches.as_ref())?;
+        Ok(Self {
             settings,
             checkpoint,
             source,
@@ -138,145 +124,20 @@ impl PreparedStructured {
             batches,
             existing,
             left_out,
-            detail: StreamDetail::Nothing,
+            detail,
             started,
             footing,
-        };
-        let narrows = this.sizing()?.may_narrow();
-        if narrows {
-            let hessians = this.choice().needs_hessians();
-            this.detail = if hessians { StreamDetail::Hessians } else { StreamDetail::Moments };
-        }
-        if narrows && this.settings.solves && this.settings.effort == Effort::Fast {
-            // the original runs beside: see `PlannedStructured::effort`
-            let (how, limit) = ((how.0, Effort::Balanced, how.2), this.settings.max_memory);
-            this.footing = durable::footing(how, limit, this.source.config(), Some(&this.batches), None)?;
-        }
-        Ok(this)
-    }
-
-    fn sizing(&self) -> Result<Sizing<'_>, PipelineError> {
-        let (settings, config) = (&self.settings, self.source.config());
-        if let Some(layer) = settings.keep_layers.iter().find(|layer| **layer >= config.num_hidden_layers) {
-            let blocks = config.num_hidden_layers;
-            return Err(PipelineError::CannotPrune {
-                reason: format!(
-                    "there is no layer {layer} to keep: they are numbered from 0 to {}",
-                    blocks - 1
-                ),
-            });
-        }
-        let bytes: u64 = self
-            .facts
-            .iter()
-            .map(|t| t.shape.iter().product::<usize>() as u64 * t.dtype.bytes() as u64)
-            .sum();
-        let parameter_bytes = bytes as f64 / config.parameters() as f64;
-        Sizing::new(
-            config,
-            (settings.asked, settings.budget, &settings.kinds),
-            (parameter_bytes, settings.compensates),
-            (settings.keep_layers.len(), settings.multiple),
-        )
-    }
-
-    /// Looks at the whole model, measures where a budget is to be spread, and chooses what stays: a forward pass over the calibration
-    /// text, and about as much again for every kind.
-    ///
-    /// # Errors
-    /// The model cannot be run; no size fits the budget; nothing would go; the user cancels.
-    pub fn planned(self, reporter: &dyn Reporter) -> Result<PlannedStructured, PipelineError> {
-        self.warn(reporter);
-        let device = self.settings.device.burn().map_err(ModelError::from)?;
-        let directory = self.settings.output.parent().filter(|directory| !directory.as_os_str().is_empty());
-        let storage = match self.footing.spill {
-            true => Storage::File(directory.unwrap_or(Path::new(".")).to_owned()),
-            false => Storage::Memory,
-        };
-        let walk = Walk {
-            batch_tokens: self.footing.batch_tokens,
-            storage: &storage,
-            ..Walk::new(self.source.as_ref(), &self.batches.tokens, &device, reporter)
-        };
-        let profile = self.profile(&walk)?;
-        let config = self.source.config();
-        let (blocks, choice) = (profile.dispensable(&self.settings.keep_layers), self.choice());
-        let dimensions = match self.detail {
-            StreamDetail::Nothing => Vec::new(),
-            _ => ranked_dimensions(self.source.as_ref(), &profile, choice.importance, choice.seed)?,
-        };
-        let ranked = Ranked { blocks: &blocks, dimensions: &dimensions };
-        let sizing = self.sizing()?;
-        let removals = sizing.removals();
-        let damages =
-            match removals.iter().map(|(kind, _)| kind).collect::<std::collections::HashSet<_>>().len() {
-                0 | 1 => Vec::new(),
-                _ => {
-                    let (windows, sequences) = split(&self.batches.tokens);
-                    let walk = Walk { sequences: &sequences, ..walk };
-                    let StructuredSettings { solves, compensates: biases, .. } = self.settings;
-                    let how = Cutting { choice, solves, biases, profile: &profile, ranked };
-                    measure(&walk, &windows, &removals, how)?
-                }
-            };
-        let chosen = sizing.choose(&damages)?;
-        let mut shape = Shape::new(chosen.widths, config, ranked);
-        shape.biases = self.settings.compensates;
-        let before = Shape::widths_of(config);
-        let (parameters_before, block_parameters_before) = sizing.parameters(before);
-        let (parameters, block_parameters) = sizing.parameters(chosen.widths);
-        let plan = StructuredPlan {
-            importance: self.settings.importance,
-            solves: self.settings.solves,
-            before,
-            tensors: cuts(config, &shape, &self.facts),
-            shape,
-            predicted_divergence: (!damages.is_empty()).then_some(chosen.predicted),
-            damages,
-            parameters_before,
-            parameters,
-            block_parameters_before,
-            block_parameters,
-        };
-        let specs = plan.tensors.iter().map(PlannedCut::spec).collect();
-        let layout = CheckpointPlan::new(specs, CheckpointPlan::DEFAULT_SHARD_BYTES)?;
-        Ok(PlannedStructured { prepared: self, profile, layout, plan })
-    }
-
-    fn profile(&self, walk: &Walk<'_>) -> Result<Profile, PipelineError> {
-        let (path, config) = (self.settings.scores.as_ref(), self.source.config());
-        let Some(path) = path else { return profile(walk, self.detail) };
-        let (config_json, device) = (self.checkpoint.config_json(), self.settings.device.name());
-        let identity = Identity::new(self.source.as_ref(), config_json, &self.batches.hash, device)?;
-        let mut file = ScoreFile::open(path, identity)?;
-        if let Some(profile) = Profile::find(&file, config, self.detail) {
-            return Ok(profile);
-        }
-        let profile = profile(walk, self.detail)?;
-        profile.put(&mut file);
-        file.write(path)?;
-        Ok(profile)
-    }
-
-    fn choice(&self) -> Choice {
-        Choice {
-            importance: self.settings.importance,
-            rounds: rounds(self.settings.effort),
-            seed: self.settings.batches.seed,
-        }
+        })
     }
 
     fn warn(&self, reporter: &dyn Reporter) {
-        if !self.left_out.is_empty() {
-            reporter.warn(&format!(
-                "{} tensors of the checkpoint are not part of a {} model and are left out: {}",
-                self.left_out.len(),
-                self.source.config().arch.model_type,
-                summary(&self.left_out),
-            ));
+        let (left_out, config) = (self.left_out.as_slice(), self.source.config());
+        job::warn((left_out, config), (&self.footing, self.batches.as_ref()), reporter);
+        if self.batches.is_none() && self.settings.scores.is_some() {
+            reporter.warn(
+                "weights and numbers alone say what goes: no scores are needed, and the file of --scores is left alone",
+            );
         }
-        durable::warn_of_memory(&self.footing, reporter);
-        warn_of_missing(&self.batches, reporter);
     }
 }
 
@@ -288,7 +149,7 @@ impl PlannedStructured {
 
     /// Bytes of the weight files to be written, or of a GGUF file's tensors.
     pub fn output_bytes(&self) -> u64 {
-        let Some(mix) = self.prepared.settings.gguf else { return self.layout.total_bytes() };
+        let Some(AsGguf { mix, .. }) = self.prepared.settings.gguf else { return self.layout.total_bytes() };
         let bytes = |cut: &PlannedCut| match (cut.shape.len(), mix) {
             (1, _) | (_, Mix::F32) => 4 * cut.weights(),
             _ => 2 * cut.weights(),
@@ -299,7 +160,7 @@ impl PlannedStructured {
     /// The checkpoint to write: the output, or one beside a GGUF file.
     fn checkpoint_path(&self) -> PathBuf {
         let settings = &self.prepared.settings;
-        as_gguf::checkpoint_of(&settings.output, settings.gguf)
+        as_gguf::checkpoint_of(&settings.job.output, settings.gguf)
     }
 
     /// Whether the model is walked through to be cut: where what stays is solved for, and where Hessians decide what goes.
@@ -307,7 +168,7 @@ impl PlannedStructured {
         let (before, after) = (self.plan.before, self.plan.shape.widths);
         let inside = [Kind::KeyValueHeads, Kind::QueryHeads, Kind::Channels];
         let chooses = inside.iter().any(|kind| after.of(*kind) < before.of(*kind));
-        self.plan.solves || (chooses && self.prepared.choice().needs_hessians())
+        self.plan.solves || (chooses && self.prepared.settings.choice().needs_hessians())
     }
 
     /// How long to look. What was read of dimensions that went can be made up for only beside the original.
@@ -321,8 +182,9 @@ impl PlannedStructured {
     /// Every block of the original.
     pub fn layers(&self) -> Vec<Layer> {
         let kept = |layer| self.plan.shape.layers.contains(&layer);
+        let influence = |of: &LayerProfile| self.plan.calibrates.then_some(of.influence);
         let layers = self.profile.layers.iter().enumerate();
-        layers.map(|(layer, of)| Layer { layer, influence: of.influence, kept: kept(layer) }).collect()
+        layers.map(|(layer, of)| Layer { layer, influence: influence(of), kept: kept(layer) }).collect()
     }
 
     /// Calibrates, writes, opens what was written, measures.
@@ -334,18 +196,16 @@ impl PlannedStructured {
         let Self { prepared, plan, .. } = &self;
         let (settings, checkpoint) = (&prepared.settings, self.checkpoint_path());
         let durable = Durable {
+            job: &settings.job,
             output: &checkpoint,
             method: slmc_quant::Method::Gptq,
             effort: self.effort(),
             run_len: None,
             recipe: &self.recipe().to_string(),
-            device: settings.device,
             pre: None,
             checkpoint: &prepared.checkpoint,
             source: prepared.source.as_ref(),
-            batches: Some(&prepared.batches).filter(|_| self.walks()),
-            max_memory: settings.max_memory,
-            resume: settings.resume,
+            batches: prepared.batches.as_ref().filter(|_| self.walks()),
         };
         let tensors = durable.run(plan, prepared.footing, reporter, |walk, _| self.write(walk, reporter))?;
         // a stock reader must accept it: every tensor there, of the shape that its configuration says
@@ -361,24 +221,26 @@ impl PlannedStructured {
             });
         }
         drop(written);
-        if let Some(mix) = settings.gguf {
-            let made = (&prepared.checkpoint, self.recipe());
-            let conversion: QuantizeSettings =
-                as_gguf::conversion((&checkpoint, &settings.output, mix), made, KeepZeros::Never);
-            as_gguf::convert(conversion, reporter)?;
-        }
+        let modelfile = match settings.gguf {
+            Some(gguf) => {
+                let made = (&prepared.checkpoint, self.recipe());
+                let files = (checkpoint.as_path(), settings.job.output.as_path(), gguf);
+                as_gguf::convert(as_gguf::conversion(files, made, KeepZeros::Never), reporter)?
+            }
+            None => None,
+        };
         let (seconds, peak_memory_bytes) = (prepared.started.elapsed().as_secs_f64(), peak_resident_bytes());
         let (bytes, layers) = (self.output_bytes(), self.layers());
-        let evaluation =
-            evaluate_written(&settings.output, Some(&settings.model), settings.measure.clone(), reporter)?;
+        let evaluation = settings.job.evaluate(reporter)?;
         let mut bytes_before = 0;
         for path in prepared.checkpoint.weight_files() {
             bytes_before += std::fs::metadata(path).map_or(0, |metadata| metadata.len());
         }
         let Self { prepared, plan, .. } = self;
         Ok(StructuredOutcome {
-            output: prepared.settings.output,
-            source: prepared.settings.model,
+            output: prepared.settings.job.output,
+            modelfile,
+            source: prepared.settings.job.model,
             importance: plan.importance,
             solved: plan.solves,
             before: plan.before,
@@ -393,7 +255,7 @@ impl PlannedStructured {
             layers,
             seconds,
             peak_memory_bytes,
-            calibration_sha256: prepared.batches.hash,
+            calibration_sha256: prepared.batches.map(|batches| batches.hash),
             tensors,
             evaluation,
         })
@@ -416,7 +278,7 @@ impl PlannedStructured {
             tensors: &prepared.tensors,
             plan,
             profile,
-            choice: prepared.choice(),
+            choice: prepared.settings.choice(),
             writer: &writer,
             effort: self.effort(),
             work: walk.map(|(_, work)| work),
@@ -434,7 +296,7 @@ impl PlannedStructured {
     /// What a user would type again. Paths and thread counts stay out.
     fn recipe(&self) -> Value {
         let settings = &self.prepared.settings;
-        json!({
+        let mut recipe = json!({
             "prune": "structured",
             "importance": settings.importance,
             "solve": settings.solves,
@@ -445,11 +307,15 @@ impl PlannedStructured {
             "query_heads": self.plan.shape.widths.query_heads(),
             "channels": self.plan.shape.widths.channels,
             "hidden_size": self.plan.shape.widths.hidden_size,
-            "samples": settings.batches.samples,
-            "seq_len": settings.batches.seq_len,
-            "seed": settings.batches.seed,
-            "calibration_sha256": self.prepared.batches.hash,
-        })
+        });
+        match &self.prepared.batches {
+            Some(batches) => {
+                settings.job.describe_samples(&mut recipe);
+                recipe["calibration_sha256"] = batches.hash.as_str().into();
+            }
+            None => recipe["seed"] = settings.job.batches.seed.into(),
+        }
+        recipe
     }
 
     /// The checkpoint's `config.json` for what stays, with where its weights come from.
@@ -460,14 +326,5 @@ impl PlannedStructured {
         }
         config[PROVENANCE] = json!({ "version": env!("CARGO_PKG_VERSION"), "recipe": self.recipe() });
         config
-    }
-}
-
-/// After how many removals the costs of what is left are told anew: about so many times a block.
-const fn rounds(effort: Effort) -> usize {
-    match effort {
-        Effort::Fast => 4,
-        Effort::Balanced => 16,
-        Effort::Best => 64,
     }
 }

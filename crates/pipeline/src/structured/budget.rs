@@ -199,6 +199,17 @@ impl<'a> Sizing<'a> {
             || (self.budget.is_some() && self.free.contains(&Kind::HiddenSize))
     }
 
+    /// Whether blocks may go.
+    pub fn may_shorten(&self) -> bool {
+        self.asked.layers < self.full.layers || (self.budget.is_some() && self.free.contains(&Kind::Layers))
+    }
+
+    /// Whether a budget is to be spread over kinds, so that what each costs must be measured.
+    pub fn compares_kinds(&self) -> bool {
+        let removals = self.removals();
+        removals.iter().any(|(kind, _)| *kind != removals[0].0)
+    }
+
     /// Parameters of a size, and those of its blocks.
     pub fn parameters(&self, widths: Widths) -> (u64, u64) {
         let config = self.shape(widths).narrowed(self.config);

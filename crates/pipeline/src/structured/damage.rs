@@ -12,7 +12,7 @@ use slmc_prune::structured::{Kind, solve};
 use slmc_quant::gptq::FeedbackFactor;
 
 use super::cutting::keep_only;
-use super::surgeon::compensation;
+use super::surgeon::{compensation, shrinkage};
 use super::{Choice, Profile, Ranked, Shape};
 use crate::PipelineError;
 use crate::gptq::DAMPING;
@@ -198,8 +198,7 @@ impl Cutting<'_> {
 
     /// What a norm is multiplied by for the dimensions that went, their number aside.
     fn shrinkage(&self, shape: &Shape, layer: Option<usize>, norm: Role) -> f32 {
-        let reader = shape.dimensions.as_ref().zip(self.profile.reader(layer, norm));
-        reader.map_or(1.0, |(kept, reader)| reader.shrinkage(kept) as f32)
+        shrinkage((shape, self.solves), self.profile, layer, norm)
     }
 }
 

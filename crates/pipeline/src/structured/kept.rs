@@ -130,7 +130,7 @@ impl Choice {
             return Ok(kept);
         }
         // of the heads that stay, every one loses as many queries
-        let of = |values: &[f64]| kept.iter().map(|column| values[*column]).collect();
+        let of = |values: &[f64]| kept.iter().filter_map(|column| values.get(*column).copied()).collect();
         let moments = InputMoments { means: of(&moments.means), second_moments: of(&moments.second_moments) };
         let groups = Groups::new(kept.len(), width, per_head)?;
         let (mut left, mut inner) = (targets.to_vec(), None);

@@ -15,6 +15,8 @@ pub struct StructuredPlan {
     pub importance: StructuredImportance,
     /// Whether what stays is solved for.
     pub solves: bool,
+    /// Whether anything is run through the model: where weights and numbers alone say what goes, no calibration is needed.
+    pub calibrates: bool,
     /// How many of each kind there were.
     pub before: Widths,
     /// What stays.

@@ -4,7 +4,7 @@
 use std::error::Error;
 
 use slmc_calibration::statistics::ColumnMoments;
-use slmc_model::{Head, HostView, LinearInput, LinearObserver, Role, Tensor, TensorId};
+use slmc_model::{Head, HostView, LinearInput, LinearObserver, ModelConfig, Role, Tensor, TensorId};
 use slmc_prune::structured::{InputMoments, StreamMoments};
 
 use super::reader::{Reader, StreamHessian};
@@ -53,6 +53,11 @@ pub enum StreamDetail {
 }
 
 impl Profile {
+    /// Of a model through which nothing was run: as many blocks, and nothing known of them.
+    pub fn unseen(config: &ModelConfig) -> Self {
+        Self { layers: vec![LayerProfile::default(); config.num_hidden_layers], ..Self::default() }
+    }
+
     /// The blocks that may go, the least influential first.
     pub fn dispensable(&self, keep: &[usize]) -> Vec<usize> {
         let mut layers: Vec<usize> = (0..self.layers.len()).filter(|layer| !keep.contains(layer)).collect();

@@ -98,6 +98,9 @@ pub fn ranked_dimensions(
     let width = config.hidden_size;
     let mut readers = Vec::new();
     let failed = |source| PipelineError::Pruning { tensor: "the residual stream".into(), source };
+    if importance == StructuredImportance::Random {
+        return Ok(importance.least_important_dimensions(&[vec![0.0; width]], seed));
+    }
     for layer in 0..config.num_hidden_layers {
         for (input, norm) in [(LinearInput::Attention, Role::InputNorm), (LinearInput::Mlp, Role::PostNorm)] {
             let mut squares = vec![0.0; width];

@@ -14,7 +14,7 @@ use slmc_quant::{Effort, QuantError};
 use super::cutting::{Staying, cut_out, keep_only, put_back};
 use super::end::{End, Streams, solve_end};
 use super::plan::PlannedCut;
-use super::{Choice, Kept, Profile, StructuredPlan};
+use super::{Choice, Kept, Profile, Shape, StructuredPlan};
 use crate::PipelineError;
 use crate::export::{ErrorMeter, Errors, ExportTensor, RowReader, Rows, TensorReport};
 use crate::gptq::RoundTensors;
@@ -160,8 +160,7 @@ impl Surgeon<'_> {
 
     /// What norms are multiplied by for the dimensions that went, their number aside.
     pub(super) fn shrinkage(&self, layer: Option<usize>, norm: Role) -> f32 {
-        let Some(dimensions) = &self.plan.shape.dimensions else { return 1.0 };
-        self.profile.reader(layer, norm).map_or(1.0, |reader| reader.shrinkage(dimensions) as f32)
+        shrinkage((&self.plan.shape, self.plan.solves), self.profile, layer, norm)
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -319,6 +318,20 @@ impl RoundTensors for Surgeon<'_> {
     fn report(&self, name: &str, errors: Errors) -> Option<TensorReport> {
         self.plan.tensors.iter().find(|cut| cut.name == name).map(|cut| report(cut, errors))
     }
+}
+
+/// What a norm is multiplied by for the dimensions that went, their number aside. Only matrices that are solved for want what stays as
+/// it was: those that are left as they were lose a part of what they gave, and a norm that gives more makes up for some of it (on an
+/// 11.5M model with `--importance activation --no-solve`, KL divergence 0.499 instead of 0.779 with 384 of 512 dimensions, 0.166 instead
+/// of 0.216 with 448).
+pub(super) fn shrinkage(
+    (shape, solves): (&Shape, bool),
+    profile: &Profile,
+    layer: Option<usize>,
+    norm: Role,
+) -> f32 {
+    let reader = shape.dimensions.as_ref().zip(profile.reader(layer, norm)).filter(|_| solves);
+    reader.map_or(1.0, |(kept, reader)| reader.shrinkage(kept) as f32)
 }
 
 /// What a bias must give for outputs that stay the same on the average, where `wanted` weights (`[n, columns]`) have become `stored`

@@ -54,7 +54,8 @@ impl StreamMoments {
 
 impl StructuredImportance {
     /// What each dimension is worth to one reader, in parts of what all of them give; `squares` are Σ w² of the columns of the matrices
-    /// behind the norm. `None` for [`Self::Hessian`], under which it depends on which others went.
+    /// behind the norm. `None` for [`Self::Hessian`], under which it depends on which others went. What was `seen` may be missing where
+    /// no activations are needed.
     ///
     /// * activation: E\[x²\], Minitron's measure of embedding channels, with squares for norms (arXiv 2407.14679, section 2.2);
     /// * variance, wanda, magnitude: as for channels.
@@ -67,11 +68,7 @@ impl StructuredImportance {
         seen: &StreamMoments,
     ) -> Result<Option<Vec<f64>>, PruneError> {
         let (expected, moments) = (squares.len(), &seen.normed);
-        for (what, values) in [("means", &moments.means), ("second moments", &moments.second_moments)] {
-            if values.len() != expected {
-                return Err(PruneError::Length { what, expected, found: values.len() });
-            }
-        }
+        self.check_moments(moments, expected)?;
         let energy = |k: usize| squares[k] * moments.second_moments[k];
         let of: Box<dyn Fn(usize) -> f64 + '_> = match self {
             Self::Hessian => return Ok(None),

@@ -46,8 +46,16 @@ impl StructuredImportance {
         }
     }
 
+    /// Whether it depends on what runs through the model, and not on the weights alone.
+    pub const fn needs_activations(self) -> bool {
+        match self {
+            Self::Hessian | Self::Activation | Self::Variance | Self::Wanda => true,
+            Self::Magnitude | Self::Random => false,
+        }
+    }
+
     /// What each group is worth by itself; `None` for [`Self::Hessian`], under which it depends on which others went. `weights` are
-    /// `[n, columns]`. `place` and `seed` decide the lot.
+    /// `[n, columns]`. Moments of `inputs` may be missing where no activations are needed. `place` and `seed` decide the lot.
     ///
     /// # Errors
     /// Lengths that do not fit.
@@ -60,11 +68,7 @@ impl StructuredImportance {
     ) -> Result<Option<Vec<f64>>, PruneError> {
         let columns = groups.columns();
         count_rows("weights", weights, columns)?;
-        for (what, values) in [("means", &inputs.means), ("second moments", &inputs.second_moments)] {
-            if values.len() != columns {
-                return Err(PruneError::Length { what, expected: columns, found: values.len() });
-            }
-        }
+        self.check_moments(inputs, columns)?;
         let squares = || squared_norms(weights, columns);
         let of_column: Box<dyn Fn(usize) -> f64> = match self {
             Self::Hessian => return Ok(None),
@@ -88,6 +92,16 @@ impl StructuredImportance {
             }
         };
         Ok(Some((0..groups.count()).map(|group| groups.range(group).map(&of_column).sum()).collect()))
+    }
+
+    /// Refuses moments that do not fit so many columns, where any are needed.
+    pub(super) fn check_moments(self, inputs: &InputMoments, expected: usize) -> Result<(), PruneError> {
+        for (what, values) in [("means", &inputs.means), ("second moments", &inputs.second_moments)] {
+            if self.needs_activations() && values.len() != expected {
+                return Err(PruneError::Length { what, expected, found: values.len() });
+            }
+        }
+        Ok(())
     }
 }
 

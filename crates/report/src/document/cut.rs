@@ -39,17 +39,26 @@ pub fn section(report: &Report) -> Result<Option<Section>, ReportError> {
         ]);
     }
     let dimensions = Table::new("Dimensions", &["dimension", "before", "after"], dimensions);
-    let Some(share) = report.own(Metric::CutShare).and_then(|row| row.value) else {
-        return Ok(Some(Section {
-            id: "cut",
-            heading: "What was cut out",
-            lead: "Tokens, and with each its rows of the embedding and the head.".into(),
-            legend: Vec::new(),
-            charts: Vec::new(),
-            small: false,
-            tables: vec![dimensions],
-        }));
+    let plain = |lead: String, dimensions: Table| Section {
+        id: "cut",
+        heading: "What was cut out",
+        lead,
+        legend: Vec::new(),
+        charts: Vec::new(),
+        small: false,
+        tables: vec![dimensions],
     };
+    let Some(share) = report.own(Metric::CutShare).and_then(|row| row.value) else {
+        let lead = "Tokens, and with each its rows of the embedding and the head.";
+        return Ok(Some(plain(lead.into(), dimensions)));
+    };
+    let share = Metric::CutShare.show(share);
+    if rows.is_empty() {
+        let lead = format!(
+            "{share} of the layers' parameters, by weights alone: nothing was run through the model."
+        );
+        return Ok(Some(plain(lead, dimensions)));
+    }
     let description = Description {
         id: "chart-influence",
         caption: "Block influence",
@@ -70,9 +79,8 @@ pub fn section(report: &Report) -> Result<Option<Section>, ReportError> {
         id: "cut",
         heading: "What was cut out",
         lead: format!(
-            "{} of the layers' parameters. A layer's influence is 1 − the mean cosine of the residual stream in front of it and behind it; \
-             the least influential go first.",
-            Metric::CutShare.show(share)
+            "{share} of the layers' parameters. A layer's influence is 1 − the mean cosine of the residual stream in front of it and behind it; \
+             the least influential go first."
         ),
         legend: vec![
             Key { variable: "model".into(), label: "stays".into() },

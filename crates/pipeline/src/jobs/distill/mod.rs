@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use slmc_calibration::TextSource;
 use slmc_checkpoint::{CheckpointWriter, ExistingTarget};
-use slmc_model::{Device, Role, WeightSource};
+use slmc_model::{Device, WeightSource};
 
 pub use cache::{CacheOutcome, CacheSettings, cache_logits};
 pub use grid::StoredGrid;
@@ -30,6 +30,7 @@ pub use slmc_quant::Mix;
 use super::directory::may_replace;
 use crate::PipelineError;
 use crate::model_file::ModelFile;
+use crate::modelfile::Modelfile;
 use crate::work::{Fingerprint, WorkError};
 use stored::StoredStudent;
 use student::StudentSource;
@@ -82,8 +83,10 @@ pub struct DistillSettings {
     pub qat: Option<Mix>,
     /// Where models run.
     pub device: Device,
-    /// The directory to write.
+    /// The directory to write, or GGUF file.
     pub output: PathBuf,
+    /// Whether to write an Ollama Modelfile beside a GGUF file.
+    pub modelfile: bool,
     /// Whether to go on with what an earlier run of the same settings left.
     pub resume: bool,
 }
@@ -91,8 +94,11 @@ pub struct DistillSettings {
 /// What came out.
 #[derive(Debug, Serialize)]
 pub struct DistillOutcome {
-    /// The directory written.
+    /// The directory or file written.
     pub output: PathBuf,
+    /// The Ollama Modelfile beside it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub modelfile: Option<PathBuf>,
     /// The model learned from.
     pub teacher: PathBuf,
     /// Where the student came from.
@@ -147,6 +153,7 @@ pub struct PreparedDistill {
     student: StudentSource,
     /// The student, where it is trained on the grid of its file.
     stored: Option<StoredStudent>,
+    modelfile: Option<Modelfile>,
     sequences: Sequences,
     grid: Option<StoredGrid>,
     vocab: usize,
@@ -192,6 +199,14 @@ impl PreparedDistill {
             (ModelFile::Gguf(file), Trained::All) => Some(StoredStudent::new(file)?),
             _ => None,
         };
+        let modelfile = match (&stored, settings.modelfile) {
+            (_, false) => None,
+            (Some(stored), true) => Some(stored.modelfile(&settings.output)?),
+            (None, true) => {
+                let reason = "--modelfile stands beside a GGUF file, and this run writes none; slmc quantize takes it, too";
+                return Err(PipelineError::Distill { reason: reason.into() });
+            }
+        };
         let mut longest = student.config().max_position_embeddings;
         if let OpenTeacher::Model { source, .. } = &teacher {
             longest = longest.min(source.config().max_position_embeddings);
@@ -227,7 +242,8 @@ impl PreparedDistill {
             settings.train.schedule.warmup_steps = settings.train.schedule.warmup_steps.min(steps / 5);
         }
         sequences.check(settings.train.sequences_per_step(), settings.seq_len)?;
-        let prepared = Self { grid, settings, teacher, student, stored, sequences, vocab, existing };
+        let prepared =
+            Self { grid, settings, teacher, student, stored, modelfile, sequences, vocab, existing };
         // Says now what is wrong with the target; nothing of it stays.
         if let Some(stored) = &prepared.stored {
             drop(stored.writer(&prepared.settings.output)?);
@@ -300,10 +316,10 @@ fn check_parts(settings: &DistillSettings, student: &StudentSource) -> Result<()
     if settings.trained != Trained::All && settings.qat.is_some() {
         return refuse("--qat trains all weights for their grid; leave out --lora-rank and --train norms");
     }
-    if matches!(settings.trained, Trained::Lora(_)) && !student.config().has(Role::Query) {
-        return refuse(
-            "adapters beside layers that are stored in one matrix (qkv_proj, gate_up_proj) are not supported; leave out --lora-rank",
-        );
+    if let Trained::Lora(lora) = &settings.trained
+        && let Err(missing) = lora.targets_of(student.config())
+    {
+        return refuse(&format!("--lora-targets: {missing}"));
     }
     if settings.qat.is_some() && matches!(student.file, ModelFile::Gguf(_)) {
         return refuse("a GGUF student is trained on the grid that it is stored on; leave --qat out");

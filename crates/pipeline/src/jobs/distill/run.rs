@@ -11,7 +11,7 @@ use slmc_model::{MemorySource, ModelError};
 
 use super::{DistillOutcome, OpenTeacher, PreparedDistill, StudentFrom, TeacherFrom};
 use crate::PipelineError;
-use crate::jobs::quantize::summary;
+use crate::jobs::job::summary;
 use crate::memory::peak_resident_bytes;
 use crate::progress::{Reporter, Unit};
 use crate::work::{Fingerprint, Work, WorkError};
@@ -52,6 +52,9 @@ impl PreparedDistill {
             reporter.warn(&format!(
                 "{count} tensors of the student are not part of the model and are left out: {names}"
             ));
+        }
+        if let Some(reason) = self.modelfile.as_ref().and_then(|modelfile| modelfile.left_out.as_ref()) {
+            reporter.warn(&format!("the Modelfile has no TEMPLATE: {reason}"));
         }
         let store = self.open(directory, reporter)?;
         let _lock = lock(directory)?;
@@ -141,7 +144,7 @@ impl PreparedDistill {
             unreachable!("a run begins with an evaluation")
         };
         let weights = store.load_best(student, &progress)?;
-        let bytes = self.write(&weights, &store.metrics()?, reporter)?;
+        let (bytes, modelfile) = self.write(&weights, &store.metrics()?, reporter)?;
         store.remove()?;
         Ok(DistillOutcome {
             student: match &self.settings.student {
@@ -149,6 +152,7 @@ impl PreparedDistill {
                 StudentFrom::Layers(layers) => format!("{layers} layers of the teacher"),
             },
             output: self.settings.output,
+            modelfile,
             teacher: match self.settings.teacher {
                 TeacherFrom::Model(path) => path,
                 TeacherFrom::Logits(path) => path,

@@ -11,6 +11,8 @@ use slmc_model::arch::{permute_rows, unpermute_rows};
 use slmc_model::{GgufSource, MemorySource, ModelConfig, ModelError, TensorId, WeightSource};
 
 use crate::PipelineError;
+use crate::model_file::ModelFile;
+use crate::modelfile::Modelfile;
 
 /// A GGUF file whose weights are trained as they will be stored: every value on the grid of its block.
 pub struct StoredStudent {
@@ -141,6 +143,16 @@ impl StoredStudent {
         let bytes = writer.layout().total_bytes();
         writer.finish()?;
         Ok(bytes)
+    }
+
+    /// The Ollama Modelfile of the file to be written, as far as the student's own metadata tell.
+    ///
+    /// # Errors
+    /// A vocabulary that cannot be read.
+    pub fn modelfile(&self, output: &Path) -> Result<Modelfile, PipelineError> {
+        let vocabulary =
+            ModelFile::Gguf(Arc::clone(self.file())).vocabulary(self.config().vocab_size, None)?;
+        Ok(Modelfile::new(output, &vocabulary, None))
     }
 
     /// The file to be written.

@@ -1,5 +1,7 @@
 //! What a run leaves: a whole student, or the adapters that were trained beside it.
 
+use std::path::PathBuf;
+
 use serde_json::{Value, json};
 use slmc_checkpoint::{CheckpointPlan, CheckpointWriter, Dtype};
 use slmc_distill::{Lora, Parameter, Trained};
@@ -36,7 +38,7 @@ impl PreparedDistill {
         }
     }
 
-    /// Writes the outcome, and says how many bytes its weights are.
+    /// Writes the outcome, and says how many bytes its weights are and where the Modelfile is, if one was wanted.
     ///
     /// # Errors
     /// The file system; weights that the student's type does not hold.
@@ -45,7 +47,7 @@ impl PreparedDistill {
         weights: &MemorySource,
         metrics: &str,
         reporter: &dyn Reporter,
-    ) -> Result<u64, PipelineError> {
+    ) -> Result<(u64, Option<PathBuf>), PipelineError> {
         if let Some(stored) = &self.stored {
             let bytes = stored.write(weights, &self.settings.output)?;
             let path = self.settings.output.with_extension(METRICS);
@@ -54,7 +56,8 @@ impl PreparedDistill {
                 reason: error.to_string(),
             };
             slmc_report::file::write_whole(&path, metrics.as_bytes()).map_err(failed)?;
-            return Ok(bytes);
+            let modelfile = self.modelfile.as_ref().map(|modelfile| modelfile.write(&self.settings.output));
+            return Ok((bytes, modelfile.transpose()?));
         }
         let plan = self.layout(weights)?;
         let bytes = plan.total_bytes();
@@ -70,7 +73,7 @@ impl PreparedDistill {
         }
         writer.write_file(METRICS, metrics.as_bytes())?;
         writer.finish()?;
-        Ok(bytes)
+        Ok((bytes, None))
     }
 
     fn write_whole(
@@ -113,13 +116,15 @@ impl PreparedDistill {
 
     /// PEFT's `adapter_config.json` (`LoraConfig`).
     fn adapter_config(&self, lora: &Lora) -> Value {
+        let targets = lora.targets_of(self.student.config()).unwrap_or_default();
+        let targets: Vec<&str> = targets.into_iter().map(|(name, _)| name).collect();
         json!({
             "peft_type": "LORA",
             "task_type": "CAUSAL_LM",
             "base_model_name_or_path": self.student.file.path(),
             "r": lora.rank,
             "lora_alpha": lora.alpha,
-            "target_modules": lora.targets,
+            "target_modules": targets,
             "lora_dropout": 0.0,
             "bias": "none",
             "fan_in_fan_out": false,

@@ -1,7 +1,6 @@
 //! How many weights each layer loses, where not all lose the same share: known after the dense model was looked at.
 
 use std::collections::HashMap;
-use std::path::Path;
 
 use slmc_model::{BurnDevice, ModelError, TensorId};
 use slmc_prune::importance;
@@ -76,7 +75,7 @@ impl PreparedPrune {
     /// The scores of the file named, as far as it has them; what is missing is gathered and, where a file is named, kept there.
     fn find_scores(&self, reporter: &dyn Reporter) -> Result<Scores, PipelineError> {
         let Some(batches) = &self.batches else { unreachable!("scores are gathered on calibration text") };
-        let device = self.settings.device;
+        let device = self.settings.job.device;
         let config_json = self.checkpoint.config_json();
         let identity = Identity::new(self.source.as_ref(), config_json, &batches.hash, device.name())?;
         let mut file = match &self.settings.scores {
@@ -106,7 +105,10 @@ impl PreparedPrune {
 
     fn gather_moments(&self, reporter: &dyn Reporter) -> Result<HashMap<String, Vec<f32>>, PipelineError> {
         let sequences = self.batches.as_ref().map_or(&[][..], |batches| &batches.tokens);
-        let (device, storage) = (self.settings.device.burn().map_err(ModelError::from)?, self.storage());
+        let (device, storage) = (
+            self.settings.job.device.burn().map_err(ModelError::from)?,
+            self.settings.job.storage(&self.footing),
+        );
         let walk = self.walk_over(sequences, &device, &storage, reporter);
         Ok(imatrix::importance(&imatrix::gather(&walk, None)?))
     }
@@ -121,9 +123,9 @@ impl PreparedPrune {
     ) -> Result<BlockCosts, PipelineError> {
         let sequences = self.batches.as_ref().map_or(&[][..], |batches| &batches.tokens);
         let (windows, others) = split(sequences);
-        let device = self.settings.device.burn().map_err(ModelError::from)?;
+        let device = self.settings.job.device.burn().map_err(ModelError::from)?;
         let config = self.source.config();
-        let storage = self.storage();
+        let storage = self.settings.job.storage(&self.footing);
         let walk = self.walk_over(&others, &device, &storage, reporter);
         let damping = (self.settings.method == Method::SparseGpt).then_some(DAMPING);
         let divergences = block_divergences(&walk, &windows, damping, shares.len(), |layer, at| {
@@ -146,15 +148,6 @@ impl PreparedPrune {
             Ok(pruned)
         })?;
         Ok(BlockCosts { method: self.settings.method, shares, divergences })
-    }
-
-    /// Where hidden states of the dense model are kept.
-    fn storage(&self) -> Storage {
-        let directory = self.settings.output.parent().filter(|directory| !directory.as_os_str().is_empty());
-        match self.footing.spill {
-            true => Storage::File(directory.unwrap_or(Path::new(".")).to_owned()),
-            false => Storage::Memory,
-        }
     }
 
     /// The dense model over some sequences.

@@ -1,7 +1,5 @@
 //! From a target to a plan: costs are measured, types chosen, the file laid out again.
 
-use std::path::Path;
-
 use slmc_gguf::container::Metadata;
 use slmc_model::ModelError;
 use slmc_quant::plan::Target;
@@ -12,7 +10,6 @@ use crate::PipelineError;
 use crate::allocation::{Chosen, FileFacts, check, choose, mostly, split, types};
 use crate::export::{ExportTensor, metadata, model_facts};
 use crate::gptq::{DAMPING, HEAD_DAMPING};
-use crate::hidden::Storage;
 use crate::progress::Reporter;
 use crate::rescaling::RescaledSource;
 use crate::sensitivity::{Feedback, Request, measure};
@@ -33,12 +30,8 @@ impl Prepared {
         let file = FileFacts { overhead: self.output_bytes() - tensors, alignment: self.layout.alignment() };
         let types = types(&self.plan, target, self.settings.keep_zeros);
         check(&self.plan, &types, target, file)?;
-        let device = self.settings.device.burn().map_err(ModelError::from)?;
-        let directory = self.settings.output.parent().filter(|directory| !directory.as_os_str().is_empty());
-        let storage = match self.footing.spill {
-            true => Storage::File(directory.unwrap_or(Path::new(".")).to_owned()),
-            false => Storage::Memory,
-        };
+        let device = self.settings.job.device.burn().map_err(ModelError::from)?;
+        let storage = self.settings.job.storage(&self.footing);
         let batch_tokens = self.footing.batch_tokens;
         let walk = Walk {
             batch_tokens,

@@ -14,6 +14,9 @@ use crate::structured::{Damage, Shape};
 pub struct StructuredOutcome {
     /// The directory written.
     pub output: PathBuf,
+    /// The Ollama Modelfile beside it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub modelfile: Option<PathBuf>,
     /// The checkpoint that it was made from.
     pub source: PathBuf,
     /// How channels and heads were chosen.
@@ -45,8 +48,9 @@ pub struct StructuredOutcome {
     pub seconds: f64,
     /// Peak resident memory of calibrating and writing.
     pub peak_memory_bytes: Option<u64>,
-    /// SHA-256 of the calibration tokens.
-    pub calibration_sha256: String,
+    /// SHA-256 of the calibration tokens, where any were needed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibration_sha256: Option<String>,
     /// Every tensor of the result.
     pub tensors: Vec<TensorReport>,
     /// The loss, where it was measured.
@@ -59,8 +63,9 @@ pub struct StructuredOutcome {
 pub struct Layer {
     /// Its number there.
     pub layer: usize,
-    /// How much it changes the residual stream: 1 − E\[cos\] of it in front and behind.
-    pub influence: f64,
+    /// How much it changes the residual stream: 1 − E\[cos\] of it in front and behind; `None` where nothing was run through it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub influence: Option<f64>,
     /// Whether it stays.
     pub kept: bool,
 }
