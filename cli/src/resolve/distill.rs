@@ -7,12 +7,11 @@ use slmc_pipeline::jobs::distill::{
     AdamWSettings, CacheSettings, Decay, DistillSettings, Divergence, Length, Lora, Objective, Schedule,
     StudentFrom, TeacherFrom, TrainSettings, Trained,
 };
-use slmc_pipeline::jobs::quantize::{Device, TextSource};
-use slmc_pipeline::{Precision, choose_precision};
+use slmc_pipeline::jobs::quantize::TextSource;
 
 use super::Resolver;
 use super::output::default_output;
-use super::parse::{parse, parse_or};
+use super::parse::{parse, parse_or, precision};
 use crate::args::distill::{CacheLogits, Distill};
 use crate::failure::Failure;
 
@@ -199,7 +198,7 @@ impl Resolver {
             keep_zeros: !(args.train_zeros || run.train_zeros),
             hidden_mse: args.hidden_mse.or(run.hidden_mse).unwrap_or_default(),
             on_policy: args.on_policy.or(run.on_policy).unwrap_or_default(),
-            precision: precision(args.precision.as_ref().or(run.precision.as_ref()), device)?,
+            precision: precision(args.precision.as_ref().or(run.precision.as_ref()), None, device)?,
             gradient_checkpointing: args.gradient_checkpointing || run.gradient_checkpointing,
         };
         check(&train)?;
@@ -333,12 +332,6 @@ fn check(train: &TrainSettings) -> Result<(), Failure> {
         }
     }
     Ok(())
-}
-
-/// What products of a training step are computed in.
-fn precision(typed: Option<&String>, device: Device) -> Result<Precision, Failure> {
-    let asked = typed.map(|name| parse("--precision", name)).transpose()?;
-    choose_precision(asked, device).map_err(|error| Failure::usage(error.to_string()))
 }
 
 fn above_zero(option: &str, value: f64) -> Result<f64, Failure> {

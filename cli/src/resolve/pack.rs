@@ -5,7 +5,7 @@ use slmc_pipeline::jobs::quantize::{Effort, JobSettings, Method};
 
 use super::output::default_output;
 use super::parse::{parse, parse_all, parse_or};
-use super::quantize::{act_order, keep_zeros};
+use super::quantize::{act_order, keep_zeros, precision};
 use super::{DEFAULT_BITS, Resolver};
 use crate::args::quantize::Quantize;
 use crate::failure::Failure;
@@ -37,11 +37,14 @@ impl Resolver {
         let scheme = IntScheme::new(bits, group, !args.asymmetric).map_err(Failure::usage)?;
         let output =
             args.output.clone().unwrap_or_else(|| default_output(&model, &format!("{method}-{scheme}")));
+        let effort = parse_or("--effort", args.effort.as_ref().or(file.effort.as_ref()), Effort::default())?;
+        let device = self.device(args.device.as_deref())?;
         let job = JobSettings {
             text_only: args.text_only,
             calibration: self.calibration(&args.calibration),
             batches: self.batches(&args.calibration),
-            device: self.device(args.device.as_deref())?,
+            device,
+            precision: precision(args, method, effort, device)?,
             measure: self.measure_unless(args.no_eval, args.text.as_ref(), args.device.as_deref())?,
             max_memory: self.max_memory(args)?,
             resume: args.resume,
@@ -50,7 +53,7 @@ impl Resolver {
         Ok(PackSettings {
             job,
             method,
-            effort: parse_or("--effort", args.effort.as_ref().or(file.effort.as_ref()), Effort::default())?,
+            effort,
             scheme,
             act_order: act_order(args, method)?,
             keep_zeros: keep_zeros(args)?,

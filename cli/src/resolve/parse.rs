@@ -3,6 +3,9 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
+use slmc_pipeline::jobs::quantize::Device;
+use slmc_pipeline::{Precision, choose_precision};
+
 use crate::failure::Failure;
 
 /// `2%` or `0.02`.
@@ -70,6 +73,16 @@ pub fn parse_or<T: FromStr<Err: Display>>(
     default: T,
 ) -> Result<T, Failure> {
     value.map_or(Ok(default), |value| parse(option, value.as_ref()))
+}
+
+/// `--precision`; without it the usual one, or the fastest.
+pub fn precision(
+    typed: Option<&String>,
+    usual: Option<Precision>,
+    device: Device,
+) -> Result<Precision, Failure> {
+    let asked = typed.map(|name| parse("--precision", name)).transpose()?;
+    choose_precision(asked.or(usual), device).map_err(|error| Failure::usage(error.to_string()))
 }
 
 pub fn parse_all<T: FromStr<Err: Display>>(

@@ -1,11 +1,12 @@
 //! `slmc quantize`, to a GGUF file.
 
+use slmc_pipeline::Precision;
 use slmc_pipeline::jobs::quantize::{
-    ByteSize, Effort, JobSettings, KeepZeros, Method, Mix, QuantizeSettings, Rounding, Target,
+    ByteSize, Device, Effort, JobSettings, KeepZeros, Method, Mix, QuantizeSettings, Rounding, Target,
 };
 
 use super::output::default_output;
-use super::parse::{bytes, parse, parse_all, parse_or};
+use super::parse::{self, bytes, parse, parse_all, parse_or};
 use super::{DEFAULT_BITS, Resolver};
 use crate::args::quantize::Quantize;
 use crate::failure::Failure;
@@ -28,11 +29,14 @@ impl Resolver {
         let types = target.map_or_else(|| mix.to_string(), |target| named(target, mix));
         let output =
             args.output.clone().unwrap_or_else(|| default_output(&model, &format!("{method}-{types}.gguf")));
+        let effort = parse_or("--effort", args.effort.as_ref().or(file.effort.as_ref()), Effort::default())?;
+        let device = self.device(args.device.as_deref())?;
         let job = JobSettings {
             text_only: args.text_only,
             calibration: self.calibration(&args.calibration),
             batches: self.batches(&args.calibration),
-            device: self.device(args.device.as_deref())?,
+            device,
+            precision: precision(args, method, effort, device)?,
             measure: self.measure_unless(args.no_eval, args.text.as_ref(), args.device.as_deref())?,
             max_memory: self.max_memory(args)?,
             resume: args.resume,
@@ -43,7 +47,7 @@ impl Resolver {
             made_from: None,
             act_order: act_order(args, method)?,
             method,
-            effort: parse_or("--effort", args.effort.as_ref().or(file.effort.as_ref()), Effort::default())?,
+            effort,
             mix,
             target,
             overrides: parse_all("--tensor-type", &args.tensor_type, &file.tensor_type)?,
@@ -59,6 +63,20 @@ impl Resolver {
         let size = args.max_memory.as_ref().or(self.settings.quantize.max_memory.as_ref());
         size.map(|size| parse("--max-memory", size)).transpose()
     }
+}
+
+/// `--precision`: the fastest for error feedback, which sums over many tokens, unless it is to be the best.
+pub(super) fn precision(
+    args: &Quantize,
+    method: Method,
+    effort: Effort,
+    device: Device,
+) -> Result<Precision, Failure> {
+    let usual = match method.rounding() == Rounding::Feedback && effort != Effort::Best {
+        true => None,
+        false => Some(Precision::F32),
+    };
+    parse::precision(args.precision.as_ref(), usual, device)
 }
 
 /// `--keep-zeros`.

@@ -71,25 +71,34 @@ fn packed_documents_are_the_documents_alone() {
     }
 }
 
+/// In f32, and in bfloat16 where the processor has it, whose rounding moves losses by less than a hundredth.
 #[test]
 fn twenty_steps_follow_pytorch() {
     let golden = golden("training");
-    let (teacher, student) = models();
     let sequences = sequences(&golden);
-    let mut state = Some(State::new(student, &settings(20)));
-    for step in 0..20usize {
-        // Batches in the golden run's order: a trainer shuffles, so each step gets its two sequences alone.
-        let data = Data { train: &sequences[2 * step..2 * step + 2], held_out: &sequences[..1] };
-        let setup = setup(data, &teacher, BurnDevice::flex());
-        let mut trainer = Trainer::new(settings(20), setup, state.take().unwrap()).unwrap();
-        let Record::Step { loss, gradient_norm, applied, .. } = trainer.step().unwrap() else {
-            unreachable!()
-        };
-        let expected = golden["losses"][step].as_f64().unwrap();
-        assert!((loss - expected).abs() < 1e-3 && applied, "step {step}: {loss} {expected}");
-        let norm = golden["norms"][step].as_f64().unwrap();
-        assert!((gradient_norm / norm - 1.0).abs() < 1e-2, "step {step}: norm {gradient_norm} {norm}");
-        state = Some(trainer.into_state());
+    for (precision, loss_limit, norm_limit) in [(Precision::F32, 1e-3, 1e-2), (Precision::Bf16, 1e-2, 5e-2)] {
+        if !precision.is_native() {
+            continue;
+        }
+        let settings = TrainSettings { precision, ..settings(20) };
+        let (teacher, student) = models();
+        let mut state = Some(State::new(student, &settings));
+        for step in 0..20usize {
+            // Batches in the golden run's order: a trainer shuffles, so each step gets its two sequences alone.
+            let data = Data { train: &sequences[2 * step..2 * step + 2], held_out: &sequences[..1] };
+            let setup = setup(data, &teacher, BurnDevice::flex());
+            let mut trainer = Trainer::new(settings, setup, state.take().unwrap()).unwrap();
+            let Record::Step { loss, gradient_norm, applied, .. } = trainer.step().unwrap() else {
+                unreachable!()
+            };
+            let expected = golden["losses"][step].as_f64().unwrap();
+            let off = (loss - expected).abs();
+            assert!(off < loss_limit && applied, "{precision}, step {step}: {loss} {expected}");
+            let norm = golden["norms"][step].as_f64().unwrap();
+            let off = (gradient_norm / norm - 1.0).abs();
+            assert!(off < norm_limit, "{precision}, step {step}: norm {gradient_norm} {norm}");
+            state = Some(trainer.into_state());
+        }
     }
 }
 

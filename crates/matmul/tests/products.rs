@@ -100,6 +100,20 @@ fn threads_change_no_bit() {
 }
 
 #[test]
+fn more_than_is_packed_at_a_time() {
+    // 5 MiB of inner indices: a tile of rows and a tile of columns at a time.
+    let (m, n, k) = (300, 400, 40_000);
+    let (a, b) = (noise(m * k, 6), noise(n * k, 7));
+    let (a, b) = (Operand::new(&a, [m, k]), Operand::new(&b, [n, k]).transposed());
+    for precision in precisions() {
+        let mut one_thread = vec![0.0; m * n];
+        multiply_in(precision, &mut one_thread, n, Onto::Zero, 1.0, a, b);
+        let all = product(precision, a, b);
+        assert!(all.iter().zip(&one_thread).all(|(all, one)| (all - one).abs() < 1e-2));
+    }
+}
+
+#[test]
 fn an_empty_sum_is_zero() {
     for precision in precisions() {
         let mut out = [1.0; 6];

@@ -18,17 +18,55 @@ const TILE: [usize; 2] = [32 * ROWS, 8 * COLUMNS];
 /// Panels that a task packs.
 const PACKED_AT_ONCE: usize = 4;
 
+/// Values of an operand that are packed at a time, in whole tiles: 16 MiB.
+const PACKED_VALUES: usize = 8 << 20;
+
 thread_local! {
     /// The packed operands of products that this thread began. A product takes them away meanwhile: waiting for its tasks the thread may
     /// begin another.
     static PACKED: Cell<[Vec<u32>; 2]> = const { Cell::new([Vec::new(), Vec::new()]) };
 }
 
-/// As [`super::multiply_at`], on all threads; every operand is packed once, whole.
+/// As [`super::multiply_at`], on all threads; operands are packed whole, as far as there is room for them.
 ///
 /// # Safety
 /// As that.
 pub unsafe fn product_at(target: Target, a: Operand<'_>, right: &[Operand<'_>]) {
+    let [rows, columns] = TILE.map(|tile| (PACKED_VALUES / a.columns / tile).max(1) * tile);
+    let mut out = target.out;
+    for right in grouped(right, columns) {
+        for first in (0..a.rows).step_by(rows) {
+            let a = a.rows(first..a.rows.min(first + rows));
+            // SAFETY: these rows and columns of the result are the caller's.
+            unsafe { block_at(Target { out: out.add(first * target.row_stride), ..target }, a, &right) };
+        }
+        // SAFETY: the next columns are the caller's, or there are none.
+        out = unsafe { out.add(right.iter().map(|b| b.columns).sum::<usize>()) };
+    }
+}
+
+/// Matrices side by side, cut into groups of so many columns, or a little more.
+fn grouped<'a>(right: &[Operand<'a>], columns: usize) -> Vec<Vec<Operand<'a>>> {
+    let (mut groups, mut width) = (vec![Vec::new()], 0);
+    for b in right {
+        for first in (0..b.columns).step_by(columns) {
+            if width >= columns {
+                groups.push(Vec::new());
+                width = 0;
+            }
+            let part = b.columns(first..b.columns.min(first + columns));
+            width += part.columns;
+            groups.last_mut().expect("one at least").push(part);
+        }
+    }
+    groups
+}
+
+/// A product whose operands are packed whole.
+///
+/// # Safety
+/// As [`product_at`].
+unsafe fn block_at(target: Target, a: Operand<'_>, right: &[Operand<'_>]) {
     let [mut left, mut packed] = PACKED.take();
     let left_panels = Panels::of([a], ROWS);
     let right_panels = Panels::of(right.iter().map(|b| b.transposed()), COLUMNS);

@@ -9,4 +9,5 @@ mod golden_logits;
 mod gradients;
 #[cfg(feature = "ndarray")]
 mod kernels;
+mod precision;
 mod session;

@@ -144,6 +144,7 @@ impl Durable<'_> {
             batch_tokens,
             storage: &storage,
             kept_input_bytes: footing.kept_input_bytes,
+            precision: self.job.precision,
             ..Walk::new(self.source, &batches.tokens, &device, reporter)
         };
         run(Some((&walk, work)), &footing)

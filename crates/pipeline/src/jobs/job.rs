@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use slmc_calibration::{BatchOptions, TextSource, TokenBatches};
 use slmc_checkpoint::Checkpoint;
+use slmc_matmul::Precision;
 use slmc_model::{Device, ModelConfig};
 use slmc_quant::{Effort, Method};
 
@@ -31,6 +32,8 @@ pub struct JobSettings {
     pub batches: BatchOptions,
     /// Where the model runs during calibration.
     pub device: Device,
+    /// What calibration multiplies in.
+    pub precision: Precision,
     /// The file or directory to write.
     pub output: PathBuf,
     /// How to measure the result; `None` not to.
@@ -50,6 +53,7 @@ impl JobSettings {
             calibration: Vec::new(),
             batches: BatchOptions::default(),
             device: Device::Cpu,
+            precision: Precision::F32,
             output,
             measure: None,
             max_memory: None,
@@ -100,11 +104,14 @@ impl JobSettings {
         }
     }
 
-    /// Adds to a recipe how the calibration tokens were chosen.
+    /// Adds to a recipe how the calibration tokens were chosen, and what they were multiplied in.
     pub(super) fn describe_samples(&self, recipe: &mut Value) {
         recipe["samples"] = self.batches.samples.into();
         recipe["seq_len"] = self.batches.seq_len.into();
         recipe["seed"] = self.batches.seed.into();
+        if self.precision != Precision::F32 {
+            recipe["precision"] = self.precision.name().into();
+        }
     }
 
     /// Measures what was written beside what it was made from, where that is wanted.
