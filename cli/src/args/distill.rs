@@ -168,16 +168,19 @@ pub enum Action {
     CacheLogits(CacheLogits),
 }
 
-/// Write what a teacher predicts for a text, to train students without running it again
+/// Write what a teacher predicts for a text, to train or measure students without running it again
 ///
 /// Of every position the likeliest tokens with their log-probabilities at a temperature, and the mass of all others. A run that takes the file
-/// (--teacher-logits) compares the distributions over these tokens and the rest as one. The file names its teacher's tokenizer and its
-/// sequences by hash, and is refused by runs on others.
+/// (--teacher-logits) compares the distributions over these tokens and the rest as one. With --for-eval the positions are those that `slmc
+/// eval` scores, for its --base-logits and that of `slmc gate`. The file names its teacher's tokenizer and its text by hash, and is
+/// refused on others.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   slmc distill cache-logits --teacher MODEL --text train.txt --output teacher.logits
-  slmc distill cache-logits --teacher MODEL --text train.txt --top-k 128 --temperature 1 --output teacher.logits --resume")]
+  slmc distill cache-logits --teacher MODEL --text train.txt --top-k 128 --temperature 1 --output teacher.logits --resume
+  slmc distill cache-logits --teacher MODEL --text heldout.txt --for-eval --top-k 256 --output base.logits
+  slmc eval model-q4_k_m.gguf --text heldout.txt --base-logits base.logits")]
 pub struct CacheLogits {
     /// Model to learn from: a checkpoint directory or GGUF file [default: `model` of slmc.toml]
     #[arg(long, value_name = "MODEL")]
@@ -191,15 +194,25 @@ pub struct CacheLogits {
     /// For runs that learn all of a chat
     #[arg(long)]
     pub all_tokens: bool,
-    /// Tokens of a sequence
-    #[arg(long, value_name = "N", default_value_t = 256)]
-    pub seq_len: u32,
+    /// Tokens of a sequence [default: 256]
+    #[arg(long, value_name = "N")]
+    pub seq_len: Option<u32>,
+    /// Of the windows that `slmc eval` and `slmc gate` score, for their --base-logits: at temperature 1, with the probability of the text's
+    /// own next token
+    #[arg(long, conflicts_with_all = ["held_out", "all_tokens", "seq_len", "temperature"])]
+    pub for_eval: bool,
+    /// Tokens of a window, with --for-eval [default: 512]
+    #[arg(long, value_name = "N", requires = "for_eval", value_parser = clap::value_parser!(u32).range(8..))]
+    pub n_ctx: Option<u32>,
+    /// So many windows at most, with --for-eval
+    #[arg(long, value_name = "N", requires = "for_eval", value_parser = clap::value_parser!(u32).range(1..))]
+    pub windows: Option<u32>,
     /// Likeliest tokens that are kept of each position
     #[arg(long, value_name = "K", default_value_t = 64)]
     pub top_k: u32,
-    /// What logits are divided by before the softmax
-    #[arg(long, value_name = "T", default_value_t = 2.0)]
-    pub temperature: f32,
+    /// What logits are divided by before the softmax [default: 2]
+    #[arg(long, value_name = "T")]
+    pub temperature: Option<f32>,
     /// Sequences that run through the model at a time
     #[arg(long, value_name = "N", default_value_t = 8)]
     pub batch_size: u32,

@@ -1,7 +1,9 @@
 //! `slmc distill`
 
 use slmc_pipeline::frames;
-use slmc_pipeline::jobs::distill::{CacheOutcome, DistillOutcome, PreparedDistill, Trained, cache_logits};
+use slmc_pipeline::jobs::distill::{
+    CacheOutcome, DistillOutcome, PreparedDistill, Records, Trained, cache_logits,
+};
 
 use super::{failure, print_json, report};
 use crate::args::distill::{Action, Distill};
@@ -34,8 +36,12 @@ pub fn run(args: &Distill, resolver: &Resolver, terminal: &Terminal, json: bool)
 fn print_cache(outcome: &CacheOutcome) {
     let header = &outcome.header;
     let rest = 100.0 * outcome.mean_rest;
+    let what = match header.records {
+        Records::Sequences => "sequences",
+        Records::Windows => "windows",
+    };
     println!(
-        "{} sequences of {} tokens; the {} likeliest tokens of each position, which leave {rest:.2} % to others at temperature {}",
+        "{} {what} of {} tokens; the {} likeliest tokens of each position, which leave {rest:.2} % to others at temperature {}",
         header.sequences, header.seq_len, header.k, header.temperature
     );
     println!("{}  {}", outcome.output.display(), bytes(outcome.bytes));

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use slmc_pipeline::jobs::distill::{
-    AdamWSettings, CacheSettings, Decay, DistillSettings, Divergence, Length, Lora, Objective, Schedule,
-    StudentFrom, TeacherFrom, TrainSettings, Trained,
+    AdamWSettings, CacheOf, CacheSettings, Decay, DistillSettings, Divergence, Length, Lora, Objective,
+    Schedule, StudentFrom, TeacherFrom, TrainSettings, Trained,
 };
+use slmc_pipeline::jobs::evaluate::Measure;
 use slmc_pipeline::jobs::quantize::TextSource;
 
 use super::Resolver;
@@ -241,22 +242,37 @@ impl Resolver {
 
 impl Resolver {
     pub fn cache_logits(&self, args: &CacheLogits) -> Result<CacheSettings, Failure> {
+        let seq_len = args.seq_len.unwrap_or(SEQ_LEN);
         for (option, value, least) in
-            [("--top-k", args.top_k, 1), ("--batch-size", args.batch_size, 1), ("--seq-len", args.seq_len, 2)]
+            [("--top-k", args.top_k, 1), ("--batch-size", args.batch_size, 1), ("--seq-len", seq_len, 2)]
         {
             if value < least {
                 return Err(Failure::usage(format!("{option} {value}: expected {least} or more")));
             }
         }
-        above_zero("--temperature", args.temperature.into())?;
+        let usual = if args.for_eval { 1.0 } else { Objective::default().temperature };
+        let temperature = above_zero("--temperature", args.temperature.unwrap_or(usual).into())? as f32;
+        let of = match (args.for_eval, &args.text[..]) {
+            (true, [text]) => {
+                let measure = self.measure_by(Some(text), args.n_ctx, args.windows, None)?;
+                let Measure { text, n_ctx, max_windows, .. } = measure;
+                CacheOf::Evaluation { text, n_ctx, max_windows }
+            }
+            (true, _) => {
+                return Err(Failure::usage("--for-eval: expected one --text, as `slmc eval` takes it"));
+            }
+            (false, _) => CacheOf::Run {
+                texts: args.text.clone(),
+                held_out: args.held_out.clone(),
+                all_tokens: args.all_tokens,
+                seq_len: seq_len as usize,
+            },
+        };
         Ok(CacheSettings {
             teacher: self.model(args.teacher.as_deref())?,
-            texts: args.text.clone(),
-            held_out: args.held_out.clone(),
-            all_tokens: args.all_tokens,
-            seq_len: args.seq_len as usize,
+            of,
             k: args.top_k as usize,
-            temperature: args.temperature,
+            temperature,
             batch_size: args.batch_size as usize,
             device: self.device(args.device.as_deref())?,
             output: args.output.clone(),

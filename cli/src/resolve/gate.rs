@@ -91,6 +91,7 @@ impl Resolver {
         Ok(GateSettings {
             model,
             base: args.base.clone().or_else(|| self.settings.model.clone()),
+            base_logits: args.base_logits.clone(),
             measure: self.measure(&args.measure)?,
             tasks: tasks.filter(|_| wants_tasks),
             limits,

@@ -30,7 +30,7 @@ mod trainer;
 
 pub use adamw::{AdamW, AdamWSettings, Moments};
 pub use batch::{Batch, Order};
-pub use cache::{CacheHeader, CacheWriter, CachedRows, LogitCache};
+pub use cache::{CacheHeader, CacheWriter, CachedRows, LogitCache, Records};
 pub use error::DistillError;
 pub use gradients::WeightGradients;
 pub use head::{HeadInput, HeadLoss, LossSums};

@@ -291,6 +291,14 @@ pub enum PipelineError {
     /// Training cannot go on.
     #[error(transparent)]
     Training(Box<slmc_distill::DistillError>),
+    /// A base model's predictions that are not of what is measured.
+    #[error("`{}` {reason}", path.display())]
+    BaseLogits {
+        /// The file.
+        path: PathBuf,
+        /// What it is of, and what to do.
+        reason: String,
+    },
     /// A distillation that cannot be done as asked.
     #[error("{reason}")]
     Distill {

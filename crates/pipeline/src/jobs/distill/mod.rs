@@ -17,9 +17,10 @@ use slmc_calibration::TextSource;
 use slmc_checkpoint::{CheckpointWriter, ExistingTarget};
 use slmc_model::{Device, Role, WeightSource};
 
-pub use cache::{CacheOutcome, CacheSettings, cache_logits};
+pub use cache::{CacheOf, CacheOutcome, CacheSettings, cache_logits};
 pub use grid::StoredGrid;
 use slmc_distill::LogitCache;
+pub use slmc_distill::Records;
 pub use slmc_distill::{
     AdamWSettings, Decay, Divergence, End, HeldOut, Length, Lora, Objective, Progress, Schedule,
     TrainSettings, Trained,
@@ -33,6 +34,7 @@ use crate::model_file::ModelFile;
 use crate::work::{Fingerprint, WorkError};
 use stored::StoredStudent;
 use student::StudentSource;
+pub(super) use text::tokenizer_hash;
 use text::{Reading, Sequences};
 
 /// Where the student comes from.
