@@ -228,7 +228,7 @@ fn what_cannot_be_done_is_said_and_leaves_nothing() {
         (&["--layers", "2", "--temperature", "0"], 2, "above 0"),
         (&["--layers", "2", "--steps", "0"], 2, "--steps 0"),
         (&["--layers", "2", "--qat", "q9"], 2, "unknown type"),
-        (&["--layers", "2", "--train", "biases"], 2, "expected all or norms"),
+        (&["--layers", "2", "--train", "biases"], 2, "expected all, norms or scales"),
         (&["--layers", "2", "--on-policy", "2"], 2, "from 0 to 1"),
         (&["--layers", "2", "--on-policy", "0.5", "--alpha", "1"], 1, "has no hard labels"),
         (&["--layers", "2", "--lora-rank", "0"], 2, "expected 1 or more"),

@@ -28,6 +28,7 @@ Examples:
   slmc distill --teacher MODEL --layers 8 --text train.txt --max-minutes 15 --output small
   slmc distill --teacher MODEL --student MODEL-pruned --text train.txt --loss js:0.1 --alpha 0 --steps 500 --output healed
   slmc distill --teacher MODEL --student model-q2_k.gguf --text train.txt --max-minutes 15 --output better-q2_k.gguf
+  slmc distill --teacher MODEL --student model-q4_0.gguf --train scales --text train.txt --output better-q4_0.gguf
   slmc distill --teacher MODEL --student MODEL --text train.txt --qat q2_k --learning-rate 1e-4 --output for-q2_k
   slmc distill --teacher MODEL --student model-q4_k_m.gguf --lora-rank 16 --text train.txt --output adapter
   slmc distill --teacher MODEL --student MODEL-pruned --lora-rank 16 --merge --text chats.jsonl --output healed
@@ -56,7 +57,8 @@ pub struct Distill {
     /// Instead of a student: so many evenly spaced layers of the teacher
     #[arg(long, value_name = "N")]
     pub layers: Option<u32>,
-    /// What is trained: all weights, or norms (and biases) alone [default: all]; see also --lora-rank
+    /// What is trained: all weights; norms (and biases) alone; or, of a GGUF student, the scales of its blocks under codes that stay
+    /// [default: all]; see also --lora-rank
     #[arg(long, value_name = "PART", help_heading = "Parts", conflicts_with = "lora_rank")]
     pub train: Option<String>,
     /// Train low-rank adapters of this rank beside linear layers, nothing else (LoRA; over a GGUF student: QLoRA), and write them as PEFT does
@@ -116,7 +118,7 @@ pub struct Distill {
     /// Minutes of training and evaluation instead, the learning rate falling with them
     #[arg(long, value_name = "M", help_heading = "Training")]
     pub max_minutes: Option<f64>,
-    /// Highest learning rate [default: 2e-4]; a student of few layers bears more
+    /// Highest learning rate [default: 2e-4; of scales 1e-3]; a student of few layers bears more
     #[arg(long, value_name = "LR", help_heading = "Training")]
     pub learning_rate: Option<f64>,
     /// What follows the warm-up: cosine, linear or constant [default: cosine]

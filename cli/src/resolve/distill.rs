@@ -17,6 +17,8 @@ use crate::args::distill::{CacheLogits, Distill};
 use crate::failure::Failure;
 
 const LEARNING_RATE: f64 = 2e-4;
+/// Of scales, which are numbers around 1.
+const SCALES_LEARNING_RATE: f64 = 1e-3;
 const WARMUP_STEPS: u64 = 20;
 const BATCH_SIZE: u32 = 8;
 const SEQ_LEN: u32 = 256;
@@ -152,8 +154,10 @@ impl Resolver {
             temperature: args.temperature.or(run.temperature).unwrap_or(usual.temperature),
             alpha: args.alpha.or(run.alpha).unwrap_or(usual.alpha),
         };
+        let trained = trained(args, &run)?;
+        let usual_rate = if trained == Trained::Scales { SCALES_LEARNING_RATE } else { LEARNING_RATE };
         let schedule = Schedule {
-            peak: args.learning_rate.or(run.learning_rate).unwrap_or(LEARNING_RATE),
+            peak: args.learning_rate.or(run.learning_rate).unwrap_or(usual_rate),
             warmup_steps: args.warmup_steps.or(run.warmup_steps).unwrap_or(WARMUP_STEPS),
             decay: parse_or(
                 "--schedule",
@@ -198,7 +202,6 @@ impl Resolver {
             gradient_checkpointing: args.gradient_checkpointing || run.gradient_checkpointing,
         };
         check(&train)?;
-        let trained = trained(args, &run)?;
         let merge = args.merge || run.merge;
         let ending = if matches!(trained, Trained::Lora(_)) && !merge { "lora" } else { "distilled" };
         let (TeacherFrom::Model(teacher_path) | TeacherFrom::Logits(teacher_path)) = &teacher;
@@ -290,12 +293,15 @@ fn trained(args: &Distill, run: &Run) -> Result<Trained, Failure> {
     let (alpha, targets) =
         (args.lora_alpha.or(run.lora_alpha), args.lora_targets.as_ref().or(run.lora_targets.as_ref()));
     match (train.as_deref(), rank) {
-        (None | Some("all"), None) | (Some("norms"), None) if alpha.is_some() || targets.is_some() => {
+        (None | Some("all" | "norms" | "scales"), None) if alpha.is_some() || targets.is_some() => {
             Err(Failure::usage("--lora-alpha and --lora-targets need --lora-rank"))
         }
         (None | Some("all"), None) => Ok(Trained::All),
         (Some("norms"), None) => Ok(Trained::Norms),
-        (Some(other), None) => Err(Failure::usage(format!("--train {other:?}: expected all or norms"))),
+        (Some("scales"), None) => Ok(Trained::Scales),
+        (Some(other), None) => {
+            Err(Failure::usage(format!("--train {other:?}: expected all, norms or scales")))
+        }
         (Some(_), Some(_)) => {
             Err(Failure::usage("train and lora-rank say what is trained in two ways; leave one out"))
         }

@@ -191,7 +191,7 @@ impl PreparedDistill {
         }
         check_parts(&settings, &student)?;
         let stored = match (&student.file, &settings.trained) {
-            (ModelFile::Gguf(file), Trained::All) => Some(StoredStudent::new(file)?),
+            (ModelFile::Gguf(file), Trained::All | Trained::Scales) => Some(StoredStudent::new(file)?),
             _ => None,
         };
         let mut longest = student.config().max_position_embeddings;

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use serde_json::json;
 use slmc_distill::{
-    Data, DistillError, End, Length, Masks, Parameter, Record, Setup, Store, Teacher, Trainer, Watcher,
+    Data, DistillError, End, Length, Masks, Parameter, Record, ScaledGrid, Setup, Store, Teacher, Trained,
+    Trainer, Watcher,
 };
 use slmc_model::{MemorySource, ModelError};
 
@@ -38,6 +39,7 @@ impl PreparedDistill {
     /// The student before its first step.
     fn begin(&self) -> Result<MemorySource, PipelineError> {
         match (&self.stored, &self.teacher) {
+            (Some(stored), _) if self.settings.trained == Trained::Scales => stored.scales(),
             (Some(stored), OpenTeacher::Model { source, .. }) => stored.weights(Some(source.as_ref())),
             (Some(stored), OpenTeacher::Logits(_)) => stored.weights(None),
             (None, _) => self.student.begin(&self.settings.trained, self.settings.train.seed),
@@ -78,6 +80,7 @@ impl PreparedDistill {
             ));
         }
         let kept_zeros = masks.zeros();
+        let scaled = self.settings.trained == Trained::Scales;
         let setup = Setup {
             data: Data { train: &self.sequences.train, held_out: &self.sequences.held_out },
             teacher: Some(match &self.teacher {
@@ -94,10 +97,12 @@ impl PreparedDistill {
             },
             masks,
             rounding: match (&self.stored, &self.grid) {
+                _ if scaled => None,
                 (Some(stored), _) => Some(Box::new(|id, values| stored.round(id, values))),
                 (None, Some(grid)) => Some(Box::new(|id, values| grid.round(id, values))),
                 (None, None) => None,
             },
+            grid: self.stored.as_ref().filter(|_| scaled).map(|stored| stored as &dyn ScaledGrid),
             device,
         };
         let mut trainer = Trainer::new(train, setup, state)?;
