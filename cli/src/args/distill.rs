@@ -9,12 +9,13 @@ use super::report::ReportArgs;
 
 /// Train a student to predict what its teacher predicts
 ///
-/// Gives back what pruning took, or makes a smaller model of some of the teacher's layers. The student with the lowest loss on
+/// Gives back what pruning took, or makes a smaller model of a part of the teacher. The student with the lowest loss on
 /// held-out text is written as a checkpoint of the same element types, whole or not at all; zeros of a pruned student stay zero. What
 /// was measured on the way stands beside the weights in metrics.jsonl.
 #[derive(Debug, Args)]
 #[command(
     args_conflicts_with_subcommands = true,
+    group = clap::ArgGroup::new("sizes").multiple(true),
     after_help = "\
 Losses (--loss), of the teacher's p and the student's q at the temperature, times its square:
   forward-kl      KL(p, q), the default (arXiv 1503.02531)
@@ -26,6 +27,7 @@ Losses (--loss), of the teacher's p and the student's q at the temperature, time
 Examples:
   slmc distill --teacher MODEL --student MODEL-pruned --text train.txt --output healed
   slmc distill --teacher MODEL --layers 8 --text train.txt --max-minutes 15 --output small
+  slmc distill --teacher MODEL --layers 12 --channels 2048 --text train.txt --epochs 2 --output narrow
   slmc distill --teacher MODEL --student MODEL-pruned --text train.txt --loss js:0.1 --alpha 0 --steps 500 --output healed
   slmc distill --teacher MODEL --student model-q2_k.gguf --text train.txt --max-minutes 15 --output better-q2_k.gguf
   slmc distill --teacher MODEL --student model-q4_0.gguf --train scales --text train.txt --output better-q4_0.gguf
@@ -48,15 +50,31 @@ pub struct Distill {
     pub teacher: Option<PathBuf>,
     /// Learn from a teacher's predictions that `slmc distill cache-logits` wrote, without the teacher; same --text, --held-out, --seq-len and
     /// --temperature
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["teacher", "layers"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["teacher", "sizes"])]
     pub teacher_logits: Option<PathBuf>,
     /// The model that learns: a checkpoint directory; a GGUF file, which is trained on the grid that it is stored on and written as a GGUF file
     /// again; or a config.json, for a fresh student of its dimensions with the teacher's tokenizer
-    #[arg(long, value_name = "MODEL", conflicts_with = "layers")]
+    #[arg(long, value_name = "MODEL", conflicts_with = "sizes")]
     pub student: Option<PathBuf>,
-    /// Instead of a student: so many evenly spaced layers of the teacher
-    #[arg(long, value_name = "N")]
+    /// Instead of a student: so many layers of the teacher
+    #[arg(long, value_name = "N", group = "sizes", help_heading = "A student cut out of the teacher")]
     pub layers: Option<u32>,
+    /// Which layers stay: even (evenly spaced, the first and the last among them) or influence (those go that change the residual stream least)
+    /// [default: even]
+    #[arg(long, value_name = "HOW", requires = "layers", help_heading = "A student cut out of the teacher")]
+    pub layer_choice: Option<String>,
+    /// Dimensions of the residual stream that stay, chosen and solved for as by `slmc prune --structured` on --text; so are the next three
+    #[arg(long, value_name = "N", group = "sizes", help_heading = "A student cut out of the teacher")]
+    pub hidden_size: Option<u32>,
+    /// Channels of the MLP (the intermediate size) that stay in each layer
+    #[arg(long, value_name = "N", group = "sizes", help_heading = "A student cut out of the teacher")]
+    pub channels: Option<u32>,
+    /// Query heads that stay in each layer
+    #[arg(long, value_name = "N", group = "sizes", help_heading = "A student cut out of the teacher")]
+    pub query_heads: Option<u32>,
+    /// Key and value heads that stay in each layer, with the query heads that share them
+    #[arg(long, value_name = "N", group = "sizes", help_heading = "A student cut out of the teacher")]
+    pub kv_heads: Option<u32>,
     /// What is trained: all weights; norms (and biases) alone; or, of a GGUF student, the scales of its blocks under codes that stay
     /// [default: all]; see also --lora-rank
     #[arg(long, value_name = "PART", help_heading = "Parts", conflicts_with = "lora_rank")]

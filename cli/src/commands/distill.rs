@@ -22,7 +22,7 @@ pub fn run(args: &Distill, resolver: &Resolver, terminal: &Terminal, json: bool)
         print_cache(&outcome);
         return Ok(());
     }
-    let prepared = PreparedDistill::new(resolver.distill(args)?).map_err(failure)?;
+    let prepared = PreparedDistill::new(resolver.distill(args)?, terminal).map_err(failure)?;
     let directory = report::directory(&args.report)?;
     let outcome = prepared.run(terminal).map_err(failure)?;
     report::write(directory.as_ref(), || frames::distill::report(&outcome, &report::run()).map_err(failure))?;

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use slmc_pipeline::jobs::distill::{
-    AdamWSettings, CacheOf, CacheSettings, Decay, DistillSettings, Divergence, Length, Lora, Objective,
+    AdamWSettings, CacheOf, CacheSettings, Cut, Decay, DistillSettings, Divergence, Length, Lora, Objective,
     Schedule, StudentFrom, TeacherFrom, TrainSettings, Trained,
 };
 use slmc_pipeline::jobs::evaluate::Measure;
 use slmc_pipeline::jobs::quantize::TextSource;
+use slmc_pipeline::jobs::structured::Asked;
 
 use super::Resolver;
 use super::output::default_output;
@@ -32,6 +33,11 @@ struct Run {
     teacher_logits: Option<PathBuf>,
     student: Option<PathBuf>,
     layers: Option<u32>,
+    layer_choice: Option<String>,
+    hidden_size: Option<u32>,
+    channels: Option<u32>,
+    query_heads: Option<u32>,
+    kv_heads: Option<u32>,
     #[serde(default)]
     text: Vec<String>,
     train: Option<String>,
@@ -111,21 +117,25 @@ impl Resolver {
             (None, Some(logits)) => TeacherFrom::Logits(logits.clone()),
             (model, None) => TeacherFrom::Model(self.model(model.map(PathBuf::as_path))?),
         };
-        let typed = args.student.is_some() || args.layers.is_some();
-        let (student, layers) = if typed { (&args.student, args.layers) } else { (&run.student, run.layers) };
-        let student = match (student, layers) {
+        let sizes = Sizes::of(args);
+        let typed = args.student.is_some() || sizes != Sizes::default();
+        let (student, sizes) =
+            if typed { (&args.student, sizes) } else { (&run.student, Sizes::written(&run)) };
+        let student = match (student, sizes.student()?) {
             (Some(path), None) if path.extension().is_some_and(|e| e == "json") && !path.is_dir() => {
                 StudentFrom::Config(path.clone())
             }
             (Some(path), None) => StudentFrom::Checkpoint(path.clone()),
-            (None, Some(layers)) => StudentFrom::Layers(layers as usize),
+            (None, Some(made)) => made,
             (Some(_), Some(_)) => {
-                return Err(Failure::usage("student and layers are two ways to say the same; leave one out"));
+                return Err(Failure::usage(
+                    "a student, and sizes of one to be cut out of the teacher: two ways to say the same; leave one out",
+                ));
             }
             (None, None) => {
                 return Err(Failure::usage("no student given").help(
-                    "Name a checkpoint that shall learn with --student (a pruned model, for example), or make one of the teacher's \
-                     layers with --layers N.",
+                    "Name a checkpoint that shall learn with --student (a pruned model, for example), or make one of a part of \
+                     the teacher with --layers N, --channels N and the like.",
                 ));
             }
         };
@@ -209,6 +219,7 @@ impl Resolver {
             StudentFrom::Checkpoint(path) => (path.clone(), ending.to_owned()),
             StudentFrom::Config(_) => (teacher_path.clone(), format!("fresh-{ending}")),
             StudentFrom::Layers(layers) => (teacher_path.clone(), format!("{layers}-layers-{ending}")),
+            StudentFrom::Cut(_) => (teacher_path.clone(), format!("cut-{ending}")),
         };
         let output = args.output.clone().or(run.output).unwrap_or_else(|| match named.0.extension() {
             Some(ending) if ending == "gguf" => {
@@ -280,6 +291,69 @@ impl Resolver {
             device: self.device(args.device.as_deref())?,
             output: args.output.clone(),
             resume: args.resume,
+        })
+    }
+}
+
+/// Of a student that is made of a part of the teacher.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Sizes {
+    layers: Option<u32>,
+    layer_choice: Option<String>,
+    hidden_size: Option<u32>,
+    channels: Option<u32>,
+    query_heads: Option<u32>,
+    kv_heads: Option<u32>,
+}
+
+impl Sizes {
+    fn of(args: &Distill) -> Self {
+        Self {
+            layers: args.layers,
+            layer_choice: args.layer_choice.clone(),
+            hidden_size: args.hidden_size,
+            channels: args.channels,
+            query_heads: args.query_heads,
+            kv_heads: args.kv_heads,
+        }
+    }
+
+    fn written(run: &Run) -> Self {
+        Self {
+            layers: run.layers,
+            layer_choice: run.layer_choice.clone(),
+            hidden_size: run.hidden_size,
+            channels: run.channels,
+            query_heads: run.query_heads,
+            kv_heads: run.kv_heads,
+        }
+    }
+
+    /// The student that they ask for.
+    fn student(&self) -> Result<Option<StudentFrom>, Failure> {
+        let evenly = match self.layer_choice.as_deref() {
+            None | Some("even") => true,
+            Some("influence") => false,
+            Some(other) => {
+                return Err(Failure::usage(format!("--layer-choice {other:?}: expected even or influence")));
+            }
+        };
+        if self.layers.is_none() && self.layer_choice.is_some() {
+            return Err(Failure::usage("--layer-choice says which layers stay: say how many with --layers"));
+        }
+        let count = |count: Option<u32>| count.map(|count| count as usize);
+        let asked = Asked {
+            layers: count(self.layers),
+            key_value_heads: count(self.kv_heads),
+            query_heads: count(self.query_heads),
+            channels: count(self.channels),
+            hidden_size: count(self.hidden_size),
+        };
+        Ok(match self.layers {
+            Some(layers) if evenly && asked == (Asked { layers: asked.layers, ..Asked::default() }) => {
+                Some(StudentFrom::Layers(layers as usize))
+            }
+            _ => (asked != Asked::default()).then_some(StudentFrom::Cut(Cut { asked, evenly })),
         })
     }
 }

@@ -91,7 +91,7 @@ fn what_was_trained_for_a_mix_is_what_the_mix_stores() {
     let trained = directory.path().join("trained");
     let settings =
         DistillSettings { qat: Some(Mix::Q2_K), ..settings(StudentFrom::Layers(2), trained.clone()) };
-    let outcome = PreparedDistill::new(settings).unwrap().run(&Silent).unwrap();
+    let outcome = PreparedDistill::new(settings, &Silent).unwrap().run(&Silent).unwrap();
     assert_eq!((outcome.steps, outcome.best_step), (6, 6));
     assert!(outcome.best.loss < outcome.start.loss);
     let checkpoint = Checkpoint::open(&trained).unwrap();
@@ -143,7 +143,7 @@ fn adapters_learn_over_a_quantized_file() {
     let mut settings = settings(StudentFrom::Checkpoint(quantized), output.clone());
     settings.trained = lora;
     settings.train.length = Length::Steps(12);
-    let outcome = PreparedDistill::new(settings.clone()).unwrap().run(&Silent).unwrap();
+    let outcome = PreparedDistill::new(settings.clone(), &Silent).unwrap().run(&Silent).unwrap();
     assert!(outcome.best.loss < outcome.start.loss, "{outcome:?}");
     let mut names: Vec<_> = std::fs::read_dir(&output)
         .unwrap()
@@ -162,8 +162,9 @@ fn adapters_learn_over_a_quantized_file() {
         }
     }
     // Again to the same place: its own output may be replaced. Merging is refused.
-    PreparedDistill::new(settings.clone()).unwrap();
-    let refused = PreparedDistill::new(DistillSettings { merge: true, ..settings }).map(drop).unwrap_err();
+    PreparedDistill::new(settings.clone(), &Silent).unwrap();
+    let refused =
+        PreparedDistill::new(DistillSettings { merge: true, ..settings }, &Silent).map(drop).unwrap_err();
     assert!(refused.to_string().contains("quantized student"), "{refused}");
 }
 
@@ -182,7 +183,7 @@ fn scales_are_trained_under_codes_that_stay() {
             let _ = std::fs::remove_file(path(name));
         }
         Prepared::new(quantize_to(mix, &tiny(), &path("stored.gguf"))).unwrap().run(&Silent).unwrap();
-        let outcome = PreparedDistill::new(settings.clone()).unwrap().run(&Silent).unwrap();
+        let outcome = PreparedDistill::new(settings.clone(), &Silent).unwrap().run(&Silent).unwrap();
         assert!(outcome.best.divergence < 0.99 * outcome.start.divergence, "{mix}: {outcome:?}");
         let [before, after] =
             ["stored.gguf", "trained.gguf"].map(|name| GgufFile::open(&path(name)).unwrap());
@@ -202,14 +203,17 @@ fn scales_are_trained_under_codes_that_stay() {
             train: TrainSettings { length: Length::Steps(1), ..settings.train },
             ..settings.clone()
         };
-        let again = PreparedDistill::new(again).unwrap().run(&Silent).unwrap();
+        let again = PreparedDistill::new(again, &Silent).unwrap().run(&Silent).unwrap();
         assert_eq!(again.start, outcome.best, "{mix}");
         std::fs::remove_file(path("again.gguf")).unwrap();
     }
     // There are none in a checkpoint, nor in a file that is not quantized.
     let refusal = |student: PathBuf| {
         let asked = DistillSettings { student: StudentFrom::Checkpoint(student), ..settings.clone() };
-        PreparedDistill::new(asked).and_then(|prepared| prepared.run(&Silent)).unwrap_err().to_string()
+        PreparedDistill::new(asked, &Silent)
+            .and_then(|prepared| prepared.run(&Silent))
+            .unwrap_err()
+            .to_string()
     };
     assert!(refusal(tiny()).contains("is a checkpoint"), "{}", refusal(tiny()));
     Prepared::new(quantize_to(Mix::F16, &tiny(), &path("f16.gguf"))).unwrap().run(&Silent).unwrap();
@@ -225,7 +229,7 @@ fn merged_adapters_are_an_ordinary_checkpoint() {
         settings.trained = Trained::Lora(Lora { rank: 2, alpha: 4.0, targets: vec!["v_proj".into()] });
         settings.merge = merge;
         settings.train.schedule.peak = 1e-2;
-        PreparedDistill::new(settings).unwrap().run(&Silent).unwrap()
+        PreparedDistill::new(settings, &Silent).unwrap().run(&Silent).unwrap()
     });
     assert_eq!((alone.best, alone.trained_parameters), (merged.best, merged.trained_parameters));
     let bytes = std::fs::read(alone.output.join("adapter_model.safetensors")).unwrap();

@@ -146,12 +146,13 @@ impl PreparedDistill {
             unreachable!("a run begins with an evaluation")
         };
         let weights = store.load_best(student, &progress)?;
-        let bytes = self.write(&weights, &store.metrics()?, reporter)?;
+        let bytes = self.write(&weights, (&store.metrics()?, &progress), reporter)?;
         store.remove()?;
         Ok(DistillOutcome {
             student: match &self.settings.student {
                 StudentFrom::Checkpoint(path) | StudentFrom::Config(path) => path.display().to_string(),
                 StudentFrom::Layers(layers) => format!("{layers} layers of the teacher"),
+                StudentFrom::Cut(sizes) => format!("{sizes} of the teacher"),
             },
             output: self.settings.output,
             teacher: match self.settings.teacher {
@@ -217,7 +218,7 @@ fn position(trainer: &Trainer<'_>, length: Length) -> u64 {
 }
 
 /// The lock of a work directory; it ends with the process.
-fn lock(directory: &Path) -> Result<File, WorkError> {
+pub(super) fn lock(directory: &Path) -> Result<File, WorkError> {
     let path = directory.join(LOCK);
     let file =
         File::options().write(true).create(true).truncate(false).open(&path).map_err(WorkError::io(&path))?;

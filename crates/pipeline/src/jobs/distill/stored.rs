@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rayon::prelude::*;
+use serde_json::Value;
 use slmc_distill::ScaledGrid;
 use slmc_gguf::TensorType;
 use slmc_gguf::blocks::{BlockError, decode, recode, rescale, scale_gradient, scale_numbers, settle};
@@ -13,6 +14,9 @@ use slmc_model::arch::{permute_rows, unpermute_rows};
 use slmc_model::{GgufSource, MemorySource, ModelConfig, ModelError, TensorId, WeightSource};
 
 use crate::PipelineError;
+
+/// The key that says how a file was trained, as JSON, beside the recipe that made it.
+pub const DISTILL: &str = "slmc.distill";
 
 /// A GGUF file whose weights are trained as they will be stored: every value on the grid of its block.
 pub struct StoredStudent {
@@ -164,12 +168,13 @@ impl StoredStudent {
         Ok(bytes)
     }
 
-    /// Writes the file again with these weights; what is no part of the model, and all metadata, as it was.
+    /// Writes the file again with these weights; what is no part of the model as it was, and all metadata, beside which `told` says how
+    /// they were trained.
     ///
     /// # Errors
     /// Writing fails.
-    pub fn write(&self, weights: &MemorySource, output: &Path) -> Result<u64, PipelineError> {
-        let (file, writer) = (self.file(), self.writer(output)?);
+    pub fn write(&self, weights: &MemorySource, told: &Value, output: &Path) -> Result<u64, PipelineError> {
+        let (file, writer) = (self.file(), self.writer(told, output)?);
         let trained: Vec<(TensorId, &str)> = self
             .config()
             .tensors()
@@ -197,10 +202,16 @@ impl StoredStudent {
     ///
     /// # Errors
     /// It cannot be.
-    pub fn writer(&self, output: &Path) -> Result<Writer, PipelineError> {
-        let file = self.file();
+    pub fn writer(&self, told: &Value, output: &Path) -> Result<Writer, PipelineError> {
+        let (file, mut told) = (self.file(), told.clone());
+        let mut metadata = file.metadata().clone();
+        // A file that was trained before says both.
+        if let Some(before) = metadata.str(DISTILL).ok().and_then(|text| serde_json::from_str(text).ok()) {
+            told["before"] = before;
+        }
+        metadata.insert(DISTILL, told.to_string());
         let tensors = file.tensors().iter().map(|info| (info.name.clone(), info.shape.clone(), info.ty));
-        let layout = Layout::new(file.metadata().clone(), tensors)
+        let layout = Layout::new(metadata, tensors)
             .map_err(|error| PipelineError::Output { path: output.to_owned(), reason: error.to_string() })?;
         Ok(Writer::create(output, layout)?)
     }

@@ -297,7 +297,7 @@ fn described(config: &ModelConfig) -> Value {
 }
 
 /// `count` of `0..available`, the first and the last among them.
-fn evenly_spaced(available: usize, count: usize) -> Vec<usize> {
+pub fn evenly_spaced(available: usize, count: usize) -> Vec<usize> {
     let steps = (count - 1).max(1);
     (0..count).map(|i| (2 * i * (available - 1) + steps) / (2 * steps)).collect()
 }
