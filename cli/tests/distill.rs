@@ -235,6 +235,8 @@ fn what_cannot_be_done_is_said_and_leaves_nothing() {
         (&["--layers", "0"], 1, "choose 1 to 4"),
         (&["--layers", "2", "--layer-choice", "best"], 2, "even or influence"),
         (&["--student", "model", "--channels", "64"], 2, "cannot be used with"),
+        (&["--channels", "256", "--lora-rank", "2"], 1, "merge them with --merge"),
+        (&["--channels", "256", "--train", "scales"], 1, "scales of a GGUF file"),
         (&["--channels", "600", "--steps", "2"], 2, "600 channels cannot be kept"),
         (&["--kv-heads", "3", "--steps", "2"], 2, "3 "),
         (&["--steps", "2"], 2, "no student given"),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use slmc_distill::Store;
+use slmc_distill::{Store, Trained};
 use slmc_prune::structured::StructuredImportance;
 
 use super::DistillSettings;
@@ -55,6 +55,21 @@ pub fn cut(
     settings: &DistillSettings,
     reporter: &dyn Reporter,
 ) -> Result<PathBuf, PipelineError> {
+    let refuse = |reason: &str| Err(PipelineError::Distill { reason: reason.to_owned() });
+    match &settings.trained {
+        Trained::Scales => {
+            return refuse(
+                "--train scales trains the scales of a GGUF file's blocks; give one with --student",
+            );
+        }
+        Trained::Lora(_) if !settings.merge => {
+            return refuse(
+                "a student that is cut out of the teacher for this run is not there afterwards for adapters to stand beside; merge them \
+                 with --merge",
+            );
+        }
+        _ => {}
+    }
     let directory = Work::path(&settings.output);
     let student = directory.join(STUDENT);
     if let Some((steps, _)) = Store::begun(&directory)? {
