@@ -93,9 +93,14 @@ fn a_gate_holds_a_model_against_predictions_from_a_file() {
         slmc(directory, [&["gate", "q4.gguf", "--report", "report"], &MEASURED[..], more].concat())
     };
     for (limit, code) in [("10", 0), ("1e-6", 3)] {
-        let output = gate(&["--base-logits", "base.logits", "--max-kl", limit]);
+        let limited = ["--base-logits", "base.logits", "--max-kl", limit, "--markdown", "gate.md"];
+        let output = gate(&limited);
         assert_eq!(output.status.code(), Some(code), "{}{}", stdout(&output), stderr(&output));
         assert!(says(&stderr(&output), "lower bounds"), "{}", stderr(&output));
+        for told in ["gate.md", "report/report.html"] {
+            let text = std::fs::read_to_string(directory.join(told)).unwrap();
+            assert!(says(&text, "lower bounds"), "{told}: {text}");
+        }
         std::fs::remove_dir_all(directory.join("report")).unwrap();
     }
     // losses of one kind say nothing of the other

@@ -199,7 +199,7 @@ pub enum Action {
 Examples:
   slmc distill cache-logits --teacher MODEL --text train.txt --output teacher.logits
   slmc distill cache-logits --teacher MODEL --text train.txt --top-k 128 --temperature 1 --output teacher.logits --resume
-  slmc distill cache-logits --teacher MODEL --text heldout.txt --for-eval --top-k 256 --output base.logits
+  slmc distill cache-logits --teacher MODEL --text heldout.txt --for-eval --top-k 1024 --output base.logits
   slmc eval model-q4_k_m.gguf --text heldout.txt --base-logits base.logits")]
 pub struct CacheLogits {
     /// Model to learn from: a checkpoint directory or GGUF file [default: `model` of slmc.toml]
@@ -227,9 +227,9 @@ pub struct CacheLogits {
     /// So many windows at most, with --for-eval
     #[arg(long, value_name = "N", requires = "for_eval", value_parser = clap::value_parser!(u32).range(1..))]
     pub windows: Option<u32>,
-    /// Likeliest tokens that are kept of each position
-    #[arg(long, value_name = "K", default_value_t = 64)]
-    pub top_k: u32,
+    /// Likeliest tokens that are kept of each position [default: 64; with --for-eval 256]
+    #[arg(long, value_name = "K")]
+    pub top_k: Option<u32>,
     /// What logits are divided by before the softmax [default: 2]
     #[arg(long, value_name = "T")]
     pub temperature: Option<f32>,

@@ -257,8 +257,9 @@ impl Resolver {
 impl Resolver {
     pub fn cache_logits(&self, args: &CacheLogits) -> Result<CacheSettings, Failure> {
         let seq_len = args.seq_len.unwrap_or(SEQ_LEN);
+        let top_k = args.top_k.unwrap_or(if args.for_eval { 256 } else { 64 });
         for (option, value, least) in
-            [("--top-k", args.top_k, 1), ("--batch-size", args.batch_size, 1), ("--seq-len", seq_len, 2)]
+            [("--top-k", top_k, 1), ("--batch-size", args.batch_size, 1), ("--seq-len", seq_len, 2)]
         {
             if value < least {
                 return Err(Failure::usage(format!("{option} {value}: expected {least} or more")));
@@ -285,7 +286,7 @@ impl Resolver {
         Ok(CacheSettings {
             teacher: self.model(args.teacher.as_deref())?,
             of,
-            k: args.top_k as usize,
+            k: top_k as usize,
             temperature,
             batch_size: args.batch_size as usize,
             device: self.device(args.device.as_deref())?,

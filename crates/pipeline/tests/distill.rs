@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Value, json};
 use slmc_calibration::TextSource;
@@ -13,12 +14,13 @@ use slmc_gguf::container::GgufFile;
 use slmc_model::{
     BurnDevice, CheckpointSource, Device, GgufSource, MemorySource, Role, TensorId, WeightSource,
 };
+use slmc_pipeline::PipelineError;
 use slmc_pipeline::jobs::distill::{
     AdamWSettings, Decay, DistillSettings, Length, Lora, Mix, Objective, PreparedDistill, Schedule,
     StoredGrid, StudentFrom, TeacherFrom, TrainSettings, Trained,
 };
 use slmc_pipeline::jobs::quantize::{Prepared, QuantizeSettings};
-use slmc_pipeline::progress::Silent;
+use slmc_pipeline::progress::{Reporter, Silent, Unit};
 
 /// `slmc quantize --method rtn --type q2_k`.
 fn quantize(model: &Path, output: &Path) -> QuantizeSettings {
@@ -168,6 +170,28 @@ fn adapters_learn_over_a_quantized_file() {
     assert!(refused.to_string().contains("quantized student"), "{refused}");
 }
 
+/// Stops a run after so many steps.
+struct Stop(AtomicU64);
+
+impl Stop {
+    fn after(steps: u64) -> Self {
+        Self(steps.into())
+    }
+}
+
+impl Reporter for Stop {
+    fn begin(&self, _: &str, _: u64, _: Unit) {}
+    fn advance(&self, _: u64) {}
+    fn status(&self, _: &str) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+    fn end(&self) {}
+    fn warn(&self, _: &str) {}
+    fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+}
+
 /// One f16 a block, with a minimum, with integers, with integer minima, and types side by side.
 #[test]
 fn scales_are_trained_under_codes_that_stay() {
@@ -176,8 +200,8 @@ fn scales_are_trained_under_codes_that_stay() {
     let mut settings = settings(StudentFrom::Checkpoint(path("stored.gguf")), path("trained.gguf"));
     settings.trained = Trained::Scales;
     settings.train.objective = Objective { temperature: 1.0, alpha: 0.0, ..Objective::default() };
-    settings.train.length = Length::Steps(24);
-    settings.train.evaluate_every = 12;
+    settings.train.length = Length::Steps(20);
+    settings.train.evaluate_every = 10;
     for mix in [Mix::Q4_0, Mix::Q4_1, Mix::Q2_K, Mix::Q3_K_S, Mix::IQ4_XS] {
         for name in ["stored.gguf", "trained.gguf"] {
             let _ = std::fs::remove_file(path(name));
@@ -207,6 +231,14 @@ fn scales_are_trained_under_codes_that_stay() {
         assert_eq!(again.start, outcome.best, "{mix}");
         std::fs::remove_file(path("again.gguf")).unwrap();
     }
+    // Stopped on its way and gone on with: the same bytes.
+    let stopped = DistillSettings { output: path("stopped.gguf"), ..settings.clone() };
+    let error = PreparedDistill::new(stopped.clone(), &Silent).unwrap().run(&Stop::after(7)).unwrap_err();
+    assert!(matches!(error, PipelineError::Interrupted { steps: 7, .. }), "{error}");
+    let resumed = DistillSettings { resume: true, ..stopped };
+    PreparedDistill::new(resumed, &Silent).unwrap().run(&Silent).unwrap();
+    let [whole, resumed] = ["trained.gguf", "stopped.gguf"].map(|name| std::fs::read(path(name)).unwrap());
+    assert!(whole == resumed);
     // There are none in a checkpoint, nor in a file that is not quantized.
     let refusal = |student: PathBuf| {
         let asked = DistillSettings { student: StudentFrom::Checkpoint(student), ..settings.clone() };
