@@ -4,16 +4,16 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use slmc_pipeline::jobs::distill::{
-    AdamWSettings, CacheOf, CacheSettings, Cut, Decay, DistillSettings, Divergence, Length, Lora, Objective,
+    AdamWSettings, CacheOf, CacheSettings, Decay, DistillSettings, Divergence, Length, Lora, Objective,
     Schedule, StudentFrom, TeacherFrom, TrainSettings, Trained,
 };
 use slmc_pipeline::jobs::evaluate::Measure;
 use slmc_pipeline::jobs::quantize::TextSource;
-use slmc_pipeline::jobs::structured::Asked;
 
 use super::Resolver;
 use super::output::default_output;
 use super::parse::{parse, parse_or};
+use super::sizes::Sizes;
 use crate::args::distill::{CacheLogits, Distill};
 use crate::failure::Failure;
 
@@ -78,6 +78,17 @@ struct Run {
 }
 
 impl Run {
+    fn sizes(&self) -> Sizes {
+        Sizes {
+            layers: self.layers,
+            layer_choice: self.layer_choice.clone(),
+            hidden_size: self.hidden_size,
+            channels: self.channels,
+            query_heads: self.query_heads,
+            kv_heads: self.kv_heads,
+        }
+    }
+
     /// Reads a file; its paths are relative to it.
     fn load(path: &Path) -> Result<Self, Failure> {
         let text = std::fs::read_to_string(path)
@@ -117,10 +128,9 @@ impl Resolver {
             (None, Some(logits)) => TeacherFrom::Logits(logits.clone()),
             (model, None) => TeacherFrom::Model(self.model(model.map(PathBuf::as_path))?),
         };
-        let sizes = Sizes::of(args);
+        let sizes = args.sizes();
         let typed = args.student.is_some() || sizes != Sizes::default();
-        let (student, sizes) =
-            if typed { (&args.student, sizes) } else { (&run.student, Sizes::written(&run)) };
+        let (student, sizes) = if typed { (&args.student, sizes) } else { (&run.student, run.sizes()) };
         let student = match (student, sizes.student()?) {
             (Some(path), None) if path.extension().is_some_and(|e| e == "json") && !path.is_dir() => {
                 StudentFrom::Config(path.clone())
@@ -296,66 +306,16 @@ impl Resolver {
     }
 }
 
-/// Of a student that is made of a part of the teacher.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Sizes {
-    layers: Option<u32>,
-    layer_choice: Option<String>,
-    hidden_size: Option<u32>,
-    channels: Option<u32>,
-    query_heads: Option<u32>,
-    kv_heads: Option<u32>,
-}
-
-impl Sizes {
-    fn of(args: &Distill) -> Self {
-        Self {
-            layers: args.layers,
-            layer_choice: args.layer_choice.clone(),
-            hidden_size: args.hidden_size,
-            channels: args.channels,
-            query_heads: args.query_heads,
-            kv_heads: args.kv_heads,
+impl Distill {
+    fn sizes(&self) -> Sizes {
+        Sizes {
+            layers: self.layers,
+            layer_choice: self.layer_choice.clone(),
+            hidden_size: self.hidden_size,
+            channels: self.channels,
+            query_heads: self.query_heads,
+            kv_heads: self.kv_heads,
         }
-    }
-
-    fn written(run: &Run) -> Self {
-        Self {
-            layers: run.layers,
-            layer_choice: run.layer_choice.clone(),
-            hidden_size: run.hidden_size,
-            channels: run.channels,
-            query_heads: run.query_heads,
-            kv_heads: run.kv_heads,
-        }
-    }
-
-    /// The student that they ask for.
-    fn student(&self) -> Result<Option<StudentFrom>, Failure> {
-        let evenly = match self.layer_choice.as_deref() {
-            None | Some("even") => true,
-            Some("influence") => false,
-            Some(other) => {
-                return Err(Failure::usage(format!("--layer-choice {other:?}: expected even or influence")));
-            }
-        };
-        if self.layers.is_none() && self.layer_choice.is_some() {
-            return Err(Failure::usage("--layer-choice says which layers stay: say how many with --layers"));
-        }
-        let count = |count: Option<u32>| count.map(|count| count as usize);
-        let asked = Asked {
-            layers: count(self.layers),
-            key_value_heads: count(self.kv_heads),
-            query_heads: count(self.query_heads),
-            channels: count(self.channels),
-            hidden_size: count(self.hidden_size),
-        };
-        Ok(match self.layers {
-            Some(layers) if evenly && asked == (Asked { layers: asked.layers, ..Asked::default() }) => {
-                Some(StudentFrom::Layers(layers as usize))
-            }
-            _ => (asked != Asked::default()).then_some(StudentFrom::Cut(Cut { asked, evenly })),
-        })
     }
 }
 

@@ -46,7 +46,7 @@ pub use q5_1::Q5_1;
 pub use q5_k::Q5K;
 pub use q6_k::Q6K;
 pub use q8_0::Q8_0;
-pub use scale_numbers::ScaleNumbers;
+pub use scale_numbers::{ScaleNumbers, rescale, scale_gradient, scale_numbers};
 
 use std::marker::PhantomData;
 
@@ -54,7 +54,6 @@ use pulp::Arch;
 
 use crate::TensorType;
 use recode::{Recode, Settle};
-use scale_numbers::{Gradient, Rescale};
 
 /// Why values could not be encoded or bytes not be decoded.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -309,98 +308,6 @@ pub fn settle(ty: TensorType, rows: &mut [f32], columns: usize, bytes: &[u8]) ->
         plain::decode(ty, bytes, rows);
     }
     Ok(())
-}
-
-/// The numbers that the scales of whole blocks of type `ty` are, one block's after another's: of each d, m if it has minima, and its
-/// integer scales and minima, in the units of these blocks (see `scale_numbers.rs`). `None` for types without scales.
-///
-/// # Errors
-/// [`BlockError::Bytes`] where `bytes` are no whole blocks.
-pub fn scale_numbers(ty: TensorType, bytes: &[u8]) -> Result<Option<Vec<f32>>, BlockError> {
-    struct Read<'a>(&'a [u8]);
-    impl FormatVisitor for Read<'_> {
-        type Output = Vec<f32>;
-        fn visit<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize>(self) -> Vec<f32> {
-            let (blocks, count) = (self.0.as_chunks::<BYTES>().0, scale_numbers::count::<F::Scales>());
-            let (mut numbers, mut codes) = (vec![0.0; blocks.len() * count], [0; N]);
-            for (bytes, numbers) in blocks.iter().zip(numbers.chunks_exact_mut(count)) {
-                scale_numbers::read(&F::unpack(bytes, &mut codes), numbers);
-            }
-            numbers
-        }
-    }
-    check_bytes(ty, bytes.len() / ty.block_bytes() * ty.block_len(), bytes.len())?;
-    Ok(visit_format(ty, Read(bytes)))
-}
-
-/// Gives blocks of type `ty` the scales nearest to `numbers`, which are in the units of what `bytes` hold; their codes stay. The numbers
-/// of [`scale_numbers`] change nothing, and types without scales stay as they are. Serial, and every block by itself.
-///
-/// # Errors
-/// [`BlockError::Bytes`], [`BlockError::ScaleNumbers`] and [`BlockError::NonFinite`].
-pub fn rescale(ty: TensorType, numbers: &[f32], bytes: &mut [u8]) -> Result<(), BlockError> {
-    struct Again<'a>(&'a [f32], &'a mut [u8]);
-    impl FormatVisitor for Again<'_> {
-        type Output = ();
-        fn visit<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize>(self) {
-            let (numbers, bytes) = (self.0, self.1.as_chunks_mut::<BYTES>().0);
-            Arch::new().dispatch(Rescale { numbers, bytes, format: PhantomData::<F> });
-        }
-    }
-    check_numbers(ty, numbers, bytes.len())?;
-    visit_format(ty, Again(numbers, bytes));
-    Ok(())
-}
-
-/// The gradient of something by the `numbers` of blocks of type `ty`, as [`rescale`] takes them, from its gradient by the values that the
-/// blocks then have: into `out`, which is as long as `numbers`. The rounding of scales is passed as if it were not there.
-///
-/// # Errors
-/// As [`rescale`].
-pub fn scale_gradient(
-    ty: TensorType,
-    numbers: &[f32],
-    bytes: &[u8],
-    values: &[f32],
-    out: &mut [f32],
-) -> Result<(), BlockError> {
-    struct Back<'a>(&'a [f32], &'a [u8], &'a [f32], &'a mut [f32]);
-    impl FormatVisitor for Back<'_> {
-        type Output = ();
-        fn visit<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize>(self) {
-            let Self(numbers, bytes, values, out) = self;
-            let (bytes, values) = (bytes.as_chunks::<BYTES>().0, values.as_chunks::<N>().0);
-            Arch::new().dispatch(Gradient { numbers, bytes, values, out, format: PhantomData::<F> });
-        }
-    }
-    check_numbers(ty, numbers, bytes.len())?;
-    check_bytes(ty, values.len(), bytes.len())?;
-    if out.len() != numbers.len() {
-        return Err(BlockError::ScaleNumbers { ty, expected: numbers.len(), found: out.len() });
-    }
-    visit_format(ty, Back(numbers, bytes, values, out));
-    Ok(())
-}
-
-/// Whether `numbers` are finite and as many as the scales of whole blocks of so many bytes are.
-fn check_numbers(ty: TensorType, numbers: &[f32], bytes: usize) -> Result<(), BlockError> {
-    struct Count;
-    impl FormatVisitor for Count {
-        type Output = usize;
-        fn visit<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize>(self) -> usize {
-            scale_numbers::count::<F::Scales>()
-        }
-    }
-    let blocks = bytes / ty.block_bytes();
-    check_bytes(ty, blocks * ty.block_len(), bytes)?;
-    let (expected, found) = (blocks * visit_format(ty, Count).unwrap_or(0), numbers.len());
-    if expected != found {
-        return Err(BlockError::ScaleNumbers { ty, expected, found });
-    }
-    match format::first_non_finite(numbers) {
-        Some(index) => Err(BlockError::NonFinite { index, value: numbers[index] }),
-        None => Ok(()),
-    }
 }
 
 /// Whether `rows` are whole rows of `columns` finite values, for which blocks take `bytes`.

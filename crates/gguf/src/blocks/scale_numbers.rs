@@ -10,13 +10,15 @@
 use std::marker::PhantomData;
 
 use half::f16;
-use pulp::NullaryFnOnce;
+use pulp::{Arch, NullaryFnOnce};
 
-use super::format::{BlockFormat, Step};
+use super::format::{BlockFormat, FormatVisitor, Step, first_non_finite, visit_format};
 use super::gain::stretched;
 use super::iq4_xs::Iq4XsScales;
 use super::k_scales::{AffineScales, SignedScales};
 use super::q4_1::MinScale;
+use super::{BlockError, check_bytes};
+use crate::TensorType;
 
 /// Scales as numbers.
 pub trait ScaleNumbers: Copy {
@@ -136,7 +138,7 @@ where
 }
 
 /// How many numbers a block's scales are.
-pub(super) const fn count<S: ScaleNumbers>() -> usize {
+const fn count<S: ScaleNumbers>() -> usize {
     (1 + S::INTEGERS) * (1 + S::HAS_MIN as usize)
 }
 
@@ -161,7 +163,7 @@ const fn places<S: ScaleNumbers>() -> [usize; 4] {
 
 /// The numbers of stored scales.
 #[inline(always)]
-pub(super) fn read<S: ScaleNumbers>(stored: &S, numbers: &mut [f32]) {
+fn read<S: ScaleNumbers>(stored: &S, numbers: &mut [f32]) {
     let ([d, m, a, b], [d_unit, m_unit, a_unit, b_unit]) = (places::<S>(), units(stored));
     let part = |value: f32, unit: f32| if unit == 0.0 { 0.0 } else { value / unit };
     let halves = stored.halves();
@@ -199,10 +201,10 @@ fn nearest<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize>(
 }
 
 /// Gives whole blocks the scales nearest to numbers in the units of what they hold, their codes as they are.
-pub(super) struct Rescale<'a, F, const N: usize, const BYTES: usize> {
-    pub numbers: &'a [f32],
-    pub bytes: &'a mut [[u8; BYTES]],
-    pub format: PhantomData<F>,
+struct Rescale<'a, F, const N: usize, const BYTES: usize> {
+    numbers: &'a [f32],
+    bytes: &'a mut [[u8; BYTES]],
+    format: PhantomData<F>,
 }
 
 impl<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize> NullaryFnOnce
@@ -221,12 +223,12 @@ impl<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize> NullaryFnOnce
 }
 
 /// The gradient by numbers in the units of what blocks hold, from that by values.
-pub(super) struct Gradient<'a, F, const N: usize, const BYTES: usize> {
-    pub numbers: &'a [f32],
-    pub bytes: &'a [[u8; BYTES]],
-    pub values: &'a [[f32; N]],
-    pub out: &'a mut [f32],
-    pub format: PhantomData<F>,
+struct Gradient<'a, F, const N: usize, const BYTES: usize> {
+    numbers: &'a [f32],
+    bytes: &'a [[u8; BYTES]],
+    values: &'a [[f32; N]],
+    out: &'a mut [f32],
+    format: PhantomData<F>,
 }
 
 impl<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize> NullaryFnOnce
@@ -266,5 +268,97 @@ impl<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize> NullaryFnOnce
                 out[m_at] = by_m * units[1];
             }
         }
+    }
+}
+
+/// The numbers that the scales of whole blocks of type `ty` are, one block's after another's: of each d, m if it has minima, and its
+/// integer scales and minima, in the units of these blocks (see the top of `scale_numbers.rs`). `None` for types without scales.
+///
+/// # Errors
+/// [`BlockError::Bytes`] where `bytes` are no whole blocks.
+pub fn scale_numbers(ty: TensorType, bytes: &[u8]) -> Result<Option<Vec<f32>>, BlockError> {
+    struct Read<'a>(&'a [u8]);
+    impl FormatVisitor for Read<'_> {
+        type Output = Vec<f32>;
+        fn visit<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize>(self) -> Vec<f32> {
+            let (blocks, count) = (self.0.as_chunks::<BYTES>().0, count::<F::Scales>());
+            let (mut numbers, mut codes) = (vec![0.0; blocks.len() * count], [0; N]);
+            for (bytes, numbers) in blocks.iter().zip(numbers.chunks_exact_mut(count)) {
+                read(&F::unpack(bytes, &mut codes), numbers);
+            }
+            numbers
+        }
+    }
+    check_bytes(ty, bytes.len() / ty.block_bytes() * ty.block_len(), bytes.len())?;
+    Ok(visit_format(ty, Read(bytes)))
+}
+
+/// Gives blocks of type `ty` the scales nearest to `numbers`, which are in the units of what `bytes` hold; their codes stay. The numbers
+/// of [`scale_numbers`] change nothing, and types without scales stay as they are. Serial, and every block by itself.
+///
+/// # Errors
+/// [`BlockError::Bytes`], [`BlockError::ScaleNumbers`] and [`BlockError::NonFinite`].
+pub fn rescale(ty: TensorType, numbers: &[f32], bytes: &mut [u8]) -> Result<(), BlockError> {
+    struct Again<'a>(&'a [f32], &'a mut [u8]);
+    impl FormatVisitor for Again<'_> {
+        type Output = ();
+        fn visit<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize>(self) {
+            let (numbers, bytes) = (self.0, self.1.as_chunks_mut::<BYTES>().0);
+            Arch::new().dispatch(Rescale { numbers, bytes, format: PhantomData::<F> });
+        }
+    }
+    check_numbers(ty, numbers, bytes.len())?;
+    visit_format(ty, Again(numbers, bytes));
+    Ok(())
+}
+
+/// The gradient of something by the `numbers` of blocks of type `ty`, as [`rescale`] takes them, from its gradient by the values that the
+/// blocks then have: into `out`, which is as long as `numbers`. The rounding of scales is passed as if it were not there.
+///
+/// # Errors
+/// As [`rescale`].
+pub fn scale_gradient(
+    ty: TensorType,
+    numbers: &[f32],
+    bytes: &[u8],
+    values: &[f32],
+    out: &mut [f32],
+) -> Result<(), BlockError> {
+    struct Back<'a>(&'a [f32], &'a [u8], &'a [f32], &'a mut [f32]);
+    impl FormatVisitor for Back<'_> {
+        type Output = ();
+        fn visit<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize>(self) {
+            let Self(numbers, bytes, values, out) = self;
+            let (bytes, values) = (bytes.as_chunks::<BYTES>().0, values.as_chunks::<N>().0);
+            Arch::new().dispatch(Gradient { numbers, bytes, values, out, format: PhantomData::<F> });
+        }
+    }
+    check_numbers(ty, numbers, bytes.len())?;
+    check_bytes(ty, values.len(), bytes.len())?;
+    if out.len() != numbers.len() {
+        return Err(BlockError::ScaleNumbers { ty, expected: numbers.len(), found: out.len() });
+    }
+    visit_format(ty, Back(numbers, bytes, values, out));
+    Ok(())
+}
+
+/// Whether `numbers` are finite and as many as the scales of whole blocks of so many bytes are.
+fn check_numbers(ty: TensorType, numbers: &[f32], bytes: usize) -> Result<(), BlockError> {
+    struct Count;
+    impl FormatVisitor for Count {
+        type Output = usize;
+        fn visit<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize>(self) -> usize {
+            count::<F::Scales>()
+        }
+    }
+    let blocks = bytes / ty.block_bytes();
+    check_bytes(ty, blocks * ty.block_len(), bytes)?;
+    let (expected, found) = (blocks * visit_format(ty, Count).unwrap_or(0), numbers.len());
+    if expected != found {
+        return Err(BlockError::ScaleNumbers { ty, expected, found });
+    }
+    match first_non_finite(numbers) {
+        Some(index) => Err(BlockError::NonFinite { index, value: numbers[index] }),
+        None => Ok(()),
     }
 }
