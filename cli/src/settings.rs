@@ -77,6 +77,7 @@ pub struct Gate {
     pub tasks: Vec<TaskSource>,
     pub min_accuracy_ratio: Option<String>,
     pub max_latency_increase: Option<String>,
+    pub base_logits: Option<PathBuf>,
     pub baseline: Option<PathBuf>,
     pub max_kl_growth: Option<String>,
     pub min_baseline_accuracy: Option<String>,
@@ -101,7 +102,8 @@ impl Settings {
     }
 
     fn rebase(&mut self, directory: &Path) {
-        for path in self.model.iter_mut().chain(&mut self.gate.model).chain(&mut self.gate.baseline) {
+        let Gate { model, base_logits, baseline, .. } = &mut self.gate;
+        for path in self.model.iter_mut().chain(model).chain(base_logits).chain(baseline) {
             *path = directory.join(&*path);
         }
         for text in self.eval.text.iter_mut().chain(&mut self.calibration.files) {

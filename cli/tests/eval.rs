@@ -5,7 +5,7 @@ mod common;
 use std::path::Path;
 use std::process::Output;
 
-use common::{copy_tiny, says, slmc, stderr, stdout};
+use common::{copy_tiny, edit_json, pad, says, slmc, stderr, stdout};
 use serde_json::{Value, json};
 
 fn eval(directory: &Path, arguments: &[&str]) -> Output {
@@ -181,47 +181,6 @@ fn worst_windows_show_what_both_models_expect() {
     let refused = eval(directory, &[&alone[..], &["--worst", "2"]].concat());
     assert_eq!(refused.status.code(), Some(2));
     assert_eq!(measured(directory, &[&compared[..], &["--worst", "0"]].concat()).get("worst"), None);
-}
-
-/// Adds rows of zeros to the embedding of a copy of the bundled model.
-fn pad(model: &Path, rows: u64) {
-    const EMBEDDING: &str = "model.embed_tokens.weight";
-    let weights = model.join("model.safetensors");
-    let bytes = std::fs::read(&weights).unwrap();
-    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    let mut header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
-    let mut data = bytes[8 + length..].to_vec();
-    // its data moves to the end, so that what stands behind it moves up
-    let offsets = |tensor: &Value| [0, 1].map(|i| tensor["data_offsets"][i].as_u64().unwrap());
-    let [start, end] = offsets(&header[EMBEDDING]);
-    let embedding: Vec<u8> = data.drain(start as usize..end as usize).collect();
-    for (name, tensor) in
-        header.as_object_mut().unwrap().iter_mut().filter(|(name, _)| *name != "__metadata__")
-    {
-        let [from, to] = offsets(tensor);
-        if name == EMBEDDING {
-            let width = tensor["shape"][1].as_u64().unwrap();
-            tensor["shape"][0] = json!(tensor["shape"][0].as_u64().unwrap() + rows);
-            let first = data.len() as u64;
-            tensor["data_offsets"] = json!([first, first + end - start + 2 * rows * width]);
-        } else if from >= end {
-            tensor["data_offsets"] = json!([from - (end - start), to - (end - start)]);
-        }
-    }
-    data.extend(&embedding);
-    data.resize(offsets(&header[EMBEDDING])[1] as usize, 0);
-    let header = header.to_string();
-    let file = [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &data].concat();
-    std::fs::write(weights, file).unwrap();
-    edit_json(&model.join("config.json"), |config| {
-        config["vocab_size"] = json!(config["vocab_size"].as_u64().unwrap() + rows);
-    });
-}
-
-fn edit_json(path: &Path, change: impl FnOnce(&mut Value)) {
-    let mut value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-    change(&mut value);
-    std::fs::write(path, value.to_string()).unwrap();
 }
 
 #[test]

@@ -9,12 +9,13 @@ use super::report::ReportArgs;
 
 /// Train a student to predict what its teacher predicts
 ///
-/// Gives back what pruning took, or makes a smaller model of some of the teacher's layers. The student with the lowest loss on
+/// Gives back what pruning took, or makes a smaller model of a part of the teacher. The student with the lowest loss on
 /// held-out text is written as a checkpoint of the same element types, whole or not at all; zeros of a pruned student stay zero. What
 /// was measured on the way stands beside the weights in metrics.jsonl.
 #[derive(Debug, Args)]
 #[command(
     args_conflicts_with_subcommands = true,
+    group = clap::ArgGroup::new("sizes").multiple(true),
     after_help = "\
 Losses (--loss), of the teacher's p and the student's q at the temperature, times its square:
   forward-kl      KL(p, q), the default (arXiv 1503.02531)
@@ -26,8 +27,10 @@ Losses (--loss), of the teacher's p and the student's q at the temperature, time
 Examples:
   slmc distill --teacher MODEL --student MODEL-pruned --text train.txt --output healed
   slmc distill --teacher MODEL --layers 8 --text train.txt --max-minutes 15 --output small
+  slmc distill --teacher MODEL --layers 12 --channels 2048 --text train.txt --epochs 2 --output narrow
   slmc distill --teacher MODEL --student MODEL-pruned --text train.txt --loss js:0.1 --alpha 0 --steps 500 --output healed
   slmc distill --teacher MODEL --student model-q2_k.gguf --text train.txt --max-minutes 15 --output better-q2_k.gguf
+  slmc distill --teacher MODEL --student model-q4_0.gguf --train scales --text train.txt --output better-q4_0.gguf
   slmc distill --teacher MODEL --student MODEL --text train.txt --qat q2_k --learning-rate 1e-4 --output for-q2_k
   slmc distill --teacher MODEL --student model-q4_k_m.gguf --lora-rank 16 --text train.txt --output adapter
   slmc distill --teacher MODEL --student MODEL-pruned --lora-rank 16 --merge --text chats.jsonl --output healed
@@ -47,16 +50,33 @@ pub struct Distill {
     pub teacher: Option<PathBuf>,
     /// Learn from a teacher's predictions that `slmc distill cache-logits` wrote, without the teacher; same --text, --held-out, --seq-len and
     /// --temperature
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["teacher", "layers"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["teacher", "sizes"])]
     pub teacher_logits: Option<PathBuf>,
     /// The model that learns: a checkpoint directory; a GGUF file, which is trained on the grid that it is stored on and written as a GGUF file
     /// again; or a config.json, for a fresh student of its dimensions with the teacher's tokenizer
-    #[arg(long, value_name = "MODEL", conflicts_with = "layers")]
+    #[arg(long, value_name = "MODEL", conflicts_with = "sizes")]
     pub student: Option<PathBuf>,
-    /// Instead of a student: so many evenly spaced layers of the teacher
-    #[arg(long, value_name = "N")]
+    /// Instead of a student: so many layers of the teacher
+    #[arg(long, value_name = "N", group = "sizes", help_heading = "A student cut out of the teacher")]
     pub layers: Option<u32>,
-    /// What is trained: all weights, or norms (and biases) alone [default: all]; see also --lora-rank
+    /// Which layers stay: even (evenly spaced, the first and the last among them) or influence (those go that change the residual stream least)
+    /// [default: even]
+    #[arg(long, value_name = "HOW", requires = "layers", help_heading = "A student cut out of the teacher")]
+    pub layer_choice: Option<String>,
+    /// Dimensions of the residual stream that stay, chosen and solved for as by `slmc prune --structured` on --text; so are the next three
+    #[arg(long, value_name = "N", group = "sizes", help_heading = "A student cut out of the teacher")]
+    pub hidden_size: Option<u32>,
+    /// Channels of the MLP (the intermediate size) that stay in each layer
+    #[arg(long, value_name = "N", group = "sizes", help_heading = "A student cut out of the teacher")]
+    pub channels: Option<u32>,
+    /// Query heads that stay in each layer
+    #[arg(long, value_name = "N", group = "sizes", help_heading = "A student cut out of the teacher")]
+    pub query_heads: Option<u32>,
+    /// Key and value heads that stay in each layer, with the query heads that share them
+    #[arg(long, value_name = "N", group = "sizes", help_heading = "A student cut out of the teacher")]
+    pub kv_heads: Option<u32>,
+    /// What is trained: all weights; norms (and biases) alone; or, of a GGUF student, the scales of its blocks under codes that stay
+    /// [default: all]; see also --lora-rank
     #[arg(long, value_name = "PART", help_heading = "Parts", conflicts_with = "lora_rank")]
     pub train: Option<String>,
     /// Train low-rank adapters of this rank beside linear layers, nothing else (LoRA; over a GGUF student: QLoRA), and write them as PEFT does
@@ -120,7 +140,7 @@ pub struct Distill {
     /// Minutes of training and evaluation instead, the learning rate falling with them
     #[arg(long, value_name = "M", help_heading = "Training")]
     pub max_minutes: Option<f64>,
-    /// Highest learning rate [default: 2e-4]; a student of few layers bears more
+    /// Highest learning rate [default: 2e-4; of scales 1e-3]; a student of few layers bears more
     #[arg(long, value_name = "LR", help_heading = "Training")]
     pub learning_rate: Option<f64>,
     /// What follows the warm-up: cosine, linear or constant [default: cosine]
@@ -176,16 +196,19 @@ pub enum Action {
     CacheLogits(CacheLogits),
 }
 
-/// Write what a teacher predicts for a text, to train students without running it again
+/// Write what a teacher predicts for a text, to train or measure students without running it again
 ///
 /// Of every position the likeliest tokens with their log-probabilities at a temperature, and the mass of all others. A run that takes the file
-/// (--teacher-logits) compares the distributions over these tokens and the rest as one. The file names its teacher's tokenizer and its
-/// sequences by hash, and is refused by runs on others.
+/// (--teacher-logits) compares the distributions over these tokens and the rest as one. With --for-eval the positions are those that `slmc
+/// eval` scores, for its --base-logits and that of `slmc gate`. The file names its teacher's tokenizer and its text by hash, and is
+/// refused on others.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   slmc distill cache-logits --teacher MODEL --text train.txt --output teacher.logits
-  slmc distill cache-logits --teacher MODEL --text train.txt --top-k 128 --temperature 1 --output teacher.logits --resume")]
+  slmc distill cache-logits --teacher MODEL --text train.txt --top-k 128 --temperature 1 --output teacher.logits --resume
+  slmc distill cache-logits --teacher MODEL --text heldout.txt --for-eval --top-k 1024 --output base.logits
+  slmc eval model-q4_k_m.gguf --text heldout.txt --base-logits base.logits")]
 pub struct CacheLogits {
     /// Model to learn from: a checkpoint directory or GGUF file [default: `model` of slmc.toml]
     #[arg(long, value_name = "MODEL")]
@@ -199,15 +222,25 @@ pub struct CacheLogits {
     /// For runs that learn all of a chat
     #[arg(long)]
     pub all_tokens: bool,
-    /// Tokens of a sequence
-    #[arg(long, value_name = "N", default_value_t = 256)]
-    pub seq_len: u32,
-    /// Likeliest tokens that are kept of each position
-    #[arg(long, value_name = "K", default_value_t = 64)]
-    pub top_k: u32,
-    /// What logits are divided by before the softmax
-    #[arg(long, value_name = "T", default_value_t = 2.0)]
-    pub temperature: f32,
+    /// Tokens of a sequence [default: 256]
+    #[arg(long, value_name = "N")]
+    pub seq_len: Option<u32>,
+    /// Of the windows that `slmc eval` and `slmc gate` score, for their --base-logits: at temperature 1, with the probability of the text's
+    /// own next token
+    #[arg(long, conflicts_with_all = ["held_out", "all_tokens", "seq_len", "temperature"])]
+    pub for_eval: bool,
+    /// Tokens of a window, with --for-eval [default: 512]
+    #[arg(long, value_name = "N", requires = "for_eval", value_parser = clap::value_parser!(u32).range(8..))]
+    pub n_ctx: Option<u32>,
+    /// So many windows at most, with --for-eval
+    #[arg(long, value_name = "N", requires = "for_eval", value_parser = clap::value_parser!(u32).range(1..))]
+    pub windows: Option<u32>,
+    /// Likeliest tokens that are kept of each position [default: 64; with --for-eval 256]
+    #[arg(long, value_name = "K")]
+    pub top_k: Option<u32>,
+    /// What logits are divided by before the softmax [default: 2]
+    #[arg(long, value_name = "T")]
+    pub temperature: Option<f32>,
     /// Sequences that run through the model at a time
     #[arg(long, value_name = "N", default_value_t = 8)]
     pub batch_size: u32,

@@ -20,6 +20,7 @@ Examples:
   slmc gate out.gguf --base MODEL --text heldout.txt --max-ppl-increase 2% --min-top1 95% --max-size 700MB
   slmc gate out.gguf --base MODEL --tasks bundled:smoke --min-accuracy-ratio 98%
   slmc gate out.gguf --base MODEL --max-latency-increase 10%
+  slmc gate out.gguf --base-logits base.logits --text heldout.txt --max-kl 0.01
   slmc gate out.gguf --base MODEL --save-baseline gate.json
   slmc gate new.gguf --base MODEL --baseline gate.json
   slmc gate out.gguf --base MODEL --tasks arc.jsonl --save-baseline gate.json
@@ -32,6 +33,10 @@ pub struct Gate {
     /// The original model (checkpoint directory or GGUF file) [default: `model` of slmc.toml]
     #[arg(long, value_name = "BASE")]
     pub base: Option<PathBuf>,
+    /// What the original predicted, from a file of `slmc distill cache-logits --for-eval`: losses on text are measured against it, without
+    /// running BASE; same --text and --n-ctx. KL divergences are lower bounds where the file does not hold every token
+    #[arg(long, value_name = "FILE", conflicts_with = "stride")]
+    pub base_logits: Option<PathBuf>,
     /// Most mean KL divergence from the original, in nats per token
     #[arg(long, value_name = "KL")]
     pub max_kl: Option<f64>,

@@ -1,7 +1,9 @@
 //! `slmc distill`
 
 use slmc_pipeline::frames;
-use slmc_pipeline::jobs::distill::{CacheOutcome, DistillOutcome, PreparedDistill, Trained, cache_logits};
+use slmc_pipeline::jobs::distill::{
+    CacheOutcome, DistillOutcome, PreparedDistill, Records, Trained, cache_logits,
+};
 
 use super::quantize::print_modelfile;
 use super::{failure, print_json, report};
@@ -21,7 +23,7 @@ pub fn run(args: &Distill, resolver: &Resolver, terminal: &Terminal, json: bool)
         print_cache(&outcome);
         return Ok(());
     }
-    let prepared = PreparedDistill::new(resolver.distill(args)?).map_err(failure)?;
+    let prepared = PreparedDistill::new(resolver.distill(args)?, terminal).map_err(failure)?;
     let directory = report::directory(&args.report)?;
     let outcome = prepared.run(terminal).map_err(failure)?;
     report::write(directory.as_ref(), || frames::distill::report(&outcome, &report::run()).map_err(failure))?;
@@ -35,8 +37,12 @@ pub fn run(args: &Distill, resolver: &Resolver, terminal: &Terminal, json: bool)
 fn print_cache(outcome: &CacheOutcome) {
     let header = &outcome.header;
     let rest = 100.0 * outcome.mean_rest;
+    let what = match header.records {
+        Records::Sequences => "sequences",
+        Records::Windows => "windows",
+    };
     println!(
-        "{} sequences of {} tokens; the {} likeliest tokens of each position, which leave {rest:.2} % to others at temperature {}",
+        "{} {what} of {} tokens; the {} likeliest tokens of each position, which leave {rest:.2} % to others at temperature {}",
         header.sequences, header.seq_len, header.k, header.temperature
     );
     println!("{}  {}", outcome.output.display(), bytes(outcome.bytes));

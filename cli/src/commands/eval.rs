@@ -92,7 +92,13 @@ fn rows(outcome: &EvaluateOutcome) -> Vec<[String; 2]> {
     if let Some(bits) = summary.bits_per_byte {
         rows.push(["bits per byte".into(), format!("{bits:.4}")]);
     }
+    if let Some(kept) = &evaluation.base_logits {
+        let known = format!("{} likeliest of {} tokens at each position", kept.top_k, kept.vocab_size);
+        rows.push(["known of the base".into(), known]);
+    }
     if let Some(drift) = &summary.drift {
+        let least = evaluation.base_logits.is_some_and(|kept| kept.kl_is_lower_bound);
+        let divergence = if least { "KL divergence, at least" } else { "KL divergence" };
         let kl = &drift.kl_divergence;
         let change = drift.perplexity_ratio.mean - 1.0;
         rows.push([
@@ -107,13 +113,13 @@ fn rows(outcome: &EvaluateOutcome) -> Vec<[String; 2]> {
                 "perplexity change".into(),
                 format!("{:+.2} % ± {:.2} %", 100.0 * change, 100.0 * drift.perplexity_ratio.stderr),
             ],
-            ["KL divergence, mean".into(), format!("{:.6} ± {:.6}", kl.mean, kl.stderr)],
-            ["KL divergence, median".into(), format!("{:.6}", kl.median)],
+            [format!("{divergence}, mean"), format!("{:.6} ± {:.6}", kl.mean, kl.stderr)],
+            [format!("{divergence}, median"), format!("{:.6}", kl.median)],
             [
-                "KL divergence, 90/95/99/99.9 %".into(),
+                format!("{divergence}, 90/95/99/99.9 %"),
                 format!("{:.5} / {:.5} / {:.5} / {:.5}", kl.p90, kl.p95, kl.p99, kl.p999),
             ],
-            ["KL divergence, maximum".into(), format!("{:.5}", kl.max)],
+            [format!("{divergence}, maximum"), format!("{:.5}", kl.max)],
             [
                 "same most likely token".into(),
                 format!("{} ± {}", percent(drift.top1_agreement), percent(drift.top1_agreement_stderr)),

@@ -47,6 +47,9 @@ fn print_summary(model: &Inspection) {
     if let Some(recipe) = &model.recipe {
         rows.push(["slmc recipe".into(), recipe.clone()]);
     }
+    if let Some(distill) = &model.distill {
+        rows.push(["slmc distill".into(), distill.clone()]);
+    }
     println!("{}", table(["", ""], rows));
 }
 

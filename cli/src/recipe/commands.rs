@@ -33,6 +33,9 @@ pub struct Known {
 pub const NAMES: [&str; 9] =
     ["prune", "distill", "quantize", "convert", "imatrix", "eval", "gate", "bench", "generate"];
 
+/// The options that make a student of a part of its teacher.
+const SIZES: [&str; 5] = ["layers", "hidden-size", "channels", "query-heads", "kv-heads"];
+
 /// What a command is, with these options.
 pub fn known(command: &str, options: &Table) -> Option<Known> {
     let writes = |output, resumes, plans| Known { model: None, base: None, output, resumes, plans };
@@ -49,8 +52,8 @@ pub fn known(command: &str, options: &Table) -> Option<Known> {
             writes(Output::Model(".gguf"), true, true)
         }
         "prune" => writes(Output::Model(""), true, true),
-        // a student of some of the teacher's layers needs no other model
-        "distill" if options.contains_key("layers") => {
+        // a student that is a part of the teacher needs no other model
+        "distill" if SIZES.iter().any(|size| options.contains_key(*size)) => {
             Known { model: Some("teacher"), ..writes(Output::Model(""), true, false) }
         }
         "distill" => {
@@ -60,6 +63,7 @@ pub fn known(command: &str, options: &Table) -> Option<Known> {
         "quantize" => writes(Output::Model(".gguf"), true, true),
         "convert" => writes(Output::Model(".gguf"), false, false),
         "imatrix" => writes(Output::Other(".imatrix.gguf"), true, false),
+        "eval" if options.contains_key("base-logits") => measures(None),
         "eval" | "gate" | "bench" => measures(Some("base")),
         "generate" => measures(None),
         _ => return None,

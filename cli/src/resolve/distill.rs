@@ -4,18 +4,22 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use slmc_pipeline::jobs::distill::{
-    AdamWSettings, CacheSettings, Decay, DistillSettings, Divergence, Length, Lora, Objective, Schedule,
-    StudentFrom, TeacherFrom, TrainSettings, Trained,
+    AdamWSettings, CacheOf, CacheSettings, Decay, DistillSettings, Divergence, Length, Lora, Objective,
+    Schedule, StudentFrom, TeacherFrom, TrainSettings, Trained,
 };
+use slmc_pipeline::jobs::evaluate::Measure;
 use slmc_pipeline::jobs::quantize::TextSource;
 
 use super::Resolver;
 use super::output::default_output;
 use super::parse::{parse, parse_or, precision};
+use super::sizes::Sizes;
 use crate::args::distill::{CacheLogits, Distill};
 use crate::failure::Failure;
 
 const LEARNING_RATE: f64 = 2e-4;
+/// Of scales, which are numbers around 1.
+const SCALES_LEARNING_RATE: f64 = 1e-3;
 const WARMUP_STEPS: u64 = 20;
 const BATCH_SIZE: u32 = 8;
 const SEQ_LEN: u32 = 256;
@@ -29,6 +33,11 @@ struct Run {
     teacher_logits: Option<PathBuf>,
     student: Option<PathBuf>,
     layers: Option<u32>,
+    layer_choice: Option<String>,
+    hidden_size: Option<u32>,
+    channels: Option<u32>,
+    query_heads: Option<u32>,
+    kv_heads: Option<u32>,
     #[serde(default)]
     text: Vec<String>,
     train: Option<String>,
@@ -72,6 +81,17 @@ struct Run {
 }
 
 impl Run {
+    fn sizes(&self) -> Sizes {
+        Sizes {
+            layers: self.layers,
+            layer_choice: self.layer_choice.clone(),
+            hidden_size: self.hidden_size,
+            channels: self.channels,
+            query_heads: self.query_heads,
+            kv_heads: self.kv_heads,
+        }
+    }
+
     /// Reads a file; its paths are relative to it.
     fn load(path: &Path) -> Result<Self, Failure> {
         let text = std::fs::read_to_string(path)
@@ -111,21 +131,24 @@ impl Resolver {
             (None, Some(logits)) => TeacherFrom::Logits(logits.clone()),
             (model, None) => TeacherFrom::Model(self.model(model.map(PathBuf::as_path))?),
         };
-        let typed = args.student.is_some() || args.layers.is_some();
-        let (student, layers) = if typed { (&args.student, args.layers) } else { (&run.student, run.layers) };
-        let student = match (student, layers) {
+        let sizes = args.sizes();
+        let typed = args.student.is_some() || sizes != Sizes::default();
+        let (student, sizes) = if typed { (&args.student, sizes) } else { (&run.student, run.sizes()) };
+        let student = match (student, sizes.student()?) {
             (Some(path), None) if path.extension().is_some_and(|e| e == "json") && !path.is_dir() => {
                 StudentFrom::Config(path.clone())
             }
             (Some(path), None) => StudentFrom::Checkpoint(path.clone()),
-            (None, Some(layers)) => StudentFrom::Layers(layers as usize),
+            (None, Some(made)) => made,
             (Some(_), Some(_)) => {
-                return Err(Failure::usage("student and layers are two ways to say the same; leave one out"));
+                return Err(Failure::usage(
+                    "a student, and sizes of one to be cut out of the teacher: two ways to say the same; leave one out",
+                ));
             }
             (None, None) => {
                 return Err(Failure::usage("no student given").help(
-                    "Name a checkpoint that shall learn with --student (a pruned model, for example), or make one of the teacher's \
-                     layers with --layers N.",
+                    "Name a checkpoint that shall learn with --student (a pruned model, for example), or make one of a part of \
+                     the teacher with --layers N, --channels N and the like.",
                 ));
             }
         };
@@ -154,8 +177,10 @@ impl Resolver {
             temperature: args.temperature.or(run.temperature).unwrap_or(usual.temperature),
             alpha: args.alpha.or(run.alpha).unwrap_or(usual.alpha),
         };
+        let trained = trained(args, &run)?;
+        let usual_rate = if trained == Trained::Scales { SCALES_LEARNING_RATE } else { LEARNING_RATE };
         let schedule = Schedule {
-            peak: args.learning_rate.or(run.learning_rate).unwrap_or(LEARNING_RATE),
+            peak: args.learning_rate.or(run.learning_rate).unwrap_or(usual_rate),
             warmup_steps: args.warmup_steps.or(run.warmup_steps).unwrap_or(WARMUP_STEPS),
             decay: parse_or(
                 "--schedule",
@@ -202,7 +227,6 @@ impl Resolver {
             gradient_checkpointing: args.gradient_checkpointing || run.gradient_checkpointing,
         };
         check(&train)?;
-        let trained = trained(args, &run)?;
         let merge = args.merge || run.merge;
         let ending = if matches!(trained, Trained::Lora(_)) && !merge { "lora" } else { "distilled" };
         let (TeacherFrom::Model(teacher_path) | TeacherFrom::Logits(teacher_path)) = &teacher;
@@ -210,6 +234,7 @@ impl Resolver {
             StudentFrom::Checkpoint(path) => (path.clone(), ending.to_owned()),
             StudentFrom::Config(_) => (teacher_path.clone(), format!("fresh-{ending}")),
             StudentFrom::Layers(layers) => (teacher_path.clone(), format!("{layers}-layers-{ending}")),
+            StudentFrom::Cut(_) => (teacher_path.clone(), format!("cut-{ending}")),
         };
         let output = args.output.clone().or(run.output).unwrap_or_else(|| match named.0.extension() {
             Some(ending) if ending == "gguf" => {
@@ -246,27 +271,56 @@ impl Resolver {
 
 impl Resolver {
     pub fn cache_logits(&self, args: &CacheLogits) -> Result<CacheSettings, Failure> {
+        let seq_len = args.seq_len.unwrap_or(SEQ_LEN);
+        let top_k = args.top_k.unwrap_or(if args.for_eval { 256 } else { 64 });
         for (option, value, least) in
-            [("--top-k", args.top_k, 1), ("--batch-size", args.batch_size, 1), ("--seq-len", args.seq_len, 2)]
+            [("--top-k", top_k, 1), ("--batch-size", args.batch_size, 1), ("--seq-len", seq_len, 2)]
         {
             if value < least {
                 return Err(Failure::usage(format!("{option} {value}: expected {least} or more")));
             }
         }
-        above_zero("--temperature", args.temperature.into())?;
+        let usual = if args.for_eval { 1.0 } else { Objective::default().temperature };
+        let temperature = above_zero("--temperature", args.temperature.unwrap_or(usual).into())? as f32;
+        let of = match (args.for_eval, &args.text[..]) {
+            (true, [text]) => {
+                let measure = self.measure_by(Some(text), args.n_ctx, args.windows, None)?;
+                let Measure { text, n_ctx, max_windows, .. } = measure;
+                CacheOf::Evaluation { text, n_ctx, max_windows }
+            }
+            (true, _) => {
+                return Err(Failure::usage("--for-eval: expected one --text, as `slmc eval` takes it"));
+            }
+            (false, _) => CacheOf::Run {
+                texts: args.text.clone(),
+                held_out: args.held_out.clone(),
+                all_tokens: args.all_tokens,
+                seq_len: seq_len as usize,
+            },
+        };
         Ok(CacheSettings {
             teacher: self.model(args.teacher.as_deref())?,
-            texts: args.text.clone(),
-            held_out: args.held_out.clone(),
-            all_tokens: args.all_tokens,
-            seq_len: args.seq_len as usize,
-            k: args.top_k as usize,
-            temperature: args.temperature,
+            of,
+            k: top_k as usize,
+            temperature,
             batch_size: args.batch_size as usize,
             device: self.device(args.device.as_deref())?,
             output: args.output.clone(),
             resume: args.resume,
         })
+    }
+}
+
+impl Distill {
+    fn sizes(&self) -> Sizes {
+        Sizes {
+            layers: self.layers,
+            layer_choice: self.layer_choice.clone(),
+            hidden_size: self.hidden_size,
+            channels: self.channels,
+            query_heads: self.query_heads,
+            kv_heads: self.kv_heads,
+        }
     }
 }
 
@@ -279,12 +333,15 @@ fn trained(args: &Distill, run: &Run) -> Result<Trained, Failure> {
     let (alpha, targets) =
         (args.lora_alpha.or(run.lora_alpha), args.lora_targets.as_ref().or(run.lora_targets.as_ref()));
     match (train.as_deref(), rank) {
-        (None | Some("all"), None) | (Some("norms"), None) if alpha.is_some() || targets.is_some() => {
+        (None | Some("all" | "norms" | "scales"), None) if alpha.is_some() || targets.is_some() => {
             Err(Failure::usage("--lora-alpha and --lora-targets need --lora-rank"))
         }
         (None | Some("all"), None) => Ok(Trained::All),
         (Some("norms"), None) => Ok(Trained::Norms),
-        (Some(other), None) => Err(Failure::usage(format!("--train {other:?}: expected all or norms"))),
+        (Some("scales"), None) => Ok(Trained::Scales),
+        (Some(other), None) => {
+            Err(Failure::usage(format!("--train {other:?}: expected all, norms or scales")))
+        }
         (Some(_), Some(_)) => {
             Err(Failure::usage("train and lora-rank say what is trained in two ways; leave one out"))
         }

@@ -39,8 +39,17 @@ impl Resolver {
             return Err(Failure::usage("--flips without --tasks: no items that could flip"));
         }
         let text = tasks.is_none() || args.measure.text.is_some();
+        if !text && args.base_logits.is_some() {
+            return Err(Failure::usage("--base-logits are of a text: name it with --text beside --tasks"));
+        }
         Ok((
-            text.then(|| EvaluateSettings { model: model.clone(), base: base.clone(), measure, worst }),
+            text.then(|| EvaluateSettings {
+                model: model.clone(),
+                base: base.clone(),
+                base_logits: args.base_logits.clone(),
+                measure,
+                worst,
+            }),
             tasks.map(|tasks| TasksSettings { model, base, tasks, device }),
         ))
     }

@@ -91,6 +91,11 @@ impl Resolver {
         Ok(GateSettings {
             model,
             base: args.base.clone().or_else(|| self.settings.model.clone()),
+            // An original that is named runs.
+            base_logits: match args.base {
+                None => args.base_logits.clone().or_else(|| file.base_logits.clone()),
+                Some(_) => args.base_logits.clone(),
+            },
             measure: self.measure(&args.measure)?,
             tasks: tasks.filter(|_| wants_tasks),
             limits,

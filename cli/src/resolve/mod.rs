@@ -12,6 +12,7 @@ mod pack;
 mod parse;
 mod prune;
 mod quantize;
+mod sizes;
 mod structured;
 mod tasks;
 mod vocabulary;

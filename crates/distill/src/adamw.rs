@@ -115,6 +115,8 @@ fn decays(parameter: Parameter) -> bool {
     match parameter {
         Parameter::Weight(id) => Role::LINEAR.contains(&id.role) || id.role == Role::Head,
         Parameter::LoraA(_) | Parameter::LoraB(_) | Parameter::Projection => true,
+        // Smaller scales would be smaller weights, all others around them alike.
+        Parameter::Scales(_) => false,
     }
 }
 

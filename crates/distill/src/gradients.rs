@@ -25,6 +25,16 @@ impl WeightGradients {
         self.0.entry(parameter.into()).or_insert_with(|| vec![0.0; len])
     }
 
+    /// Takes a parameter's sum out.
+    pub(crate) fn take(&mut self, parameter: impl Into<Parameter>) -> Option<Vec<f32>> {
+        self.0.remove(&parameter.into())
+    }
+
+    /// Keeps the sums of some parameters.
+    pub(crate) fn retain(&mut self, mut kept: impl FnMut(Parameter) -> bool) {
+        self.0.retain(|&parameter, _| kept(parameter));
+    }
+
     /// A parameter's sum; `None` if no batch reached it.
     pub fn get(&self, parameter: impl Into<Parameter>) -> Option<&[f32]> {
         self.0.get(&parameter.into()).map(Vec::as_slice)

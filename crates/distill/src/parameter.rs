@@ -1,6 +1,6 @@
-//! What is trained: tensors of the model, and the matrices of adapters beside them.
+//! What is trained: tensors of the model, the matrices of adapters beside them, or the scales of a grid.
 
-use slmc_model::{MemorySource, ModelError, TensorId, WeightSource};
+use slmc_model::{MemorySource, ModelError, PartsMut, TensorId, WeightSource};
 
 /// Something that has a gradient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -11,6 +11,8 @@ pub enum Parameter {
     LoraA(TensorId),
     /// B of a linear layer's adapter, `[d_out, rank]`.
     LoraB(TensorId),
+    /// The numbers that the scales of a tensor on a grid are.
+    Scales(TensorId),
     /// What turns the student's hidden states into the teacher's width, `[teacher's, student's]`: beside the model, and gone with the run.
     Projection,
 }
@@ -35,7 +37,7 @@ pub struct Values<'a> {
 }
 
 impl Parameter {
-    /// Everything of a student that is trained, in the order of the model's tensors, adapters last.
+    /// Everything of a student that is trained, in the order of the model's tensors, adapters and scales last.
     ///
     /// # Errors
     /// None of a student whose family names its tensors.
@@ -66,15 +68,21 @@ impl Parameter {
                 values: &adapter.b,
             });
         }
+        for (id, scales) in student.scales() {
+            let (parameter, name) = (Self::Scales(id), format!("{}.scales", name(id)?));
+            all.push(Values { parameter, name, shape: vec![scales.len()], values: scales });
+        }
         Ok(all)
     }
 
     /// The same to be changed, without names.
     pub fn all_mut(student: &mut MemorySource) -> impl Iterator<Item = (Self, &mut Vec<f32>)> {
-        let (tensors, adapters) = student.parts_mut();
-        let tensors = tensors.map(|(id, values)| (Self::Weight(id), values));
-        let adapters = adapters
-            .flat_map(|(id, adapter)| [(Self::LoraA(id), &mut adapter.a), (Self::LoraB(id), &mut adapter.b)]);
-        tensors.chain(adapters)
+        let PartsMut { tensors, adapters, scales } = student.parts_mut();
+        let tensors = tensors.iter_mut().map(|(&id, values)| (Self::Weight(id), values));
+        let adapters = adapters.iter_mut().flat_map(|(&id, adapter)| {
+            [(Self::LoraA(id), &mut adapter.a), (Self::LoraB(id), &mut adapter.b)]
+        });
+        let scales = scales.iter_mut().map(|(&id, scales)| (Self::Scales(id), scales));
+        tensors.chain(adapters).chain(scales)
     }
 }

@@ -46,7 +46,8 @@ impl Student {
     ) -> Result<Self, ModelError> {
         let (device, config) = (device.clone().autodiff(), weights.config());
         let layers = 0..config.num_hidden_layers;
-        let kept = match weights.has_base() {
+        // Under other scales every tensor is another.
+        let kept = match weights.has_base() && weights.scales().next().is_none() {
             true => Some(Kept {
                 blocks: layers
                     .clone()

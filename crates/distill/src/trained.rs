@@ -16,6 +16,8 @@ pub enum Trained {
     All,
     /// Norms and biases.
     Norms,
+    /// The scales of a grid that the student is stored on, its codes as they are.
+    Scales,
     /// Low-rank changes beside linear layers.
     Lora(Lora),
 }
@@ -123,6 +125,8 @@ impl Trained {
         let tensors = student.config().tensors();
         let lora = match self {
             Self::All => return MemorySource::copy_of(student.as_ref()),
+            // Whoever knows the grid adds them.
+            Self::Scales => return MemorySource::over(student, &[]),
             Self::Norms => {
                 let vectors = |id: &TensorId| student.config().shape(id.role).len() == 1;
                 let trained: Vec<TensorId> = tensors.into_iter().filter(vectors).collect();

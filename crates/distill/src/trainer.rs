@@ -17,6 +17,7 @@ use crate::on_policy::{is_on_policy, write};
 use crate::parameter::Parameter;
 use crate::predictor::Predictor;
 use crate::progress::{Best, End, HeldOut, Progress, Record};
+use crate::scales::{ScaledGrid, pull_back, scaled};
 use crate::sequence::Sequence;
 use crate::settings::{Length, TrainSettings};
 use crate::student::Student;
@@ -55,6 +56,8 @@ pub struct Setup<'a> {
     pub masks: Masks,
     /// How the student's weights are seen; `None` for as they are.
     pub rounding: Option<Box<Rounding<'a>>>,
+    /// What the student's scales mean, where these are trained.
+    pub grid: Option<&'a dyn ScaledGrid>,
     /// Where both models run.
     pub device: BurnDevice,
 }
@@ -91,6 +94,7 @@ pub struct Trainer<'a> {
     ends: Vec<u32>,
     masks: Masks,
     rounding: Option<Box<Rounding<'a>>>,
+    grid: Option<&'a dyn ScaledGrid>,
     device: BurnDevice,
     weights: MemorySource,
     optimizer: AdamW,
@@ -124,7 +128,7 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// Too few sequences; a teacher that cannot be loaded.
     pub fn new(settings: TrainSettings, setup: Setup<'a>, state: State) -> Result<Self, DistillError> {
-        let Setup { data, teacher, vocab, ends, masks, rounding, device } = setup;
+        let Setup { data, teacher, vocab, ends, masks, rounding, grid, device } = setup;
         let seq_len = data.train.first().map_or(0, |sequence| sequence.tokens.len());
         let needed = settings.sequences_per_step();
         if data.train.len() < needed || data.held_out.is_empty() {
@@ -156,12 +160,16 @@ impl<'a> Trainer<'a> {
             ends,
             masks,
             rounding,
+            grid,
             device,
         })
     }
 
     /// The weights as the forward pass sees them.
     fn seen(&self) -> Result<Cow<'_, MemorySource>, ModelError> {
+        if let Some(grid) = self.grid {
+            return scaled(&self.weights, grid).map(Cow::Owned);
+        }
         let Some(rounding) = &self.rounding else { return Ok(Cow::Borrowed(&self.weights)) };
         let config = self.weights.config().clone();
         let rounded = MemorySource::new(config, |id| {
@@ -303,6 +311,9 @@ impl<'a> Trainer<'a> {
             )?);
         }
         drop(seen);
+        if let Some(grid) = self.grid {
+            pull_back(&self.weights, grid, &mut gradients)?;
+        }
         if self.settings.keep_zeros {
             self.masks.apply(&mut gradients);
         }

@@ -110,6 +110,7 @@ fn a_narrower_student_learns_a_projection() {
         ends: Vec::new(),
         masks: Masks::default(),
         rounding: None,
+        grid: None,
         device: BurnDevice::flex(),
     };
     let run = |trainer: &mut Trainer<'_>, steps: usize| -> Vec<f64> {

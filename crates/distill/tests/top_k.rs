@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 use slmc_distill::{
-    CacheHeader, CacheWriter, CachedRows, Divergence, HeadInput, HeadLoss, LogitCache, Objective, Teaching,
+    CacheHeader, CacheWriter, CachedRows, Divergence, HeadInput, HeadLoss, LogitCache, Objective, Records,
+    Teaching,
 };
 use slmc_matmul::Precision;
 use slmc_model::ops::LogitTransform;
@@ -133,6 +134,7 @@ fn all_tokens_are_the_whole_and_fewer_are_less() {
 
 fn header() -> CacheHeader {
     CacheHeader {
+        records: Records::Sequences,
         k: 3,
         temperature: 2.0,
         vocab: 37,
@@ -190,4 +192,33 @@ fn files_are_read_as_they_were_written_also_after_a_kill() {
     }
     let text = String::from_utf8_lossy(&whole[..begin]).replace("\"k\":3", "\"k\":99");
     assert!(damaged(text.as_bytes()).contains("sizes"), "{text}");
+}
+
+/// Of a window the scored half is kept, and beside it what is thought of the tokens that come.
+#[test]
+fn windows_are_read_as_they_were_written() {
+    let (models, directory) = (Models::new(), tempfile::tempdir().unwrap());
+    let path = directory.path().join("logits");
+    let teacher = models.teacher();
+    let positions = teacher.hidden.len() / teacher.width;
+    let labels: Vec<u32> = (0..positions as u32).map(|n| n * 7 % 37).collect();
+    let rows = CachedRows::with_labels(teacher, &labels, 37, 3, 1.0);
+    // windows of twice as many tokens and two more have so many positions that are scored
+    let seq_len = 2 * positions + 2;
+    let header =
+        CacheHeader { records: Records::Windows, temperature: 1.0, seq_len, sequences: 2, ..header() };
+    assert_eq!(header.positions(), positions);
+    let mut writer = CacheWriter::begin(&path, header, false).unwrap();
+    writer.push(&rows).unwrap();
+    writer.push(&rows).unwrap();
+    writer.finish(&path).unwrap();
+    let cache = LogitCache::open(&path).unwrap();
+    assert_eq!(cache.read(&[1]).unwrap(), rows);
+    assert_eq!(cache.read(&[0, 1]).unwrap().log_labels(), [rows.log_labels(), rows.log_labels()].concat());
+    let mut bytes = std::fs::read(&path).unwrap();
+    let last = bytes.len() - 4;
+    bytes[last..].copy_from_slice(&1f32.to_le_bytes());
+    std::fs::write(&path, bytes).unwrap();
+    let error = LogitCache::open(&path).unwrap().read(&[1]).unwrap_err().to_string();
+    assert!(error.contains("record 1"), "{error}");
 }

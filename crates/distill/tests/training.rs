@@ -42,6 +42,7 @@ fn setup<'a>(data: Data<'a>, teacher: &'a CheckpointSource, device: BurnDevice) 
         ends: Vec::new(),
         masks: Masks::default(),
         rounding: None,
+        grid: None,
         device,
     }
 }

@@ -12,6 +12,7 @@
 use rayon::prelude::*;
 use thiserror::Error;
 
+use crate::kept::{AgainstKept, KeptPredictions};
 use crate::kernel::{self, Peak};
 use crate::leaders::Leaders;
 use crate::scores::{Drift, Scores, Side};
@@ -32,28 +33,28 @@ pub struct NonFiniteLogit {
 
 /// One model's running softmax at one token.
 #[derive(Debug, Clone, Copy)]
-struct Softmax {
+pub(crate) struct Softmax {
     /// The largest logit so far.
-    max: f32,
+    pub max: f32,
     /// Σ exp(x - max) so far.
-    sum: f64,
+    pub sum: f64,
     /// The logit of the token that came, once its slice has been seen.
     target: f32,
 }
 
 /// What a slice of logits changes about the sums over those before.
-struct Met {
+pub(crate) struct Met {
     /// The slice's largest logit.
-    peak: f32,
+    pub peak: f32,
     /// The factor by which sums over earlier slices shrink.
     shrink: f64,
 }
 
 impl Softmax {
-    const EMPTY: Self = Self { max: f32::MIN, sum: 0.0, target: f32::NAN };
+    pub const EMPTY: Self = Self { max: f32::MIN, sum: 0.0, target: f32::NAN };
 
     /// Takes notice of a slice before its exponentials are summed; `None` if a logit is not finite.
-    fn meet(&mut self, logits: &[f32], first_entry: usize, target: usize) -> Option<Met> {
+    pub fn meet(&mut self, logits: &[f32], first_entry: usize, target: usize) -> Option<Met> {
         let Peak { max: peak, finite } = kernel::peak(logits);
         if !finite {
             return None;
@@ -71,12 +72,12 @@ impl Softmax {
     }
 
     /// log Σ exp(xᵢ) over all logits seen.
-    fn log_partition(&self) -> f64 {
+    pub fn log_partition(&self) -> f64 {
         f64::from(self.max) + self.sum.ln()
     }
 
     /// -log softmax(x) at the target.
-    fn nll(&self) -> f64 {
+    pub fn nll(&self) -> f64 {
         self.log_partition() - f64::from(self.target)
     }
 }
@@ -103,6 +104,7 @@ pub struct Accumulator {
 enum States {
     Single(Vec<Softmax>),
     Pair(Vec<Pair>),
+    Kept(AgainstKept),
 }
 
 impl Accumulator {
@@ -122,6 +124,15 @@ impl Accumulator {
             model_top: Leaders::EMPTY,
         };
         let states = States::Pair(vec![empty; targets.len()]);
+        Self { targets, states, next_entry: 0 }
+    }
+
+    /// For the logits of a compressed model alone, against what was kept of a base model's predictions of the same tokens.
+    ///
+    /// # Panics
+    /// If predictions are not of as many positions as there are targets.
+    pub fn against(targets: Vec<u32>, base: KeptPredictions) -> Self {
+        let states = States::Kept(AgainstKept::new(base, targets.len()));
         Self { targets, states, next_entry: 0 }
     }
 
@@ -164,7 +175,12 @@ impl Accumulator {
                     .enumerate()
                     .find_map_first(|(token, added)| added.err().map(|side| (token, side)))
             }
-            (States::Single(_), Some(_)) => panic!("base logits given to an accumulator of one model"),
+            (States::Kept(kept), None) => {
+                kept.add(&self.targets, width, first_entry, model).map(|token| (token, Side::Model))
+            }
+            (States::Single(_) | States::Kept(_), Some(_)) => {
+                panic!("base logits given to an accumulator of one model")
+            }
             (States::Pair(_), None) => panic!("base logits missing"),
         };
         self.next_entry += width;
@@ -187,6 +203,7 @@ impl Accumulator {
                 nll: states.iter().map(|pair| pair.model.nll()).collect(),
                 drift: Some(states.iter().map(Pair::drift).collect()),
             },
+            States::Kept(kept) => kept.finish(),
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::accumulate::NonFiniteLogit;
 use crate::evaluation::Evaluation;
 use crate::group::{Group, Step};
 use crate::heads::{Reader, score};
+use crate::kept::{BasePredictions, KeptBase};
 use crate::plan::{Plan, total_work};
 use crate::progress::{Progress, Reporter, Running};
 use crate::scores::{Scores, Side};
@@ -69,6 +70,17 @@ pub enum Warning {
         /// Rows that both have.
         shared: usize,
     },
+    /// Only the likeliest tokens of the base's predictions are known.
+    #[error(
+        "of the base's predictions the {top_k} likeliest of {vocab_size} tokens are known: KL divergences take all others as one and \
+         are lower bounds, which may be less than the divergence from the model itself"
+    )]
+    LowerBound {
+        /// Tokens that are known of each position.
+        top_k: usize,
+        /// Entries of the vocabulary.
+        vocab_size: usize,
+    },
 }
 
 /// An evaluation that cannot be done.
@@ -110,6 +122,9 @@ pub enum EvaluateError {
         /// Where.
         source: NonFiniteLogit,
     },
+    /// A base model's predictions that were kept cannot be read.
+    #[error(transparent)]
+    Kept(Box<dyn std::error::Error + Send + Sync>),
     /// A model cannot be read or run.
     #[error("{side} model: {source}")]
     Model {
@@ -139,16 +154,54 @@ pub fn evaluate(
     options: &Options,
     reporter: &mut dyn Reporter,
 ) -> Result<Evaluation, EvaluateError> {
-    let windows = Windows::new(tokens, &options.protocol)?;
     // The base model first, so that drift is reported against what was read before.
     let mut subjects = Vec::with_capacity(2);
     subjects.extend(base.map(|source| (Side::Base, source)));
     subjects.push((Side::Model, model));
-    let (vocab_size, padded) = vocabulary(&subjects, options.shared_vocabulary)?;
+    let vocabulary = vocabulary(&subjects, options.shared_vocabulary)?;
+    run(&subjects, None, vocabulary, tokens, device, options, reporter)
+}
+
+/// The same against predictions of a base model that were kept, of the windows that `options` make. Both softmaxes run over the
+/// entries of the vocabulary that these are of, the first of the model's; the others must be padding.
+///
+/// # Errors
+/// See [`EvaluateError`].
+pub fn evaluate_against(
+    model: &dyn WeightSource,
+    base: &dyn BasePredictions,
+    tokens: &[u32],
+    device: Device,
+    options: &Options,
+    reporter: &mut dyn Reporter,
+) -> Result<Evaluation, EvaluateError> {
+    let KeptBase { vocab_size: shared, .. } = base.about();
+    let rows = model.config().vocab_size;
+    if shared > rows {
+        return Err(EvaluateError::VocabularyMismatch { base: shared, model: rows });
+    }
+    let padded = (rows > shared).then_some(Warning::PaddedVocabulary { side: Side::Model, rows, shared });
+    run(&[(Side::Model, model)], Some(base), (shared, padded), tokens, device, options, reporter)
+}
+
+/// Scores the last of `subjects` beside the one before it, or beside what was kept of one.
+fn run(
+    subjects: &[Subject<'_>],
+    kept: Option<&dyn BasePredictions>,
+    (vocab_size, padded): (usize, Option<Warning>),
+    tokens: &[u32],
+    device: Device,
+    options: &Options,
+    reporter: &mut dyn Reporter,
+) -> Result<Evaluation, EvaluateError> {
+    let windows = Windows::new(tokens, &options.protocol)?;
     windows.check_vocabulary(vocab_size)?;
     let longest = windows.all().iter().map(|window| window.len).max().unwrap_or(0);
     let too_long = subjects.iter().filter_map(|subject| exceeds_training(subject, longest));
-    let warnings = too_long.chain(padded).collect();
+    let base_logits = kept.map(BasePredictions::about);
+    let bound = base_logits.filter(|kept| kept.kl_is_lower_bound);
+    let bound = bound.map(|KeptBase { top_k, vocab_size, .. }| Warning::LowerBound { top_k, vocab_size });
+    let warnings = too_long.chain(padded).chain(bound).collect();
 
     let configs: Vec<_> = subjects.iter().map(|(_, source)| source.config()).collect();
     let plan = Plan::new(&configs, &windows, options.memory_budget);
@@ -163,7 +216,9 @@ pub fn evaluate(
             reporter.progress(&meter.progress(running));
             if reporter.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let Some(scored) = group_scores(&group, &subjects, vocab_size, device, &mut step)? else { break };
+        let Some(scored) = group_scores(&group, subjects, kept, vocab_size, device, &mut step)? else {
+            break;
+        };
         scores.append(scored);
         done = chunks.last().map_or(done, |chunk| chunk.end);
         meter.tokens_done = windows.all()[..done].iter().map(|window| window.len).sum();
@@ -175,13 +230,15 @@ pub fn evaluate(
     if done == 0 {
         return Err(EvaluateError::Cancelled);
     }
-    Ok(Evaluation::new(&options.protocol, windows.all(), done, warnings, scores))
+    let evaluation = Evaluation::new(&options.protocol, windows.all(), done, warnings, scores);
+    Ok(Evaluation { base_logits, ..evaluation })
 }
 
 /// The scores of a group's windows, `None` if `step` wants no more.
 fn group_scores(
     group: &Group<'_>,
     subjects: &[Subject<'_>],
+    kept: Option<&dyn BasePredictions>,
     vocab_size: usize,
     device: Device,
     step: &mut Step<'_>,
@@ -192,7 +249,7 @@ fn group_scores(
         let Some(states) = states else { return Ok(None) };
         readers.push(Reader { side, source, states });
     }
-    score(group, &readers, vocab_size, step)
+    score(group, &readers, kept, vocab_size, step)
 }
 
 /// A model and the part it plays.

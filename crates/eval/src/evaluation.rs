@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::breakdown::{self, DocumentFigures, PositionFigures};
 use crate::evaluate::Warning;
+use crate::kept::KeptBase;
 use crate::scores::Scores;
 use crate::spans::TextSpans;
 use crate::summary::Summary;
@@ -31,6 +32,9 @@ pub struct Evaluation {
     pub complete: bool,
     /// Things to know about the figures.
     pub warnings: Vec<Warning>,
+    /// What stood in the base model's place, where that was its predictions from before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base_logits: Option<KeptBase>,
     /// The figures.
     #[serde(flatten)]
     pub summary: Summary,
@@ -66,6 +70,7 @@ impl Evaluation {
             windows_planned: windows.len(),
             complete: done == windows.len(),
             warnings,
+            base_logits: None,
             summary: Summary::of(&scores),
             positions: breakdown::by_position(&read, &scores),
             documents: Vec::new(),

@@ -1,11 +1,14 @@
 //! The heads of one or two models over the vocabulary, a slice at a time.
 
+use std::ops::Range;
+
 use slmc_model::WeightSource;
 use slmc_model::host::HostView;
 
 use crate::accumulate::{Accumulator, NonFiniteLogit};
 use crate::evaluate::EvaluateError;
 use crate::group::{FinalStates, Group, Step};
+use crate::kept::BasePredictions;
 use crate::plan::head_work;
 use crate::scores::{Scores, Side};
 
@@ -17,19 +20,28 @@ pub(crate) struct Reader<'a> {
 }
 
 /// Scores a group's windows over the first `vocab_size` entries of the vocabulary, from the final states of the evaluated model,
-/// the last of `readers`, and of the base model if it comes before it. `None` if `step` wants no more.
+/// the last of `readers`, and of the base model if it comes before it or `kept` stands in its place. `None` if `step` wants no more.
 ///
 /// # Errors
-/// A head cannot be read, or its logits are not finite.
+/// A head or what was kept cannot be read; logits that are not finite.
 pub(crate) fn score(
     group: &Group<'_>,
     readers: &[Reader<'_>],
+    kept: Option<&dyn BasePredictions>,
     vocab_size: usize,
     step: &mut Step<'_>,
 ) -> Result<Option<Scores>, EvaluateError> {
-    let start = if readers.len() == 2 { Accumulator::pair } else { Accumulator::single };
-    let mut accumulators: Vec<_> =
-        group.chunks.iter().map(|chunk| start(group.targets(chunk.clone()))).collect();
+    let start = |chunk: &Range<usize>| {
+        let targets = group.targets(chunk.clone());
+        Ok(match kept {
+            Some(kept) => {
+                Accumulator::against(targets, kept.read(chunk.clone()).map_err(EvaluateError::Kept)?)
+            }
+            None if readers.len() == 2 => Accumulator::pair(targets),
+            None => Accumulator::single(targets),
+        })
+    };
+    let mut accumulators = group.chunks.iter().map(start).collect::<Result<Vec<_>, EvaluateError>>()?;
 
     for first in (0..vocab_size).step_by(group.head_rows) {
         let rows = first..(first + group.head_rows).min(vocab_size);

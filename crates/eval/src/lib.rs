@@ -3,7 +3,8 @@
 //! [`evaluate`] streams one or two models over a text, block by block. Perplexity follows the protocol of llama.cpp's
 //! llama-perplexity or of Hugging Face's guide ([`windows`]), so that the figures line up. The KL divergence from a base model is
 //! computed in the same pass, from logits that exist a slice of the vocabulary at a time ([`accumulate`]); llama.cpp writes the
-//! base model's log-probabilities to a file of 16-bit values instead.
+//! base model's log-probabilities to a file of 16-bit values instead. Where a base model's likeliest tokens were kept, these stand in
+//! its place ([`kept`]).
 //!
 //! [`tasks`] are questions with right answers, asked as lm-evaluation-harness asks them; [`likelihood`] is what a model thinks of
 //! each, [`paired`] how two models' answers differ, and [`gate`] whether any of this is good enough.
@@ -16,6 +17,7 @@ mod exponential;
 pub mod gate;
 mod group;
 mod heads;
+pub mod kept;
 mod kernel;
 pub mod latency;
 mod leaders;
@@ -33,8 +35,9 @@ pub mod windows;
 pub mod worst;
 
 pub use breakdown::{DocumentFigures, Figures, PositionFigures};
-pub use evaluate::{EvaluateError, Options, Warning, evaluate};
+pub use evaluate::{EvaluateError, Options, Warning, evaluate, evaluate_against};
 pub use evaluation::Evaluation;
+pub use kept::{BasePredictions, KeptBase, KeptPredictions};
 pub use latency::{Latency, LatencyIncrease, Repetition, Spread};
 pub use progress::{Progress, Reporter, Running, Silent};
 pub use scores::{Drift, Scores, Side};

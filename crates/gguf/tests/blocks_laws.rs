@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 use slmc_gguf::TensorType;
 use slmc_gguf::blocks::{
-    BlockError, BlockFormat, FormatVisitor, Step, decode, encode, recode, settle, visit_format,
+    BlockError, BlockFormat, FormatVisitor, Step, decode, encode, recode, rescale, scale_gradient,
+    scale_numbers, settle, visit_format,
 };
 
 const COLUMNS: usize = 256;
@@ -18,6 +19,23 @@ fn decoded(ty: TensorType, bytes: &[u8], values: usize) -> Vec<f32> {
     let mut out = vec![0.0; values];
     decode(ty, bytes, &mut out).unwrap();
     out
+}
+
+/// The codes of whole blocks.
+fn codes(ty: TensorType, bytes: &[u8]) -> Vec<u8> {
+    struct Codes<'a>(&'a [u8]);
+    impl FormatVisitor for Codes<'_> {
+        type Output = Vec<u8>;
+        fn visit<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize>(self) -> Vec<u8> {
+            let block = |bytes: &[u8; BYTES]| {
+                let mut codes = [0; N];
+                F::unpack(bytes, &mut codes);
+                codes
+            };
+            self.0.as_chunks::<BYTES>().0.iter().flat_map(block).collect()
+        }
+    }
+    visit_format(ty, Codes(bytes)).unwrap_or_default()
 }
 
 fn round_trip(ty: TensorType, rows: &[f32]) -> Vec<f32> {
@@ -92,6 +110,55 @@ proptest! {
         recode(ty, &row, COLUMNS, &mut bytes).unwrap();
         let after = squared_distance(&row, &decoded(ty, &bytes, COLUMNS));
         prop_assert!(after <= before * 1.000_001, "{ty}: {before}, then {after}");
+    }
+
+    /// Scales are the numbers that they read as, and others leave the codes alone.
+    #[test]
+    fn scales_are_their_numbers_and_codes_stay(
+        ty in any_type(),
+        row in weight_row(),
+        factors in proptest::collection::vec(0.8f32..1.25, 40),
+    ) {
+        let stored = encoded(ty, &row, None);
+        let Some(numbers) = scale_numbers(ty, &stored).unwrap() else {
+            prop_assert!(!ty.is_quantized());
+            return Ok(());
+        };
+        let mut bytes = stored.clone();
+        rescale(ty, &numbers, &mut bytes).unwrap();
+        prop_assert_eq!(decoded(ty, &bytes, COLUMNS), decoded(ty, &stored, COLUMNS));
+        let others: Vec<f32> = numbers.iter().zip(factors.iter().cycle()).map(|(x, y)| x * y).collect();
+        rescale(ty, &others, &mut bytes).unwrap();
+        prop_assert_eq!(codes(ty, &bytes), codes(ty, &stored));
+        let short = rescale(ty, &numbers[1..], &mut bytes).unwrap_err();
+        prop_assert!(matches!(short, BlockError::ScaleNumbers { .. }), "{short}");
+    }
+
+    /// A weighted sum of the values is linear in every number, so that its gradient tells what it is where the number is zero.
+    #[test]
+    fn the_gradient_of_scales_is_that_of_a_linear_function(
+        ty in any_type(),
+        row in weight_row(),
+        weights in proptest::collection::vec(-1.0f32..1.0, COLUMNS),
+    ) {
+        let stored = encoded(ty, &row, None);
+        let Some(numbers) = scale_numbers(ty, &stored).unwrap() else { return Ok(()) };
+        let sum = |numbers: &[f32]| -> f64 {
+            let mut bytes = stored.clone();
+            rescale(ty, numbers, &mut bytes).unwrap();
+            let values = decoded(ty, &bytes, COLUMNS);
+            values.iter().zip(&weights).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum()
+        };
+        let mut gradient = vec![0.0; numbers.len()];
+        scale_gradient(ty, &numbers, &stored, &weights, &mut gradient).unwrap();
+        let (whole, size) = (sum(&numbers), row.iter().map(|x| f64::from(x.abs())).sum::<f64>());
+        for i in 0..numbers.len() {
+            let mut without = numbers.clone();
+            without[i] = 0.0;
+            let expected = f64::from(gradient[i]) * f64::from(numbers[i]);
+            let found = whole - sum(&without);
+            prop_assert!((found - expected).abs() < 1e-4 * size, "{ty}, number {i}: {found}, {expected} expected");
+        }
     }
 
     #[test]

@@ -25,4 +25,6 @@ pub use device::{Device, DeviceError};
 pub use error::ModelError;
 pub use host::HostView;
 pub use sampler::{Sampler, Sampling};
-pub use source::{Adapter, CheckpointSource, GgufSource, MemorySource, StoredWeight, Weight, WeightSource};
+pub use source::{
+    Adapter, CheckpointSource, GgufSource, MemorySource, PartsMut, StoredWeight, Weight, WeightSource,
+};

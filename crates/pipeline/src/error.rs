@@ -250,10 +250,10 @@ pub enum PipelineError {
         /// The original.
         base: PathBuf,
     },
-    /// The two heads have different numbers of rows, and more than padding is different.
+    /// A token's number means something else in the other model, or only one has it.
     #[error(
-        "token {id} is {found} in {model} and {expected} in {base}, whose heads have different numbers of rows: they can be \
-         compared only where the rows of one alone stand for no token"
+        "token {id} is {found} in {model} and {expected} in {base}: their predictions can be compared only where every token's number \
+         means the same in both, and rows that one has alone stand for no token"
     )]
     VocabulariesDiffer {
         /// The model.
@@ -291,6 +291,14 @@ pub enum PipelineError {
     /// Training cannot go on.
     #[error(transparent)]
     Training(Box<slmc_distill::DistillError>),
+    /// A base model's predictions that are not of what is measured.
+    #[error("`{}` {reason}", path.display())]
+    BaseLogits {
+        /// The file.
+        path: PathBuf,
+        /// What it is of, and what to do.
+        reason: String,
+    },
     /// A distillation that cannot be done as asked.
     #[error("{reason}")]
     Distill {

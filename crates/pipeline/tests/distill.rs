@@ -2,26 +2,50 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Value, json};
 use slmc_calibration::TextSource;
 use slmc_checkpoint::{Checkpoint, Dtype};
 use slmc_distill::{Batch, HeadLoss, Parameter, Sequence, Student, WeightGradients};
+use slmc_gguf::TensorType;
+use slmc_gguf::blocks::{BlockFormat, FormatVisitor, scale_numbers, visit_format};
 use slmc_gguf::container::GgufFile;
 use slmc_model::{
     BurnDevice, CheckpointSource, Device, GgufSource, MemorySource, Role, TensorId, WeightSource,
 };
-use slmc_pipeline::Precision;
 use slmc_pipeline::jobs::distill::{
     AdamWSettings, Decay, DistillSettings, Length, Lora, Mix, Objective, PreparedDistill, Schedule,
     StoredGrid, StudentFrom, TeacherFrom, TrainSettings, Trained,
 };
 use slmc_pipeline::jobs::quantize::{Prepared, QuantizeSettings};
-use slmc_pipeline::progress::Silent;
+use slmc_pipeline::progress::{Reporter, Silent, Unit};
+use slmc_pipeline::{PipelineError, Precision};
 
 /// `slmc quantize --method rtn --type q2_k`.
 fn quantize(model: &Path, output: &Path) -> QuantizeSettings {
-    QuantizeSettings::conversion(model.to_owned(), Mix::Q2_K, output.to_owned(), None)
+    quantize_to(Mix::Q2_K, model, output)
+}
+
+fn quantize_to(mix: Mix, model: &Path, output: &Path) -> QuantizeSettings {
+    QuantizeSettings::conversion(model.to_owned(), mix, output.to_owned(), None)
+}
+
+/// The codes of whole blocks; of a type without blocks the bytes.
+fn codes(ty: TensorType, bytes: &[u8]) -> Vec<u8> {
+    struct Codes<'a>(&'a [u8]);
+    impl FormatVisitor for Codes<'_> {
+        type Output = Vec<u8>;
+        fn visit<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize>(self) -> Vec<u8> {
+            let block = |bytes: &[u8; BYTES]| {
+                let mut codes = [0; N];
+                F::unpack(bytes, &mut codes);
+                codes
+            };
+            self.0.as_chunks::<BYTES>().0.iter().flat_map(block).collect()
+        }
+    }
+    visit_format(ty, Codes(bytes)).unwrap_or_else(|| bytes.to_vec())
 }
 
 fn tiny() -> PathBuf {
@@ -71,7 +95,7 @@ fn what_was_trained_for_a_mix_is_what_the_mix_stores() {
     let trained = directory.path().join("trained");
     let settings =
         DistillSettings { qat: Some(Mix::Q2_K), ..settings(StudentFrom::Layers(2), trained.clone()) };
-    let outcome = PreparedDistill::new(settings).unwrap().run(&Silent).unwrap();
+    let outcome = PreparedDistill::new(settings, &Silent).unwrap().run(&Silent).unwrap();
     assert_eq!((outcome.steps, outcome.best_step), (6, 6));
     assert!(outcome.best.loss < outcome.start.loss);
     let checkpoint = Checkpoint::open(&trained).unwrap();
@@ -123,7 +147,7 @@ fn adapters_learn_over_a_quantized_file() {
     let mut settings = settings(StudentFrom::Checkpoint(quantized), output.clone());
     settings.trained = lora;
     settings.train.length = Length::Steps(12);
-    let outcome = PreparedDistill::new(settings.clone()).unwrap().run(&Silent).unwrap();
+    let outcome = PreparedDistill::new(settings.clone(), &Silent).unwrap().run(&Silent).unwrap();
     assert!(outcome.best.loss < outcome.start.loss, "{outcome:?}");
     let mut names: Vec<_> = std::fs::read_dir(&output)
         .unwrap()
@@ -142,9 +166,92 @@ fn adapters_learn_over_a_quantized_file() {
         }
     }
     // Again to the same place: its own output may be replaced. Merging is refused.
-    PreparedDistill::new(settings.clone()).unwrap();
-    let refused = PreparedDistill::new(DistillSettings { merge: true, ..settings }).map(drop).unwrap_err();
+    PreparedDistill::new(settings.clone(), &Silent).unwrap();
+    let refused =
+        PreparedDistill::new(DistillSettings { merge: true, ..settings }, &Silent).map(drop).unwrap_err();
     assert!(refused.to_string().contains("quantized student"), "{refused}");
+}
+
+/// Stops a run after so many steps.
+struct Stop(AtomicU64);
+
+impl Stop {
+    fn after(steps: u64) -> Self {
+        Self(steps.into())
+    }
+}
+
+impl Reporter for Stop {
+    fn begin(&self, _: &str, _: u64, _: Unit) {}
+    fn advance(&self, _: u64) {}
+    fn status(&self, _: &str) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+    fn end(&self) {}
+    fn warn(&self, _: &str) {}
+    fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+}
+
+/// One f16 a block, with a minimum, with integers, with integer minima, and types side by side.
+#[test]
+fn scales_are_trained_under_codes_that_stay() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let mut settings = settings(StudentFrom::Checkpoint(path("stored.gguf")), path("trained.gguf"));
+    settings.trained = Trained::Scales;
+    settings.train.objective = Objective { temperature: 1.0, alpha: 0.0, ..Objective::default() };
+    settings.train.length = Length::Steps(20);
+    settings.train.evaluate_every = 10;
+    for mix in [Mix::Q4_0, Mix::Q4_1, Mix::Q2_K, Mix::Q3_K_S, Mix::IQ4_XS] {
+        for name in ["stored.gguf", "trained.gguf"] {
+            let _ = std::fs::remove_file(path(name));
+        }
+        Prepared::new(quantize_to(mix, &tiny(), &path("stored.gguf"))).unwrap().run(&Silent).unwrap();
+        let outcome = PreparedDistill::new(settings.clone(), &Silent).unwrap().run(&Silent).unwrap();
+        assert!(outcome.best.divergence < 0.99 * outcome.start.divergence, "{mix}: {outcome:?}");
+        let [before, after] =
+            ["stored.gguf", "trained.gguf"].map(|name| GgufFile::open(&path(name)).unwrap());
+        let (mut changed, mut scales) = (0, 0);
+        for (old, new) in before.tensors().iter().zip(after.tensors()) {
+            assert_eq!((&old.name, old.ty, &old.shape), (&new.name, new.ty, &new.shape));
+            let (old_bytes, new_bytes) = (before.data(old), after.data(new));
+            assert!(codes(old.ty, old_bytes) == codes(new.ty, new_bytes), "{mix}: codes of {}", old.name);
+            changed += usize::from(old_bytes != new_bytes);
+            scales += scale_numbers(old.ty, old_bytes).unwrap().map_or(0, |numbers| numbers.len());
+        }
+        assert_eq!((changed, outcome.trained_parameters), (4 * 7 + 1, scales), "{mix}");
+        // What was written is what was judged.
+        let again = DistillSettings {
+            student: StudentFrom::Checkpoint(path("trained.gguf")),
+            output: path("again.gguf"),
+            train: TrainSettings { length: Length::Steps(1), ..settings.train },
+            ..settings.clone()
+        };
+        let again = PreparedDistill::new(again, &Silent).unwrap().run(&Silent).unwrap();
+        assert_eq!(again.start, outcome.best, "{mix}");
+        std::fs::remove_file(path("again.gguf")).unwrap();
+    }
+    // Stopped on its way and gone on with: the same bytes.
+    let stopped = DistillSettings { output: path("stopped.gguf"), ..settings.clone() };
+    let error = PreparedDistill::new(stopped.clone(), &Silent).unwrap().run(&Stop::after(7)).unwrap_err();
+    assert!(matches!(error, PipelineError::Interrupted { steps: 7, .. }), "{error}");
+    let resumed = DistillSettings { resume: true, ..stopped };
+    PreparedDistill::new(resumed, &Silent).unwrap().run(&Silent).unwrap();
+    let [whole, resumed] = ["trained.gguf", "stopped.gguf"].map(|name| std::fs::read(path(name)).unwrap());
+    assert!(whole == resumed);
+    // There are none in a checkpoint, nor in a file that is not quantized.
+    let refusal = |student: PathBuf| {
+        let asked = DistillSettings { student: StudentFrom::Checkpoint(student), ..settings.clone() };
+        PreparedDistill::new(asked, &Silent)
+            .and_then(|prepared| prepared.run(&Silent))
+            .unwrap_err()
+            .to_string()
+    };
+    assert!(refusal(tiny()).contains("is a checkpoint"), "{}", refusal(tiny()));
+    Prepared::new(quantize_to(Mix::F16, &tiny(), &path("f16.gguf"))).unwrap().run(&Silent).unwrap();
+    assert!(refusal(path("f16.gguf")).contains("no scales to train"), "{}", refusal(path("f16.gguf")));
 }
 
 #[test]
@@ -156,7 +263,7 @@ fn merged_adapters_are_an_ordinary_checkpoint() {
         settings.trained = Trained::Lora(Lora { rank: 2, alpha: 4.0, targets: vec!["v_proj".into()] });
         settings.merge = merge;
         settings.train.schedule.peak = 1e-2;
-        PreparedDistill::new(settings).unwrap().run(&Silent).unwrap()
+        PreparedDistill::new(settings, &Silent).unwrap().run(&Silent).unwrap()
     });
     assert_eq!((alone.best, alone.trained_parameters), (merged.best, merged.trained_parameters));
     let bytes = std::fs::read(alone.output.join("adapter_model.safetensors")).unwrap();

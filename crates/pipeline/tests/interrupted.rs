@@ -61,6 +61,7 @@ fn a_stopped_evaluation_says_how_far_it_came() {
     let settings = EvaluateSettings {
         model: tiny(),
         base: None,
+        base_logits: None,
         measure: measure(directory.path()),
         worst: WorstSettings::default(),
     };
@@ -85,6 +86,7 @@ fn a_stopped_evaluation_passes_no_gate_and_makes_no_baseline() {
         tasks: None,
         model: tiny(),
         base: Some(tiny()),
+        base_logits: None,
         measure: measure(directory.path()),
         limits: Limits { max_kl: Some(0.1), ..Limits::default() },
         baseline: None,
@@ -206,6 +208,7 @@ fn stopped_tasks_pass_no_gate() {
         tasks: Some(tasks),
         model: tiny(),
         base: Some(tiny()),
+        base_logits: None,
         measure: measure(directory.path()),
         limits: Limits { min_accuracy_ratio: Some(0.1), max_bytes: Some(1 << 40), ..Limits::default() },
         baseline: None,

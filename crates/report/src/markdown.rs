@@ -47,6 +47,9 @@ pub fn gate(report: &Report) -> Result<String, ReportError> {
         let _ = write!(text, "\n{}", rows(&document::gate_table(report)));
     }
     let _ = write!(text, "\n{}", figures(&document));
+    for warning in &document.warnings {
+        let _ = write!(text, "\n> {}\n", escape(warning));
+    }
     if let Some(base) = report.base() {
         let _ = write!(text, "\nCompared with {}", escape(report::name(base)));
         if let Some(measured) = report.setting_shown(Metric::MeasuredText) {

@@ -1,7 +1,8 @@
 //! The file: a line that says what it is, a line of JSON, then a record for every sequence.
 //!
-//! A record is `[seq_len, k]` token ids, `[seq_len, k]` logarithms of probabilities and `[seq_len]` of the probability of all other tokens:
-//! little-endian u32 and f32. Records have one size, so that what a killed writer left is known from the file's length.
+//! A record is `[positions, k]` token ids, `[positions, k]` logarithms of probabilities, `[positions]` of the probability of all other tokens,
+//! and of windows `[positions]` of that of the token that comes: little-endian u32 and f32. Records have one size, so that what a killed
+//! writer left is known from the file's length.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
@@ -18,30 +19,53 @@ const MAGIC: &str = "slmc teacher logits 1\n";
 /// More than any header has: a file without a line end is not read whole.
 const MOST_HEADER: u64 = 1 << 20;
 
+/// What the records of a file are of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Records {
+    /// A training run's sequences, every position of them.
+    #[default]
+    Sequences,
+    /// Windows side by side of a text to evaluate on: the positions of their second halves, which are scored.
+    Windows,
+}
+
 /// What a file of predictions is of.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CacheHeader {
+    /// What a record is of.
+    #[serde(default)]
+    pub records: Records,
     /// Tokens kept of each position.
     pub k: usize,
     /// What logits were divided by.
     pub temperature: f32,
     /// Entries of the vocabulary that the probabilities are over.
     pub vocab: usize,
-    /// Tokens of a sequence.
+    /// Tokens of a sequence or window.
     pub seq_len: usize,
-    /// Sequences, those to judge by last.
+    /// Sequences, those to judge by last, or windows.
     pub sequences: usize,
     /// SHA-256 of the tokenizer's tokens.
     pub tokenizer_sha256: String,
-    /// SHA-256 of the sequences.
+    /// SHA-256 of the sequences, or of the token ids of the text that windows are cut from.
     pub data_sha256: String,
     /// The teacher, as it was named.
     pub teacher: String,
 }
 
 impl CacheHeader {
+    /// Positions of a sequence or window that a record is of.
+    pub fn positions(&self) -> usize {
+        match self.records {
+            Records::Sequences => self.seq_len,
+            Records::Windows => (self.seq_len - self.seq_len / 2).saturating_sub(1),
+        }
+    }
+
     fn record_bytes(&self) -> u64 {
-        4 * self.seq_len as u64 * (2 * self.k as u64 + 1)
+        let labels = u64::from(self.records == Records::Windows);
+        4 * self.positions() as u64 * (2 * self.k as u64 + 1 + labels)
     }
 
     fn text(&self) -> String {
@@ -77,7 +101,7 @@ fn read_header(path: &Path) -> Result<(CacheHeader, u64, File), DistillError> {
     }
     let header: CacheHeader =
         serde_json::from_slice(&json).map_err(|error| damaged(path, format!("its header: {error}")))?;
-    let sizes = [header.k, header.vocab, header.seq_len, header.sequences];
+    let sizes = [header.k, header.vocab, header.seq_len, header.sequences, header.positions()];
     if sizes.iter().any(|&size| size == 0 || size > u32::MAX as usize) || header.k > header.vocab {
         return Err(damaged(path, "its header has sizes that cannot be"));
     }
@@ -127,15 +151,21 @@ impl LogitCache {
     }
 
     fn decode(&self, bytes: &[u8], sequence: usize) -> Result<CachedRows, DistillError> {
-        let CacheHeader { k, seq_len, vocab, .. } = self.header;
+        let (CacheHeader { k, vocab, .. }, positions) = (&self.header, self.header.positions());
         let words: Vec<u32> = bytes.as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word)).collect();
-        let (ids, rest) = words.split_at(seq_len * k);
-        let (log_probs, log_rest) = rest.split_at(seq_len * k);
+        let (ids, rest) = words.split_at(positions * k);
+        let (log_probs, rest) = rest.split_at(positions * k);
+        let (log_rest, log_labels) = rest.split_at(positions);
         let floats = |words: &[u32]| words.iter().map(|word| f32::from_bits(*word)).collect::<Vec<_>>();
-        let rows =
-            CachedRows { k, ids: ids.to_vec(), log_probs: floats(log_probs), log_rest: floats(log_rest) };
-        let possible = rows.ids.iter().all(|&id| (id as usize) < vocab)
-            && rows.log_probs.iter().all(|log| log.is_finite() && *log <= 0.0)
+        let rows = CachedRows {
+            k: *k,
+            ids: ids.to_vec(),
+            log_probs: floats(log_probs),
+            log_rest: floats(log_rest),
+            log_labels: floats(log_labels),
+        };
+        let possible = rows.ids.iter().all(|id| (*id as usize) < *vocab)
+            && rows.log_probs.iter().chain(&rows.log_labels).all(|log| log.is_finite() && *log <= 0.0)
             && rows.log_rest.iter().all(|log| *log <= 1e-6);
         match possible {
             true => Ok(rows),
@@ -207,17 +237,23 @@ impl CacheWriter {
     /// # Errors
     /// The file system; predictions that are not finite.
     pub fn push(&mut self, rows: &CachedRows) -> Result<(), DistillError> {
-        let CacheHeader { k, seq_len, .. } = self.header;
+        let (k, positions) = (self.header.k, self.header.positions());
         if let Some(at) = rows.log_probs.iter().position(|log| !log.is_finite()) {
             let position = at / k;
             return Err(damaged(&self.partial, format!("the teacher's prediction {position} is not finite")));
         }
-        for n in 0..rows.positions() / seq_len {
-            let (top, rest) = (n * seq_len * k..(n + 1) * seq_len * k, n * seq_len..(n + 1) * seq_len);
+        for n in 0..rows.positions() / positions {
+            let rest = n * positions..(n + 1) * positions;
+            let top = rest.start * k..rest.end * k;
             let mut bytes = Vec::with_capacity(self.header.record_bytes() as usize);
             rows.ids[top.clone()].iter().for_each(|id| bytes.extend(id.to_le_bytes()));
             rows.log_probs[top].iter().for_each(|log| bytes.extend(log.to_le_bytes()));
-            rows.log_rest[rest].iter().for_each(|log| bytes.extend(log.to_le_bytes()));
+            rows.log_rest[rest.clone()].iter().for_each(|log| bytes.extend(log.to_le_bytes()));
+            rows.log_labels
+                .iter()
+                .skip(rest.start)
+                .take(rest.len())
+                .for_each(|log| bytes.extend(log.to_le_bytes()));
             self.file.write_all(&bytes).map_err(io(&self.partial))?;
             self.done += 1;
         }

@@ -3,5 +3,5 @@
 mod file;
 mod rows;
 
-pub use file::{CacheHeader, CacheWriter, LogitCache};
+pub use file::{CacheHeader, CacheWriter, LogitCache, Records};
 pub use rows::CachedRows;

@@ -21,6 +21,8 @@ pub struct CachedRows {
     pub(super) log_probs: Vec<f32>,
     /// That of the probability of all others, `[positions]`.
     pub(super) log_rest: Vec<f32>,
+    /// That of the probability of the token that comes, `[positions]`, where that is kept; else none.
+    pub(super) log_labels: Vec<f32>,
 }
 
 impl CachedRows {
@@ -30,17 +32,36 @@ impl CachedRows {
     /// # Panics
     /// If slices do not have the shapes they are said to have.
     pub fn of(teacher: HeadInput<'_>, vocab: usize, k: usize, temperature: f32) -> Self {
+        Self::with_labels(teacher, &[], vocab, k, temperature)
+    }
+
+    /// The same, and what the model thinks of the tokens that come, one a position; or of none.
+    ///
+    /// # Panics
+    /// As [`CachedRows::of`].
+    pub fn with_labels(
+        teacher: HeadInput<'_>,
+        labels: &[u32],
+        vocab: usize,
+        k: usize,
+        temperature: f32,
+    ) -> Self {
         let (tokens, k) = (teacher.hidden.len() / teacher.width, k.min(vocab));
+        assert!(labels.is_empty() || labels.len() == tokens, "a label for every position");
         let mut all = Self { k, ..Self::default() };
         let piece = (LOGITS / vocab.max(1)).max(32);
         for first in (0..tokens).step_by(piece) {
             let logits = teacher.logits(vocab, first..tokens.min(first + piece));
-            let found: Vec<(Vec<u32>, Vec<f32>, f32)> =
-                logits.par_chunks_exact(vocab).map(|logits| likeliest(logits, k, temperature)).collect();
-            for (ids, log_probs, log_rest) in found {
+            let found: Vec<Likeliest> = logits
+                .par_chunks_exact(vocab)
+                .enumerate()
+                .map(|(n, logits)| likeliest(logits, labels.get(first + n).copied(), k, temperature))
+                .collect();
+            for Likeliest { ids, log_probs, log_rest, log_label } in found {
                 all.ids.extend(ids);
                 all.log_probs.extend(log_probs);
                 all.log_rest.push(log_rest);
+                all.log_labels.extend(log_label);
             }
         }
         all
@@ -50,6 +71,11 @@ impl CachedRows {
     pub fn token(&self, position: usize) -> TopK<'_> {
         let at = position * self.k..(position + 1) * self.k;
         TopK { ids: &self.ids[at.clone()], log_probs: &self.log_probs[at], log_rest: self.log_rest[position] }
+    }
+
+    /// The logarithms of the probabilities of the tokens that come, where they were kept; else none.
+    pub fn log_labels(&self) -> &[f32] {
+        &self.log_labels
     }
 
     /// Number of positions.
@@ -63,10 +89,19 @@ impl CachedRows {
         self.ids.extend(other.ids);
         self.log_probs.extend(other.log_probs);
         self.log_rest.extend(other.log_rest);
+        self.log_labels.extend(other.log_labels);
     }
 }
 
-fn likeliest(logits: &[f32], k: usize, temperature: f32) -> (Vec<u32>, Vec<f32>, f32) {
+/// One position's.
+struct Likeliest {
+    ids: Vec<u32>,
+    log_probs: Vec<f32>,
+    log_rest: f32,
+    log_label: Option<f32>,
+}
+
+fn likeliest(logits: &[f32], label: Option<u32>, k: usize, temperature: f32) -> Likeliest {
     let order = |a: &u32, b: &u32| -> Ordering {
         logits[*b as usize].total_cmp(&logits[*a as usize]).then_with(|| a.cmp(b))
     };
@@ -82,8 +117,13 @@ fn likeliest(logits: &[f32], k: usize, temperature: f32) -> (Vec<u32>, Vec<f32>,
     let scaled = |id: u32| (f64::from(logits[id as usize]) - maximum) / f64::from(temperature);
     let rest: f64 = others.iter().map(|&id| scaled(id).exp()).sum();
     let log_total = (rest + top.iter().map(|&id| scaled(id).exp()).sum::<f64>()).ln();
-    let log_probs = top.iter().map(|&id| (scaled(id) - log_total) as f32).collect();
-    (top.to_vec(), log_probs, (rest.ln() - log_total) as f32)
+    let log = |id: u32| (scaled(id) - log_total) as f32;
+    Likeliest {
+        ids: top.to_vec(),
+        log_probs: top.iter().map(|&id| log(id)).collect(),
+        log_rest: (rest.ln() - log_total) as f32,
+        log_label: label.map(log),
+    }
 }
 
 #[cfg(test)]
@@ -115,5 +155,14 @@ mod tests {
         assert!((f64::from(rows.token(0).log_probs[0]) - expected).abs() < 1e-6);
         let whole = CachedRows::of(teacher, 5, 9, 1.0);
         assert_eq!((whole.token(0).ids, whole.token(0).log_rest), (&[1, 3, 2, 0, 4][..], f32::NEG_INFINITY));
+        // of the tokens that come the probability is known, whether they are among the likeliest or not
+        let labelled = CachedRows::with_labels(teacher, &[2, 4], 5, 1, 1.0);
+        let sums =
+            [1.0, 2.0].map(|scale| weight.map(|w: f32| f64::from(scale * w).exp()).iter().sum::<f64>().ln());
+        let expected = [1.0 - sums[0], -4.0 - sums[1]];
+        for (found, expected) in labelled.log_labels().iter().zip(expected) {
+            assert!((f64::from(*found) - expected).abs() < 1e-6, "{found} {expected}");
+        }
+        assert!(rows.log_labels().is_empty());
     }
 }

@@ -22,6 +22,9 @@ pub struct Baseline {
     /// Tokens from one window to the next, of strided windows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stride: Option<usize>,
+    /// Tokens of each position that were known of the original's predictions, where it did not run itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_top_k: Option<usize>,
     /// Mean KL divergence from the original of each window, in nats per token.
     pub kl_divergence: Vec<f64>,
     /// What it got right.
@@ -54,6 +57,18 @@ pub enum Incomparable {
         windows: usize,
         /// Tokens of each.
         n_ctx: usize,
+    },
+    /// Held against an original of which another part was known.
+    #[error(
+        "the baseline was measured against {}, this model against {}; save a new baseline, or measure as it was",
+        originals(*baseline),
+        originals(*now)
+    )]
+    Original {
+        /// Tokens of each position that were known then.
+        baseline: Option<usize>,
+        /// Tokens that are known now.
+        now: Option<usize>,
     },
     /// A task that was not asked.
     #[error("the baseline holds answers to `{name}`, which was not asked now; name its file with --tasks")]
@@ -104,6 +119,13 @@ fn strides(stride: Option<usize>) -> String {
     stride.map_or_else(|| "windows side by side".to_owned(), |stride| format!("a stride of {stride}"))
 }
 
+fn originals(top_k: Option<usize>) -> String {
+    match top_k {
+        None => "all of the original's predictions".to_owned(),
+        Some(k) => format!("the {k} likeliest tokens of the original's predictions"),
+    }
+}
+
 impl Baseline {
     /// Of an evaluation beside a base, and of the answers to tasks.
     ///
@@ -115,6 +137,7 @@ impl Baseline {
             tokens_sha256: tokens_sha256.to_owned(),
             n_ctx: evaluation.n_ctx,
             stride: (evaluation.windowing == Windowing::Strided).then_some(evaluation.stride),
+            base_top_k: evaluation.base_logits.and_then(|kept| kept.kl_is_lower_bound.then_some(kept.top_k)),
             kl_divergence: window_means(evaluation, |_, drift| drift.kl),
             tasks: tasks.iter().map(TaskBaseline::of).collect(),
         }
@@ -165,6 +188,9 @@ impl Baseline {
                 windows: now.kl_divergence.len(),
                 n_ctx: now.n_ctx,
             });
+        }
+        if self.base_top_k != now.base_top_k {
+            return Err(Incomparable::Original { baseline: self.base_top_k, now: now.base_top_k });
         }
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
         let (before, after) = (mean(&self.kl_divergence), mean(&now.kl_divergence));

@@ -8,6 +8,7 @@ use pulp::{Arch, NullaryFnOnce};
 use crate::TensorType;
 
 use super::gain::keep_gain;
+use super::scale_numbers::ScaleNumbers;
 use super::{Iq4Nl, Iq4Xs, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
 
 /// Most sub-blocks (groups of weights with one step) a block has in any format.
@@ -136,7 +137,7 @@ pub trait BlockFormat<const N: usize, const BYTES: usize> {
     /// What codes stand for.
     const LEVELS: Levels;
     /// Everything a block stores besides its codes, as stored: f16 scales and small integers.
-    type Scales: Copy + Default + std::fmt::Debug + PartialEq;
+    type Scales: ScaleNumbers + Default + std::fmt::Debug + PartialEq;
 
     /// Chooses the scales of `x.len()` blocks so that Σ w (x − x̂)² after rounding is small.
     ///

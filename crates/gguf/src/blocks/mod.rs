@@ -25,6 +25,7 @@ mod q5_k;
 mod q6_k;
 mod q8_0;
 mod recode;
+mod scale_numbers;
 
 pub use dot::dot;
 pub(crate) use format::round_ties_even;
@@ -45,6 +46,7 @@ pub use q5_1::Q5_1;
 pub use q5_k::Q5K;
 pub use q6_k::Q6K;
 pub use q8_0::Q8_0;
+pub use scale_numbers::{ScaleNumbers, rescale, scale_gradient, scale_numbers};
 
 use std::marker::PhantomData;
 
@@ -108,6 +110,16 @@ pub enum BlockError {
         column: usize,
         /// What was found.
         value: f32,
+    },
+    /// Numbers of scales that are not as many as blocks have.
+    #[error("{ty}: {found} numbers for the scales of blocks that have {expected}")]
+    ScaleNumbers {
+        /// Format of the blocks.
+        ty: TensorType,
+        /// Numbers that the scales are.
+        expected: usize,
+        /// Numbers given.
+        found: usize,
     },
     /// A weight is infinite or not a number.
     #[error("value {value} at index {index} is not finite")]

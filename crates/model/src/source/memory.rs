@@ -21,6 +21,18 @@ pub struct MemorySource {
     tensors: BTreeMap<TensorId, Vec<f32>>,
     base: Option<Arc<dyn WeightSource>>,
     adapters: BTreeMap<TensorId, Adapter>,
+    scales: BTreeMap<TensorId, Vec<f32>>,
+}
+
+/// What may be trained of a [`MemorySource`].
+#[derive(Debug)]
+pub struct PartsMut<'a> {
+    /// The tensors in memory.
+    pub tensors: &'a mut BTreeMap<TensorId, Vec<f32>>,
+    /// The adapters.
+    pub adapters: &'a mut BTreeMap<TensorId, Adapter>,
+    /// The scales that are trained in their tensors' place.
+    pub scales: &'a mut BTreeMap<TensorId, Vec<f32>>,
 }
 
 impl fmt::Debug for MemorySource {
@@ -46,7 +58,7 @@ impl MemorySource {
             }
             tensors.insert(id, values);
         }
-        Ok(Self { config, tensors, base: None, adapters: BTreeMap::new() })
+        Ok(Self { config, tensors, base: None, adapters: BTreeMap::new(), scales: BTreeMap::new() })
     }
 
     /// The tensors of `base`: those in `trained` in memory, the others where they are. Inputs of products with a quantized base are
@@ -57,7 +69,13 @@ impl MemorySource {
     pub fn over(base: Arc<dyn WeightSource>, trained: &[TensorId]) -> Result<Self, ModelError> {
         let load = |&id: &TensorId| Ok((id, base.load(id)?.values));
         let tensors = trained.iter().map(load).collect::<Result<_, ModelError>>()?;
-        Ok(Self { config: base.config().clone(), tensors, base: Some(base), adapters: BTreeMap::new() })
+        Ok(Self {
+            config: base.config().clone(),
+            tensors,
+            base: Some(base),
+            adapters: BTreeMap::new(),
+            scales: BTreeMap::new(),
+        })
     }
 
     /// The same with an adapter beside a stored matrix of linear layers.
@@ -84,6 +102,14 @@ impl MemorySource {
         Ok(self)
     }
 
+    /// The same with the numbers that a tensor's scales are, to be trained in its place. The tensor reads as before: what it is under them
+    /// whoever trains them knows.
+    #[must_use]
+    pub fn with_scales(mut self, id: TensorId, scales: Vec<f32>) -> Self {
+        self.scales.insert(id, scales);
+        self
+    }
+
     /// A copy of another source's weights.
     ///
     /// # Errors
@@ -107,13 +133,14 @@ impl MemorySource {
         self.adapters.iter().map(|(&id, adapter)| (id, adapter))
     }
 
-    /// Every tensor in memory and every adapter, to be changed.
-    pub fn parts_mut(
-        &mut self,
-    ) -> (impl Iterator<Item = (TensorId, &mut Vec<f32>)>, impl Iterator<Item = (TensorId, &mut Adapter)>)
-    {
-        let tensors = self.tensors.iter_mut().map(|(&id, values)| (id, values));
-        (tensors, self.adapters.iter_mut().map(|(&id, adapter)| (id, adapter)))
+    /// The scales that are trained in their tensors' place.
+    pub fn scales(&self) -> impl Iterator<Item = (TensorId, &[f32])> {
+        self.scales.iter().map(|(&id, scales)| (id, scales.as_slice()))
+    }
+
+    /// Everything that may be trained, to be changed.
+    pub fn parts_mut(&mut self) -> PartsMut<'_> {
+        PartsMut { tensors: &mut self.tensors, adapters: &mut self.adapters, scales: &mut self.scales }
     }
 
     /// A tensor's values with its adapter's change.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 pub use adapter::Adapter;
 pub use checkpoint::CheckpointSource;
 pub use gguf::GgufSource;
-pub use memory::MemorySource;
+pub use memory::{MemorySource, PartsMut};
 use slmc_gguf::activation::ActivationFormat;
 
 use crate::arch::TensorId;

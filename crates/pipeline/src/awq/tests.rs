@@ -90,8 +90,13 @@ fn rescaling_alone_changes_weights_but_not_the_model() {
         max_windows: Some(2),
         device: Device::Cpu,
     };
-    let settings =
-        EvaluateSettings { model: rescaled, base: Some(plain), measure, worst: WorstSettings::default() };
+    let settings = EvaluateSettings {
+        model: rescaled,
+        base: Some(plain),
+        base_logits: None,
+        measure,
+        worst: WorstSettings::default(),
+    };
     let kl = evaluate(&settings, &Silent).unwrap().evaluation.summary.drift.unwrap().kl_divergence;
     // What remains is the rounding of keys and values to half precision, which the scales shift.
     assert!(kl.mean.abs() < 2e-6 && kl.max < 1e-4, "{kl:?}");

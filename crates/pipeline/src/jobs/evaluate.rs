@@ -8,6 +8,7 @@ use slmc_calibration::TextSource;
 use slmc_eval::{EvaluateError, Options, Progress, Protocol};
 use slmc_model::Device;
 
+use super::base_logits::BaseLogits;
 use super::tokenized::Reader;
 use super::worst::{Evaluated, WorstCase, WorstSettings};
 use crate::PipelineError;
@@ -24,6 +25,8 @@ pub struct EvaluateSettings {
     pub model: PathBuf,
     /// The original to compare with.
     pub base: Option<PathBuf>,
+    /// The original's predictions from a file, in its place.
+    pub base_logits: Option<PathBuf>,
     /// How.
     pub measure: Measure,
     /// Which of the windows that differ most to look at; needs an original.
@@ -50,7 +53,7 @@ pub struct Measure {
 pub struct EvaluateOutcome {
     /// The model's path.
     pub model: PathBuf,
-    /// The original's path.
+    /// The original's path; of predictions from a file, as whoever wrote it named it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base: Option<PathBuf>,
     /// What was scored.
@@ -96,19 +99,24 @@ pub fn evaluate(
         }
         _ => None,
     };
-    let Measure { n_ctx, stride, max_windows, .. } = *measure;
+    let open = |path: &PathBuf| BaseLogits::open(path, &model, &reader, &tokenized, measure);
+    let kept = settings.base_logits.as_ref().map(open).transpose()?;
+    let Measure { n_ctx, stride, mut max_windows, .. } = *measure;
+    if let Some(kept) = &kept {
+        max_windows = max_windows.or(Some(kept.windows()));
+    }
     let protocol = Protocol { n_ctx, stride, bos: tokenized.bos, max_windows };
     let options = Options { shared_vocabulary, ..Options::new(protocol) };
     let started = std::time::Instant::now();
     let mut bar = Bar { reporter, begun: false, done: 0 };
-    let evaluation = slmc_eval::evaluate(
-        source.as_ref(),
-        base_source.as_deref(),
-        &tokenized.tokens,
-        measure.device,
-        &options,
-        &mut bar,
-    );
+    let (tokens, device) = (&tokenized.tokens, measure.device);
+    let evaluation = match &kept {
+        Some(kept) => slmc_eval::evaluate_against(source.as_ref(), kept, tokens, device, &options, &mut bar),
+        None => {
+            let base = base_source.as_deref();
+            slmc_eval::evaluate(source.as_ref(), base, tokens, device, &options, &mut bar)
+        }
+    };
     reporter.end();
     let evaluation = match evaluation {
         Err(EvaluateError::Cancelled) => return Err(PipelineError::NothingMeasured),
@@ -141,7 +149,7 @@ pub fn evaluate(
     let run = (evaluation.tokens_read() * (1 + usize::from(base.is_some()))) as f64;
     Ok(EvaluateOutcome {
         model: settings.model.clone(),
-        base: settings.base.clone(),
+        base: kept.map(|kept| kept.base().into()).or_else(|| settings.base.clone()),
         text: name(&measure.text),
         tokens_sha256: sha256(&tokenized.tokens),
         evaluation,
@@ -165,7 +173,8 @@ pub(super) fn evaluate_written(
 ) -> Result<Option<EvaluateOutcome>, PipelineError> {
     let Some(measure) = measure else { return Ok(None) };
     let (base, worst) = (base.map(Path::to_owned), WorstSettings::default());
-    match evaluate(&EvaluateSettings { model: model.to_owned(), base, measure, worst }, reporter) {
+    let settings = EvaluateSettings { model: model.to_owned(), base, base_logits: None, measure, worst };
+    match evaluate(&settings, reporter) {
         Err(PipelineError::NothingMeasured) => {
             let model = model.display();
             reporter.warn(&format!("interrupted: `{model}` is written, but what it lost was not measured"));
@@ -205,7 +214,8 @@ impl slmc_eval::Reporter for Bar<'_> {
     }
 }
 
-fn sha256(tokens: &[u32]) -> String {
+/// SHA-256, in hexadecimal, of token ids as little-endian 32-bit numbers.
+pub(super) fn sha256(tokens: &[u32]) -> String {
     let mut hash = Sha256::new();
     tokens.iter().for_each(|token| hash.update(token.to_le_bytes()));
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()

@@ -24,6 +24,8 @@ pub struct GateSettings {
     pub model: PathBuf,
     /// The original; needed where a limit is on a loss, and for baselines.
     pub base: Option<PathBuf>,
+    /// The original's predictions from a file: losses on text are measured against them, without the original.
+    pub base_logits: Option<PathBuf>,
     /// How losses are measured.
     pub measure: Measure,
     /// What the limit on accuracy and a baseline's answers are about.
@@ -82,7 +84,7 @@ impl GateSettings {
 
     /// Whether something is measured beside the original.
     fn need_base(&self) -> bool {
-        self.need_evaluation()
+        self.need_evaluation() && self.base_logits.is_none()
             || self.limits.max_latency_increase.is_some()
             || self.limits.min_accuracy_ratio.is_some()
     }
@@ -99,10 +101,14 @@ pub fn gate(settings: &GateSettings, reporter: &dyn Reporter) -> Result<GateOutc
     let evaluation = match settings.need_evaluation() {
         false => None,
         true => {
-            let base = settings.base.clone().ok_or(PipelineError::NoBase)?;
+            let base_logits = settings.base_logits.clone();
+            let base = match base_logits {
+                Some(_) => None,
+                None => Some(settings.base.clone().ok_or(PipelineError::NoBase)?),
+            };
             let (model, measure) = (settings.model.clone(), settings.measure.clone());
             let worst = WorstSettings::default();
-            match evaluate(&EvaluateSettings { model, base: Some(base), measure, worst }, reporter) {
+            match evaluate(&EvaluateSettings { model, base, base_logits, measure, worst }, reporter) {
                 Err(PipelineError::NothingMeasured) => return Ok(GateOutcome::of_nothing(settings, bytes)),
                 evaluation => Some(evaluation?),
             }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use slmc_checkpoint::Checkpoint;
 use slmc_model::ModelConfig;
 
+use super::distill::DISTILL;
 use crate::PipelineError;
 use crate::model_file::ModelFile;
 
@@ -48,6 +49,9 @@ pub struct Inspection {
     /// What wrote the file, by its own word (files of slmc).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recipe: Option<String>,
+    /// How a GGUF file was trained, by its own word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distill: Option<String>,
     /// Every tensor.
     pub tensors: Vec<InspectedTensor>,
 }
@@ -92,7 +96,11 @@ pub fn inspect(path: &Path) -> Result<Inspection, PipelineError> {
             ("gguf", tensors, file.metadata().str("slmc.recipe").ok().map(str::to_owned))
         }
     };
-    Ok(summarize(path, &model, source.config(), format, tensors, recipe))
+    let distill = match &model {
+        ModelFile::Gguf(file) => file.metadata().str(DISTILL).ok().map(str::to_owned),
+        ModelFile::Checkpoint(_) => None,
+    };
+    Ok(Inspection { distill, ..summarize(path, &model, source.config(), format, tensors, recipe) })
 }
 
 /// Tensors as they are stored, the parts of a packed weight as the weight they make.
@@ -143,6 +151,7 @@ fn summarize(
         max_position_embeddings: config.max_position_embeddings,
         tie_word_embeddings: config.tie_word_embeddings,
         recipe,
+        distill: None,
         tensors,
     }
 }

@@ -1,6 +1,7 @@
 //! What the commands do: one job a file. Each takes typed settings, resolves them, and returns a typed outcome.
 
 mod as_gguf;
+mod base_logits;
 pub mod bench;
 mod directory;
 pub mod distill;

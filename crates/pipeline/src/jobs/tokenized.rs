@@ -68,6 +68,15 @@ impl<'a> Reader<'a> {
         if self.rows == base.rows {
             return Ok(None);
         }
+        self.compare_tokens(base)?;
+        Ok(Some(self.rows.min(base.rows)))
+    }
+
+    /// Checks that a token's number means the same in a base model, and that both have a row for every token.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn compare_tokens(&self, base: &Self) -> Result<(), PipelineError> {
         let shared = self.rows.min(base.rows);
         let (ours, theirs) = (self.tokenizer.vocabulary(), base.tokenizer.vocabulary());
         let token =
@@ -78,10 +87,10 @@ impl<'a> Reader<'a> {
                 found: token(ours.get(id)),
                 expected: token(theirs.get(id)),
                 id: *id,
-                model: model_path,
-                base: base_path,
+                model: self.model.path(),
+                base: base.model.path(),
             }),
-            None => Ok(Some(shared)),
+            None => Ok(()),
         }
     }
 }

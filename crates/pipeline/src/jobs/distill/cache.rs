@@ -1,35 +1,60 @@
-//! A teacher's predictions for a run's sequences, written once to be trained on many times.
+//! A teacher's predictions for a run's sequences or the windows of an evaluation, written once to be used many times.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use slmc_calibration::TextSource;
-use slmc_distill::{Batch, CacheHeader, CacheWriter, CachedRows, LogitCache, Predictor, Sequence};
-use slmc_model::{Device, ModelError};
+use slmc_distill::{
+    Batch, CacheHeader, CacheWriter, CachedRows, HeadInput, LogitCache, Predictor, Records, Sequence,
+};
+use slmc_eval::{EvaluateError, Protocol, Windows};
+use slmc_model::{Device, ModelConfig, ModelError};
 
 use super::DistillSettings;
 use super::text::{Reading, Sequences, tokenizer_hash};
 use crate::PipelineError;
+use crate::jobs::evaluate::sha256;
+use crate::jobs::tokenized::Reader;
 use crate::memory::peak_resident_bytes;
 use crate::model_file::ModelFile;
 use crate::progress::{Reporter, Unit};
+
+/// What the predictions of a file are for.
+#[derive(Clone, Debug)]
+pub enum CacheOf {
+    /// A training run.
+    Run {
+        /// The text that will be trained on.
+        texts: Vec<TextSource>,
+        /// Text to judge by; `None` to hold out a part of the other.
+        held_out: Option<TextSource>,
+        /// Whether all of a conversation will be learned.
+        all_tokens: bool,
+        /// Tokens of a sequence.
+        seq_len: usize,
+    },
+    /// `slmc eval` and `slmc gate`: the scored half of every window.
+    Evaluation {
+        /// The text that will be scored.
+        text: TextSource,
+        /// Tokens of a window.
+        n_ctx: usize,
+        /// So many windows at most.
+        max_windows: Option<usize>,
+    },
+}
 
 /// What to do.
 #[derive(Clone, Debug)]
 pub struct CacheSettings {
     /// The model whose predictions are wanted.
     pub teacher: PathBuf,
-    /// The text that will be trained on.
-    pub texts: Vec<TextSource>,
-    /// Text to judge by; `None` to hold out a part of the other.
-    pub held_out: Option<TextSource>,
-    /// Whether all of a conversation will be learned.
-    pub all_tokens: bool,
-    /// Tokens of a sequence.
-    pub seq_len: usize,
+    /// What for.
+    pub of: CacheOf,
     /// The likeliest tokens that are kept of each position.
     pub k: usize,
-    /// What logits are divided by.
+    /// What logits are divided by; 1 for an evaluation.
     pub temperature: f32,
     /// Sequences that run through the model at a time.
     pub batch_size: usize,
@@ -49,7 +74,7 @@ pub struct CacheOutcome {
     /// What it says of itself.
     #[serde(flatten)]
     pub header: CacheHeader,
-    /// Tokens of all sequences.
+    /// Tokens of all sequences or windows.
     pub tokens: usize,
     /// The mean probability of what was not kept.
     pub mean_rest: f64,
@@ -73,36 +98,31 @@ pub fn cache_logits(settings: CacheSettings, reporter: &dyn Reporter) -> Result<
     let file = ModelFile::open(&settings.teacher)?;
     let source = file.source()?;
     let config = source.config();
-    let seq_len = settings.seq_len.min(config.max_position_embeddings);
-    let reading = Reading {
-        texts: &settings.texts,
-        held_out: settings.held_out.as_ref(),
-        all_tokens: settings.all_tokens,
-        seq_len,
-    };
-    let sequences = Sequences::new(&file, config, &reading)?;
     let tokenizer = file.tokenizer(config.vocab_size)?;
     // Rows of the head without a token are no predictions.
     let vocab = tokenizer.vocab_size().min(config.vocab_size);
-    let all: Vec<&Sequence> = sequences.train.iter().chain(&sequences.held_out).collect();
+    let ToPredict { records, inputs, labels, scored, sha256 } =
+        ToPredict::new(&settings.of, &file, config, vocab)?;
+    let seq_len = inputs.first().map_or(0, |sequence| sequence.tokens.len());
     let header = CacheHeader {
+        records,
         k: settings.k.min(vocab),
         temperature: settings.temperature,
         vocab,
         seq_len,
-        sequences: all.len(),
+        sequences: inputs.len(),
         tokenizer_sha256: tokenizer_hash(&tokenizer),
-        data_sha256: sequences.hash.clone(),
+        data_sha256: sha256,
         teacher: settings.teacher.display().to_string(),
     };
     let mut writer = CacheWriter::begin(&settings.output, header.clone(), settings.resume)?;
     if writer.done() > 0 {
-        reporter.warn(&format!("resuming after {} of {} sequences", writer.done(), all.len()));
+        reporter.warn(&format!("resuming after {} of {} sequences", writer.done(), inputs.len()));
     }
     let device = settings.device.burn().map_err(ModelError::from)?;
     let teacher = Predictor::load(source.as_ref(), seq_len, &device)?;
-    reporter.begin_at("caching logits", all.len() as u64, Unit::Steps, writer.done() as u64);
-    while writer.done() < all.len() {
+    reporter.begin_at("caching logits", inputs.len() as u64, Unit::Steps, writer.done() as u64);
+    while writer.done() < inputs.len() {
         if reporter.is_cancelled() {
             reporter.end();
             return Err(PipelineError::Interrupted {
@@ -110,10 +130,16 @@ pub fn cache_logits(settings: CacheSettings, reporter: &dyn Reporter) -> Result<
                 steps: writer.done(),
             });
         }
-        let next = &all[writer.done()..all.len().min(writer.done() + settings.batch_size)];
-        let batch = Batch::new(next.iter().copied());
-        let states = teacher.predict(&batch)?;
-        let rows = CachedRows::of(teacher.with_head(&states), vocab, header.k, settings.temperature);
+        let next = writer.done()..inputs.len().min(writer.done() + settings.batch_size);
+        let states = teacher.predict(&Batch::new(&inputs[next.clone()]))?;
+        let whole = teacher.with_head(&states);
+        let width = seq_len * whole.width;
+        let scored = scored.start * whole.width..scored.end * whole.width;
+        let hidden: Vec<f32> =
+            whole.hidden.chunks_exact(width).flat_map(|rows| &rows[scored.clone()]).copied().collect();
+        let labels = labels.get(next.clone()).unwrap_or_default().concat();
+        let head = HeadInput { hidden: &hidden, ..whole };
+        let rows = CachedRows::with_labels(head, &labels, vocab, header.k, settings.temperature);
         writer.push(&rows)?;
         reporter.advance(next.len() as u64);
     }
@@ -121,12 +147,70 @@ pub fn cache_logits(settings: CacheSettings, reporter: &dyn Reporter) -> Result<
     writer.finish(&settings.output)?;
     Ok(CacheOutcome {
         mean_rest: mean_rest(&LogitCache::open(&settings.output)?)?,
-        tokens: all.len() * seq_len,
+        tokens: inputs.len() * seq_len,
         bytes: std::fs::metadata(&settings.output).map_or(0, |metadata| metadata.len()),
         peak_memory_bytes: peak_resident_bytes(),
         output: settings.output,
         header,
     })
+}
+
+/// What a model is to predict.
+struct ToPredict {
+    records: Records,
+    /// What it reads, all of one length.
+    inputs: Vec<Sequence>,
+    /// Of each the tokens that come, where their probabilities are wanted.
+    labels: Vec<Vec<u32>>,
+    /// The positions of each whose predictions are kept.
+    scored: Range<usize>,
+    /// What tells it from another.
+    sha256: String,
+}
+
+impl ToPredict {
+    fn new(
+        of: &CacheOf,
+        file: &ModelFile,
+        config: &ModelConfig,
+        vocab: usize,
+    ) -> Result<Self, PipelineError> {
+        match of {
+            CacheOf::Run { texts, held_out, all_tokens, seq_len } => {
+                let seq_len = (*seq_len).min(config.max_position_embeddings);
+                let reading =
+                    Reading { texts, held_out: held_out.as_ref(), all_tokens: *all_tokens, seq_len };
+                let Sequences { train, held_out, hash } = Sequences::new(file, config, &reading)?;
+                Ok(Self {
+                    records: Records::Sequences,
+                    inputs: train.into_iter().chain(held_out).collect(),
+                    labels: Vec::new(),
+                    scored: 0..seq_len,
+                    sha256: hash,
+                })
+            }
+            CacheOf::Evaluation { text, n_ctx, max_windows } => {
+                let text = text.to_measure()?;
+                let tokenized = Reader::new(file, config.vocab_size)?.tokenize(&text)?;
+                let protocol =
+                    Protocol { n_ctx: *n_ctx, max_windows: *max_windows, ..Protocol::new(tokenized.bos) };
+                let windows = Windows::new(&tokenized.tokens, &protocol).map_err(EvaluateError::from)?;
+                windows.check_vocabulary(vocab).map_err(EvaluateError::from)?;
+                let inputs = (0..windows.count()).map(|window| {
+                    let mut tokens = Vec::new();
+                    windows.extend_inputs(window, &mut tokens);
+                    tokens.into()
+                });
+                Ok(Self {
+                    records: Records::Windows,
+                    inputs: inputs.collect(),
+                    labels: (0..windows.count()).map(|window| windows.targets(window).to_vec()).collect(),
+                    scored: windows.all()[0].scored.clone(),
+                    sha256: sha256(&tokenized.tokens),
+                })
+            }
+        }
+    }
 }
 
 /// The mean over positions of the probability of all tokens that are not kept.
@@ -147,6 +231,12 @@ fn mean_rest(cache: &LogitCache) -> Result<f64, PipelineError> {
 pub(super) fn open(path: &Path, settings: &DistillSettings) -> Result<LogitCache, PipelineError> {
     let cache = LogitCache::open(path)?;
     let (header, objective) = (cache.header(), &settings.train.objective);
+    if header.records != Records::Sequences {
+        return Err(refuse(
+            path,
+            "holds predictions for windows of `slmc eval` (--for-eval), not for a run; write another one without that",
+        ));
+    }
     if objective.divergence == slmc_distill::Divergence::LogitMse {
         return Err(refuse(
             path,

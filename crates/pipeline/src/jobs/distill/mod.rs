@@ -1,6 +1,7 @@
 //! A student trained on what its teacher predicts, from a checkpoint to a checkpoint.
 
 mod cache;
+mod cut;
 mod fresh;
 mod grid;
 mod run;
@@ -17,13 +18,15 @@ use slmc_calibration::TextSource;
 use slmc_checkpoint::{CheckpointWriter, ExistingTarget};
 use slmc_model::{Device, WeightSource};
 
-pub use cache::{CacheOutcome, CacheSettings, cache_logits};
+pub use cache::{CacheOf, CacheOutcome, CacheSettings, cache_logits};
+pub use cut::Cut;
 pub use grid::StoredGrid;
-use slmc_distill::LogitCache;
+pub use slmc_distill::Records;
 pub use slmc_distill::{
     AdamWSettings, Decay, Divergence, End, HeldOut, Length, Lora, Objective, Progress, Schedule,
     TrainSettings, Trained,
 };
+use slmc_distill::{LogitCache, Store};
 
 pub use slmc_quant::Mix;
 
@@ -31,9 +34,12 @@ use super::directory::may_replace;
 use crate::PipelineError;
 use crate::model_file::ModelFile;
 use crate::modelfile::Modelfile;
-use crate::work::{Fingerprint, WorkError};
+use crate::progress::Reporter;
+use crate::work::{Fingerprint, Work, WorkError};
+pub(super) use stored::DISTILL;
 use stored::StoredStudent;
 use student::StudentSource;
+pub(super) use text::tokenizer_hash;
 use text::{Reading, Sequences};
 
 /// Where the student comes from.
@@ -43,6 +49,8 @@ pub enum StudentFrom {
     Checkpoint(PathBuf),
     /// So many of the teacher's layers, evenly spaced, the first and the last among them, and everything else.
     Layers(usize),
+    /// What structured pruning leaves of the teacher at these sizes.
+    Cut(Cut),
     /// A `config.json`: fresh weights of these dimensions, and the teacher's tokenizer.
     Config(PathBuf),
 }
@@ -161,11 +169,27 @@ pub struct PreparedDistill {
 }
 
 impl PreparedDistill {
-    /// Opens the models, compares their vocabularies, tokenizes the text.
+    /// Opens the models, compares their vocabularies, tokenizes the text. A student that is cut out of the teacher is made now.
     ///
     /// # Errors
     /// Anything that would make the job fail and can be known now.
-    pub fn new(mut settings: DistillSettings) -> Result<Self, PipelineError> {
+    pub fn new(settings: DistillSettings, reporter: &dyn Reporter) -> Result<Self, PipelineError> {
+        let (directory, cuts) =
+            (Work::path(&settings.output), matches!(settings.student, StudentFrom::Cut(_)));
+        let prepared = Self::prepare(settings, reporter);
+        // A student that nothing comes of is not left behind; what is left of one that was not finished is.
+        if let Err(error) = &prepared
+            && cuts
+            && !matches!(error, PipelineError::Interrupted { .. })
+            && matches!(Store::begun(&directory), Ok(None))
+            && run::lock(&directory).is_ok()
+        {
+            let _ = std::fs::remove_dir_all(&directory);
+        }
+        prepared
+    }
+
+    fn prepare(mut settings: DistillSettings, reporter: &dyn Reporter) -> Result<Self, PipelineError> {
         let teacher = match &settings.teacher {
             TeacherFrom::Model(path) => {
                 let file = ModelFile::open(path)?;
@@ -182,11 +206,18 @@ impl PreparedDistill {
             (StudentFrom::Layers(layers), TeacherFrom::Model(path)) => {
                 StudentSource::of_layers(ModelFile::open(path)?, *layers, &settings.trained)?
             }
+            (StudentFrom::Cut(sizes), TeacherFrom::Model(path)) => {
+                let student = cut::cut(path, *sizes, &settings, reporter)?;
+                StudentSource::whole(ModelFile::open(&student)?, &settings.trained)?
+            }
             (StudentFrom::Config(config), TeacherFrom::Model(path)) => {
                 let seed = settings.train.seed;
                 StudentSource::fresh(config, ModelFile::open(path)?, &settings.trained, seed)?
             }
-            (StudentFrom::Layers(_) | StudentFrom::Config(_), TeacherFrom::Logits(_)) => {
+            (
+                StudentFrom::Layers(_) | StudentFrom::Cut(_) | StudentFrom::Config(_),
+                TeacherFrom::Logits(_),
+            ) => {
                 let reason = "a student made from the teacher needs the teacher itself (--teacher), not its predictions alone";
                 return Err(PipelineError::Distill { reason: reason.into() });
             }
@@ -196,7 +227,7 @@ impl PreparedDistill {
         }
         check_parts(&settings, &student)?;
         let stored = match (&student.file, &settings.trained) {
-            (ModelFile::Gguf(file), Trained::All) => Some(StoredStudent::new(file)?),
+            (ModelFile::Gguf(file), Trained::All | Trained::Scales) => Some(StoredStudent::new(file)?),
             _ => None,
         };
         let modelfile = match (&stored, settings.modelfile) {
@@ -246,7 +277,7 @@ impl PreparedDistill {
             Self { grid, settings, teacher, student, stored, modelfile, sequences, vocab, existing };
         // Says now what is wrong with the target; nothing of it stays.
         if let Some(stored) = &prepared.stored {
-            drop(stored.writer(&prepared.settings.output)?);
+            drop(stored.writer(&Value::Null, &prepared.settings.output)?);
             return Ok(prepared);
         }
         let plan = match prepared.adapters_alone() {
@@ -276,6 +307,7 @@ impl PreparedDistill {
         inputs.content("the text", self.sequences.hash.as_bytes());
         match &self.settings.student {
             StudentFrom::Layers(layers) => inputs.value("layers", layers),
+            StudentFrom::Cut(sizes) => inputs.value("the student's sizes", sizes),
             StudentFrom::Config(_) => {
                 inputs.content("the student's config.json", self.student.config_json.to_string().as_bytes());
             }

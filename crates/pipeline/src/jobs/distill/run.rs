@@ -5,7 +5,8 @@ use std::path::Path;
 
 use serde_json::json;
 use slmc_distill::{
-    Data, DistillError, End, Length, Masks, Parameter, Record, Setup, Store, Teacher, Trainer, Watcher,
+    Data, DistillError, End, Length, Masks, Parameter, Record, ScaledGrid, Setup, Store, Teacher, Trained,
+    Trainer, Watcher,
 };
 use slmc_model::{MemorySource, ModelError};
 
@@ -38,6 +39,7 @@ impl PreparedDistill {
     /// The student before its first step.
     fn begin(&self) -> Result<MemorySource, PipelineError> {
         match (&self.stored, &self.teacher) {
+            (Some(stored), _) if self.settings.trained == Trained::Scales => stored.scales(),
             (Some(stored), OpenTeacher::Model { source, .. }) => stored.weights(Some(source.as_ref())),
             (Some(stored), OpenTeacher::Logits(_)) => stored.weights(None),
             (None, _) => self.student.begin(&self.settings.trained, self.settings.train.seed),
@@ -81,6 +83,7 @@ impl PreparedDistill {
             ));
         }
         let kept_zeros = masks.zeros();
+        let scaled = self.settings.trained == Trained::Scales;
         let setup = Setup {
             data: Data { train: &self.sequences.train, held_out: &self.sequences.held_out },
             teacher: Some(match &self.teacher {
@@ -97,10 +100,12 @@ impl PreparedDistill {
             },
             masks,
             rounding: match (&self.stored, &self.grid) {
+                _ if scaled => None,
                 (Some(stored), _) => Some(Box::new(|id, values| stored.round(id, values))),
                 (None, Some(grid)) => Some(Box::new(|id, values| grid.round(id, values))),
                 (None, None) => None,
             },
+            grid: self.stored.as_ref().filter(|_| scaled).map(|stored| stored as &dyn ScaledGrid),
             device,
         };
         let mut trainer = Trainer::new(train, setup, state)?;
@@ -144,12 +149,13 @@ impl PreparedDistill {
             unreachable!("a run begins with an evaluation")
         };
         let weights = store.load_best(student, &progress)?;
-        let (bytes, modelfile) = self.write(&weights, &store.metrics()?, reporter)?;
+        let (bytes, modelfile) = self.write(&weights, (&store.metrics()?, &progress), reporter)?;
         store.remove()?;
         Ok(DistillOutcome {
             student: match &self.settings.student {
                 StudentFrom::Checkpoint(path) | StudentFrom::Config(path) => path.display().to_string(),
                 StudentFrom::Layers(layers) => format!("{layers} layers of the teacher"),
+                StudentFrom::Cut(sizes) => format!("{sizes} of the teacher"),
             },
             output: self.settings.output,
             modelfile,
@@ -216,7 +222,7 @@ fn position(trainer: &Trainer<'_>, length: Length) -> u64 {
 }
 
 /// The lock of a work directory; it ends with the process.
-fn lock(directory: &Path) -> Result<File, WorkError> {
+pub(super) fn lock(directory: &Path) -> Result<File, WorkError> {
     let path = directory.join(LOCK);
     let file =
         File::options().write(true).create(true).truncate(false).open(&path).map_err(WorkError::io(&path))?;

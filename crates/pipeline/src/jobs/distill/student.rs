@@ -28,13 +28,22 @@ pub struct StudentSource {
 }
 
 impl StudentSource {
-    /// All of a model. Over packed integers only adapters can be trained, over a GGUF file's blocks not its norms alone.
+    /// All of a model. Over packed integers only adapters can be trained, over a GGUF file's blocks not its norms alone, and scales there
+    /// alone.
     ///
     /// # Errors
     /// An architecture that is not supported; quantized weights of which that was asked.
     pub fn whole(file: ModelFile, trained: &Trained) -> Result<Self, PipelineError> {
         match (&file, trained) {
-            (_, Trained::Lora(_)) | (ModelFile::Gguf(_), Trained::All) => {}
+            (_, Trained::Lora(_)) | (ModelFile::Gguf(_), Trained::All | Trained::Scales) => {}
+            (ModelFile::Checkpoint(checkpoint), Trained::Scales) => {
+                return Err(PipelineError::Distill {
+                    reason: format!(
+                        "--train scales trains the scales of a GGUF file's blocks, and {} is a checkpoint; give a GGUF file with --student",
+                        checkpoint.dir().display()
+                    ),
+                });
+            }
             _ => refuse_stored(&file)?,
         }
         let source = file.source()?;
@@ -288,7 +297,7 @@ fn described(config: &ModelConfig) -> Value {
 }
 
 /// `count` of `0..available`, the first and the last among them.
-fn evenly_spaced(available: usize, count: usize) -> Vec<usize> {
+pub fn evenly_spaced(available: usize, count: usize) -> Vec<usize> {
     let steps = (count - 1).max(1);
     (0..count).map(|i| (2 * i * (available - 1) + steps) / (2 * steps)).collect()
 }

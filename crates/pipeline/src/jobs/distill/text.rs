@@ -159,7 +159,10 @@ pub fn shared_vocabulary(
     let whole = 0..text.len();
     let text = MeasuredText { text, documents: vec![whole] };
     let tokenized = reader.tokenize(&text)?;
-    Ok(reader.compare(&other, &text, &tokenized)?.unwrap_or(config.vocab_size))
+    let shared = reader.compare(&other, &text, &tokenized)?.unwrap_or(config.vocab_size);
+    // Tokens that the text lacks are predicted, too.
+    reader.compare_tokens(&other)?;
+    Ok(shared)
 }
 
 #[cfg(test)]

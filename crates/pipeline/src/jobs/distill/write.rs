@@ -1,13 +1,13 @@
 //! What a run leaves: a whole student, or the adapters that were trained beside it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use slmc_checkpoint::{CheckpointPlan, CheckpointWriter, Dtype};
-use slmc_distill::{Lora, Parameter, Trained};
+use slmc_distill::{Lora, Parameter, Progress, Trained};
 use slmc_model::{MemorySource, WeightSource};
 
-use super::PreparedDistill;
+use super::{PreparedDistill, TeacherFrom};
 use crate::PipelineError;
 use crate::jobs::directory::PROVENANCE;
 use crate::progress::Reporter;
@@ -45,11 +45,11 @@ impl PreparedDistill {
     pub(super) fn write(
         &self,
         weights: &MemorySource,
-        metrics: &str,
+        (metrics, progress): (&str, &Progress),
         reporter: &dyn Reporter,
     ) -> Result<(u64, Option<PathBuf>), PipelineError> {
         if let Some(stored) = &self.stored {
-            let bytes = stored.write(weights, &self.settings.output)?;
+            let bytes = stored.write(weights, &self.told(progress), &self.settings.output)?;
             let path = self.settings.output.with_extension(METRICS);
             let failed = |error: std::io::Error| PipelineError::Output {
                 path: path.clone(),
@@ -69,7 +69,7 @@ impl PreparedDistill {
                 }
                 writer.write_config(&self.adapter_config(lora))?;
             }
-            None => self.write_whole(weights, &mut writer, reporter)?,
+            None => self.write_whole(weights, &mut writer, progress, reporter)?,
         }
         writer.write_file(METRICS, metrics.as_bytes())?;
         writer.finish()?;
@@ -80,6 +80,7 @@ impl PreparedDistill {
         &self,
         weights: &MemorySource,
         writer: &mut CheckpointWriter,
+        progress: &Progress,
         reporter: &dyn Reporter,
     ) -> Result<(), PipelineError> {
         // Trained for a grid, weights are written exactly; the student's own type would move them off it.
@@ -106,12 +107,29 @@ impl PreparedDistill {
         if exact && let Some(fields) = config.as_object_mut() {
             slmc_checkpoint::config::set_dtype(fields, Dtype::F32);
         }
-        config[PROVENANCE] = json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "recipe": { "distill": self.settings.train, "text_sha256": self.sequences.hash },
-        });
+        let mut recipe = self.told(progress);
+        if let Some(before) = config.get(PROVENANCE).and_then(|provenance| provenance.get("recipe")) {
+            recipe["student"] = before.clone();
+        }
+        config[PROVENANCE] = json!({ "version": env!("CARGO_PKG_VERSION"), "recipe": recipe });
         writer.write_config(&config)?;
         Ok(writer.copy_side_files(&*self.student.checkpoint()?)?)
+    }
+
+    /// How the student was trained, and what came of it: what the same command makes again, without paths, threads and seconds.
+    fn told(&self, progress: &Progress) -> Value {
+        let (TeacherFrom::Model(teacher) | TeacherFrom::Logits(teacher)) = &self.settings.teacher;
+        let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+        json!({
+            "distill": self.settings.train,
+            "trained": self.settings.trained,
+            "teacher": teacher.canonicalize().ok().as_deref().and_then(name).or_else(|| name(teacher)),
+            "steps": progress.step,
+            "tokens": progress.tokens,
+            "best_step": progress.best.map(|best| best.step),
+            "held_out": { "start": progress.start, "best": progress.best.map(|best| best.held_out) },
+            "text_sha256": self.sequences.hash,
+        })
     }
 
     /// PEFT's `adapter_config.json` (`LoraConfig`).
