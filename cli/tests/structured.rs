@@ -235,6 +235,33 @@ fn fewer_dimensions_are_made_up_for() {
     assert!(weights(&directory.join("one")) == weights(&directory.join("two")));
 }
 
+/// A budget goes by what each kind was measured to cost alone; dimensions, which cost more the less is solved for, cost about that.
+#[test]
+fn what_dimensions_cost_is_foretold() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    copy_tiny(&directory.join("model"));
+    let prune = |more: &[&str]| {
+        let first = ["prune", "model", "--structured", "--samples", "64", "--seq-len", "256", "--json"];
+        report(&slmc(
+            directory,
+            [&first[..], &["--calibration", "bundled:english", "--output", "out"], more].concat(),
+        ))
+    };
+    let plan = prune(&["--sparsity", "0.15", "--kinds", "hidden-size,channels", "--dry-run"]);
+    let damages = plan["plan"]["damages"].as_array().unwrap();
+    let dimensions: Vec<&Value> = damages.iter().filter(|damage| damage["kind"] == "hidden_size").collect();
+    assert!(!dimensions.is_empty(), "{damages:?}");
+    for damage in dimensions {
+        let kept = damage["kept"].to_string();
+        let outcome = prune(&["--hidden-size", &kept, "--effort", "balanced", "--text", "bundled:english"]);
+        let (foretold, measured) =
+            (figure(damage, "/divergence"), figure(&outcome, "/evaluation/kl_divergence/mean"));
+        println!("{kept}: {foretold}, {measured} measured");
+        assert!((0.7..1.4).contains(&(foretold / measured)), "{kept}: {foretold}, {measured} measured");
+    }
+}
+
 #[test]
 fn biases_make_up_for_what_goes() {
     let directory = tempfile::tempdir().unwrap();

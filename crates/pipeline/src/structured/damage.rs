@@ -12,6 +12,7 @@ use slmc_prune::structured::{Kind, solve};
 use slmc_quant::gptq::FeedbackFactor;
 
 use super::cutting::keep_only;
+use super::end::{curvature, with_end};
 use super::surgeon::{compensation, shrinkage};
 use super::{Choice, Profile, Ranked, Shape};
 use crate::PipelineError;
@@ -101,16 +102,22 @@ pub fn measure(
     states.extend(copies.iter_mut().map(|copy| std::mem::take(&mut copy.states)));
     let mut states = stream.finish(config.num_hidden_layers, states, ActivationFormat::F32)?.into_iter();
     let original = states.next().expect("the original is first");
-    let variants: Vec<_> = states
-        .zip(&copies)
-        .map(|(states, copy)| {
-            let factor = how.shrinkage(&copy.shape, None, Role::FinalNorm);
-            Variant {
-                states: if copy.kind == Kind::HiddenSize { states * factor } else { states },
-                head: None,
+    // the end is solved for in what is written, and so it is in what is measured; of a head of its own, which would take more tokens
+    // than there are here, the norm in front stands for it
+    let ends = wants(&[Kind::HiddenSize]) && how.solves;
+    let curvature = ends.then(|| curvature(walk)).transpose()?;
+    let mut variants = Vec::new();
+    for (states, copy) in states.zip(&copies) {
+        let states = match (&copy.shape.dimensions, &curvature) {
+            (None, _) => states,
+            (Some(_), None) => states * how.shrinkage(&copy.shape, None, Role::FinalNorm),
+            (Some(kept), Some(curvature)) => {
+                let factor = how.shrinkage(&copy.shape, None, Role::FinalNorm);
+                with_end(&original, states * factor, curvature, kept)?
             }
-        })
-        .collect();
+        };
+        variants.push(Variant { states, head: None });
+    }
     let divergences = stream.divergences(&original, &variants)?;
     let damages = copies.into_iter().zip(divergences);
     Ok(damages.map(|(Copy { kind, kept, .. }, divergence)| Damage { kind, kept, divergence }).collect())

@@ -10,7 +10,7 @@
 //! text's tokens stand. As G = Eᵀ Λ E, that is the solution of (G ∘ Σ ñ ñᵀ) γ̃ = (G ∘ Σ ñ nᵀ) γ, damped towards what γ̃ would be without.
 
 use slmc_calibration::statistics::{CrossMoment, SecondMoment};
-use slmc_model::{Head, HostView, ModelConfig, Role, Tensor, TensorId};
+use slmc_model::{Head, HostView, ModelConfig, Role, Tensor, TensorId, host};
 use slmc_quant::QuantError;
 use slmc_quant::gptq::{FeedbackFactor, InputCorrection, aim_at_outputs};
 
@@ -99,7 +99,22 @@ pub(super) fn solve_end(
         let factor = FeedbackFactor::new(own, width, DAMPING).map_err(failed)?;
         return Ok(End::Head(InputCorrection::new(drift, &factor).map_err(failed)?));
     }
-    let (count, curvature) = (kept.len(), curvature(walk)?);
+    // normed streams carry γ and the shrinkage, so that what is solved for is in units of them
+    let ratios = ratios((&own, &crossed), &curvature(walk)?, kept)?;
+    let mut norm = source.load(TensorId::global(Role::FinalNorm))?.values;
+    kept.iter().zip(&ratios).for_each(|(&k, ratio)| norm[k] *= ratio * shrinkage);
+    Ok(End::Norm(norm))
+}
+
+/// What the last norm's weights of the dimensions `kept` are multiplied by where the head is the embedding, from 2/n Σ x̃ x̃ᵀ and
+/// 2/n Σ x̃ xᵀ of the normed streams and the head's [`curvature`].
+fn ratios(
+    (own, crossed): (&[f32], &[f32]),
+    curvature: &[f32],
+    kept: &[usize],
+) -> Result<Vec<f32>, PipelineError> {
+    let failed = |source| PipelineError::Rounding { tensor: "the head".into(), source };
+    let (count, width) = (kept.len(), curvature.len().isqrt());
     let (mut matrix, mut drift) = (vec![0.0; count * count], vec![0.0; count]);
     for (i, &row) in kept.iter().enumerate() {
         let row = row * width..(row + 1) * width;
@@ -110,16 +125,45 @@ pub(super) fn solve_end(
         drift[i] = (wanted - given) as f32;
     }
     let factor = FeedbackFactor::new(matrix, count, DAMPING).map_err(failed)?;
-    // normed streams carry γ and the shrinkage, so that what is solved for is in units of them
     let mut ratios = vec![1.0; count];
     aim_at_outputs(&mut ratios, drift, &factor).map_err(failed)?;
-    let mut norm = source.load(TensorId::global(Role::FinalNorm))?.values;
-    kept.iter().zip(&ratios).for_each(|(&k, ratio)| norm[k] *= ratio * shrinkage);
-    Ok(End::Norm(norm))
+    Ok(ratios)
+}
+
+/// The normed stream of a smaller model (`[tokens, hidden_size]`, zeros but in the dimensions `kept`) as it is once the last norm is
+/// solved for. Each half of the tokens gets what the other half says, so that none is measured on what it was
+/// fitted to.
+///
+/// # Errors
+/// The head cannot be read; a statistic is not finite.
+pub(super) fn with_end(
+    float: &Tensor<2>,
+    rounded: Tensor<2>,
+    curvature: &[f32],
+    kept: &[usize],
+) -> Result<Tensor<2>, PipelineError> {
+    let ([tokens, width], device) = (rounded.dims(), rounded.device());
+    let (float, mut values) = (HostView::of(float), host::into_vec(rounded));
+    let half = tokens / 2 * width;
+    let mut fitted = Vec::new();
+    for part in [half..values.len(), 0..half] {
+        let mut own = SecondMoment::new("the head", width);
+        let mut crossed = CrossMoment::new("the head", [width, width]);
+        own.add(&values[part.clone()])?;
+        crossed.add(&values[part.clone()], &float[part])?;
+        fitted.push(ratios((&own.hessian(), &crossed.matrix()), curvature, kept)?);
+    }
+    let (first, second) = values.split_at_mut(half);
+    for (part, ratios) in [first, second].into_iter().zip(&fitted) {
+        for row in part.chunks_exact_mut(width) {
+            kept.iter().zip(ratios).for_each(|(&k, ratio)| row[k] *= ratio);
+        }
+    }
+    Ok(host::tensor(values, [tokens, width], &device))
 }
 
 /// Eᵀ (diag(p) − p pᵀ) E, `[hidden_size, hidden_size]`, up to a factor.
-fn curvature(walk: &Walk<'_>) -> Result<Vec<f32>, PipelineError> {
+pub(super) fn curvature(walk: &Walk<'_>) -> Result<Vec<f32>, PipelineError> {
     let (source, config) = (walk.source, walk.source.config());
     let (width, tokens) = (config.hidden_size, config.vocab_size);
     // every token may come

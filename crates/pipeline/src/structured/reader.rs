@@ -118,8 +118,8 @@ pub fn ranked_dimensions(
     for first in (0..config.vocab_size).step_by(step) {
         let rows = first..config.vocab_size.min(first + step);
         add(&mut squares, &source.load_rows(id, rows)?.values);
+        source.release(id);
     }
-    source.release(id);
     let seen = profile.reader(None, Role::FinalNorm).cloned().unwrap_or_default();
     readers.extend(importance.of_dimensions(&squares, &seen).map_err(failed)?);
     Ok(importance.least_important_dimensions(&readers, seed))
