@@ -228,6 +228,8 @@ fn what_cannot_be_done_is_said_and_leaves_nothing() {
     std::fs::write(&path, swapped).unwrap();
     std::fs::write(directory.join("short.txt"), "Only a few words.").unwrap();
     std::fs::write(directory.join("bad.toml"), "learning_rate = 1").unwrap();
+    std::fs::create_dir(directory.join("taken")).unwrap();
+    std::fs::write(directory.join("taken/letter.txt"), "not a model").unwrap();
     let before = listing(directory);
     for (arguments, code, expected) in [
         (&["--student", "other", "--steps", "2"][..], 1, "tokenizer"),
@@ -237,6 +239,9 @@ fn what_cannot_be_done_is_said_and_leaves_nothing() {
         (&["--student", "model", "--channels", "64"], 2, "cannot be used with"),
         (&["--channels", "256", "--lora-rank", "2"], 1, "merge them with --merge"),
         (&["--channels", "256", "--train", "scales"], 1, "scales of a GGUF file"),
+        (&["--channels", "256", "--output", "missing/out"], 1, "missing"),
+        (&["--channels", "256", "--output", "model"], 1, "is the checkpoint itself"),
+        (&["--channels", "256", "--output", "taken"], 1, "is not empty"),
         (&["--channels", "600", "--steps", "2"], 2, "600 channels cannot be kept"),
         (&["--kv-heads", "3", "--steps", "2"], 2, "3 "),
         (&["--steps", "2"], 2, "no student given"),

@@ -29,4 +29,4 @@ pub use error::CheckpointError;
 pub use header::{Header, HeaderError, MAX_HEADER_BYTES, TensorEntry};
 pub use index::IndexError;
 pub use side_files::SIDE_FILES;
-pub use writer::{CheckpointPlan, CheckpointWriter, ExistingTarget, TensorSpec, WriteError};
+pub use writer::{CheckpointPlan, CheckpointWriter, ExistingTarget, TensorSpec, WriteError, check_target};

@@ -12,7 +12,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 pub use plan::{CheckpointPlan, TensorSpec};
-pub use target::ExistingTarget;
+pub use target::{ExistingTarget, check_target};
 
 use crate::side_files::{ADDITIONAL_CHAT_TEMPLATES, SIDE_FILES, named_templates};
 use crate::{Checkpoint, convert};

@@ -45,7 +45,7 @@ impl Staging {
     pub fn new(target: &Path, room: Option<&Path>, existing: ExistingTarget) -> Result<Self, WriteError> {
         // A link to a directory stays: what it points to is replaced.
         let target = if target.exists() { target.canonicalize().map_err(io(target))? } else { target.into() };
-        check(&target, existing)?;
+        check_target(&target, existing)?;
         let parent = match (room, target.parent()) {
             (Some(room), _) => room,
             (None, Some(parent)) if !parent.as_os_str().is_empty() => parent,
@@ -76,7 +76,7 @@ impl Staging {
     pub fn publish(self) -> Result<(), WriteError> {
         sync_directory(self.dir())?;
         let target = &self.target;
-        check(target, self.existing)?; // it may have changed meanwhile
+        check_target(target, self.existing)?; // it may have changed meanwhile
         let aside = if target.exists() {
             let mut aside = self.dir().as_os_str().to_owned();
             aside.push(".replaced");
@@ -115,8 +115,11 @@ fn remove_leftovers(room: &Path) -> Result<(), WriteError> {
     Ok(())
 }
 
-/// Whether the target may be written to.
-fn check(target: &Path, existing: ExistingTarget) -> Result<(), WriteError> {
+/// Checks that a checkpoint may be written to `target`, as every writer does when it begins.
+///
+/// # Errors
+/// It is no directory, or holds what is not to be replaced.
+pub fn check_target(target: &Path, existing: ExistingTarget) -> Result<(), WriteError> {
     let metadata = match fs::symlink_metadata(target) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         other => other.map_err(io(target))?,

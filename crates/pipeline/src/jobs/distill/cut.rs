@@ -1,7 +1,9 @@
 //! A student that is cut out of its teacher: structured pruning to the sizes that were asked for, on the text of the run.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
+use slmc_checkpoint::check_target;
 use slmc_distill::{Store, Trained};
 use slmc_prune::structured::StructuredImportance;
 
@@ -9,6 +11,7 @@ use super::DistillSettings;
 use super::run::lock;
 use super::student::evenly_spaced;
 use crate::PipelineError;
+use crate::jobs::directory::may_replace;
 use crate::jobs::quantize::{BatchOptions, Effort, JobSettings};
 use crate::jobs::structured::{Asked, PreparedStructured, StructuredSettings};
 use crate::model_file::ModelFile;
@@ -78,7 +81,12 @@ pub fn cut(
             false => Err(WorkError::Unfinished { directory, steps: steps as usize }.into()),
         };
     }
-    std::fs::create_dir_all(&directory).map_err(WorkError::io(&directory))?;
+    // Known now and not after the cut.
+    check_target(&settings.output, may_replace(&settings.output, teacher)?)?;
+    match std::fs::create_dir(&directory) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        made => made.map_err(WorkError::io(&directory))?,
+    }
     let _lock = lock(&directory)?;
     let unfinished = Work::path(&student);
     // What a run left that was killed before its first state.
