@@ -33,12 +33,17 @@ pub fn run(tools: &Tools, training: &Training<'_>) -> Result<(), String> {
         rows.push(row(name, seconds.skip(1).collect(), &finished));
     }
     let work = tempfile::tempdir().map_err(|error| error.to_string())?;
-    let output = work.path().join("student");
-    let finished = run_command(training.slmc(tools).arg("--output").arg(&output))?;
-    let metrics = std::fs::read_to_string(output.join("metrics.jsonl")).map_err(|error| error.to_string())?;
-    let steps = metrics.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let speeds = steps.filter_map(|step| step["tokens_per_second"].as_f64());
-    rows.push(row("slmc distill", speeds.skip(1).map(|speed| tokens() / speed).collect(), &finished));
+    for (name, precision) in [("slmc distill, f32", Some("f32")), ("slmc distill, as it chooses", None)] {
+        let output = work.path().join(precision.unwrap_or("chosen"));
+        let mut command = training.slmc(tools);
+        command.args(precision.map(|precision| ["--precision", precision]).into_iter().flatten());
+        let finished = run_command(command.arg("--output").arg(&output))?;
+        let metrics =
+            std::fs::read_to_string(output.join("metrics.jsonl")).map_err(|error| error.to_string())?;
+        let steps = metrics.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let speeds = steps.filter_map(|step| step["tokens_per_second"].as_f64());
+        rows.push(row(name, speeds.skip(1).map(|speed| tokens() / speed).collect(), &finished));
+    }
     print(&["", "tokens/s", "seconds a step", "processor time", "peak memory"], &rows);
     println!(
         "The teacher's forward pass, the student's and back, and AdamW; {BATCH_SIZE} × {SEQ_LEN} tokens a step, medians of {} \

@@ -34,7 +34,8 @@ pub struct Gate {
     #[arg(long, value_name = "BASE")]
     pub base: Option<PathBuf>,
     /// What the original predicted, from a file of `slmc distill cache-logits --for-eval`: losses on text are measured against it, without
-    /// running BASE; same --text and --n-ctx. KL divergences are lower bounds where the file does not hold every token
+    /// running BASE; same --text and --n-ctx. KL divergences are lower bounds where the file does not hold every token: they can break --max-kl, and
+    /// not keep it
     #[arg(long, value_name = "FILE", conflicts_with = "stride")]
     pub base_logits: Option<PathBuf>,
     /// Most mean KL divergence from the original, in nats per token

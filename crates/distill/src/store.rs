@@ -19,7 +19,8 @@ use crate::error::DistillError;
 use crate::parameter::{Parameter, Values};
 use crate::progress::{Progress, Record};
 use crate::settings::TrainSettings;
-use crate::trainer::{State, Trainer};
+use crate::setup::State;
+use crate::trainer::Trainer;
 
 const STATE: &str = "state-";
 const BEST: &str = "best-";

@@ -124,7 +124,9 @@ pub fn judge(evaluation: Option<&Evaluation>, bytes: u64, limits: &Limits, confi
         let same = |_: f64, drift: &Drift| f64::from(u8::from(drift.same_top));
         if let Some(limit) = limits.max_kl {
             let kl = means(&|_, drift| drift.kl);
-            checks.push(check(Metric::KlDivergence, limit, Side::AtMost, &kl, confidence, |x| x));
+            let check = check(Metric::KlDivergence, limit, Side::AtMost, &kl, confidence, |x| x);
+            let bound = evaluation.base_logits.is_some_and(|kept| kept.kl_is_lower_bound);
+            checks.push(if bound { of_lower_bound(check) } else { check });
         }
         if let Some(limit) = limits.max_ppl_increase {
             let logs = means(&|nll, drift| nll - drift.base_nll);
@@ -148,6 +150,16 @@ pub fn judge(evaluation: Option<&Evaluation>, bytes: u64, limits: &Limits, confi
         checks.push(Check { metric, limit, value, interval: None, verdict, windows_needed: None });
     }
     checks
+}
+
+/// A lower bound of what is limited from above can break the limit, and never keep it.
+fn of_lower_bound(check: Check) -> Check {
+    match check.verdict {
+        Verdict::Passed | Verdict::Undecided => {
+            Check { verdict: Verdict::Undecided, windows_needed: None, ..check }
+        }
+        Verdict::Regression => check,
+    }
 }
 
 /// Of each window, what `of` makes of a token's nll and drift: the mean, where all windows have as many scored tokens. Where they

@@ -1,5 +1,6 @@
 //! A gate's checks as measurements.
 
+use slmc_eval::Evaluation;
 use slmc_eval::gate::Check;
 use slmc_report::{Metric, Report, Rows, Scope, checks};
 
@@ -20,7 +21,8 @@ pub fn report(outcome: &GateOutcome, run: &Run) -> Result<Report, PipelineError>
     let mut rows = about(&outcome.model, base);
     rows.add(Scope::Run, Metric::Confidence).value(outcome.confidence);
     rows.add(Scope::Summary, Metric::Verdict).text(verdict(outcome.verdict));
-    outcome.checks.iter().for_each(|check| add(&mut rows, check));
+    let bound = outcome.evaluation.as_ref().and_then(|measured| lower_bound(&measured.evaluation));
+    outcome.checks.iter().for_each(|check| add(&mut rows, check, bound.as_deref()));
     if let Some(reason) = &outcome.incomparable {
         undecided(&mut rows, "baseline", reason);
     }
@@ -39,7 +41,16 @@ pub fn report(outcome: &GateOutcome, run: &Run) -> Result<Report, PipelineError>
     Ok(Report::new(all))
 }
 
-fn add(rows: &mut Rows, check: &Check) {
+/// Why a divergence that keeps its limit proves nothing.
+fn lower_bound(evaluation: &Evaluation) -> Option<String> {
+    let kept = evaluation.base_logits.filter(|kept| kept.kl_is_lower_bound)?;
+    Some(format!(
+        "at least this: the base's file holds {} of {} tokens; cache-logits --top-k {} would decide",
+        kept.top_k, kept.vocab_size, kept.vocab_size
+    ))
+}
+
+fn add(rows: &mut Rows, check: &Check, bound: Option<&str>) {
     let (item, metric) = limit(check.metric);
     let interval = check.interval.as_ref();
     rows.add(Scope::Check, metric)
@@ -52,6 +63,9 @@ fn add(rows: &mut Rows, check: &Check) {
         && !check.value.is_finite()
     {
         rows.add(Scope::Check, Metric::Reason).item(item).text("the original gets nothing right");
+    }
+    if let (Limited::KlDivergence, Verdict::Undecided, Some(bound)) = (check.metric, check.verdict, bound) {
+        rows.add(Scope::Check, Metric::Reason).item(item).text(bound);
     }
     if let Some(windows) = check.windows_needed {
         rows.add(Scope::Check, Metric::WindowsNeeded).item(item).value(windows as f64);
