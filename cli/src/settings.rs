@@ -33,6 +33,7 @@ pub struct Settings {
 pub struct Quantize {
     pub method: Option<String>,
     pub effort: Option<String>,
+    pub precision: Option<String>,
     pub bits: Option<u32>,
     pub r#type: Option<String>,
     pub target_bpw: Option<f64>,

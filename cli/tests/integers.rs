@@ -6,6 +6,7 @@ use std::path::Path;
 
 use common::{listing, says, slmc, stderr, stdout, tiny};
 use serde_json::Value;
+use slmc_pipeline::Precision;
 
 /// Runs a command that must succeed and returns its JSON object.
 fn json(directory: &Path, arguments: &[&str]) -> Value {
@@ -131,6 +132,12 @@ fn wrong_usage_says_why() {
     refused(2, &["--tensor-type and --group-size", "Leave one"], &with(&["--tensor-type", "attn_v=q6_k"]));
     refused(2, &["--imatrix and --group-size", "--calibration"], &with(&["--imatrix", "a.gguf"]));
     refused(2, &["--act-order means nothing to rtn", "gptq"], &with(&["--act-order"]));
+    refused(2, &["--precision f16", "f32 or bf16"], &with(&["--precision", "f16"]));
+    refused(
+        2,
+        &["bf16 is for the device cpu, not wgpu"],
+        &with(&["--precision", "bf16", "--device", "wgpu"]),
+    );
     refused(2, &["no integer grid has 5 bits"], &with(&["--bits", "5"]));
     refused(2, &["groups of 48 columns", "channel"], &["--group-size", "48"]);
     refused(2, &["expected a number of columns or `channel`"], &["--group-size", "rows"]);
@@ -156,4 +163,30 @@ fn an_output_is_replaced_and_is_no_input_again() {
         assert_eq!(output.status.code(), Some(1));
         assert!(says(&stderr(&output), "its weights are quantized already"), "{}", stderr(&output));
     }
+}
+
+/// bfloat16, where the processor has it, is what gptq takes by itself; the recipe says so, and what is stored is hardly worse than
+/// after f32.
+#[test]
+fn the_precision_of_calibration_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let common = ["--method", "gptq", "--group-size", "32"];
+    let make = |name: &str, more: &[&str]| {
+        let outcome = quantize(path, name, &[&common[..], more].concat());
+        let kl = number(&outcome, "/evaluation/kl_divergence/mean");
+        let config = std::fs::read_to_string(path.join(name).join("config.json")).unwrap();
+        (
+            kl,
+            config.contains("\"precision\":\"bf16\"") || config.contains("\"precision\": \"bf16\""),
+            std::fs::read(path.join(name).join("model.safetensors")).unwrap(),
+        )
+    };
+    let (full, told, plain) = make("f32", &["--precision", "f32"]);
+    assert!(!told && full > 0.0);
+    let (kl, told, chosen) = make("chosen", &[]);
+    assert_eq!((told, chosen != plain), (Precision::Bf16.is_native(), Precision::Bf16.is_native()));
+    assert!((kl / full - 1.0).abs() < 0.1, "{kl} {full}");
+    let (_, told, best) = make("best", &["--effort", "best"]);
+    assert!(!told && best != chosen);
 }

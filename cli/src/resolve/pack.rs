@@ -44,7 +44,12 @@ impl Resolver {
             calibration: self.calibration(&args.calibration),
             batches: self.batches(&args.calibration),
             device,
-            precision: precision(args, method, effort, device)?,
+            precision: precision(
+                args.precision.as_ref().or(file.precision.as_ref()),
+                method,
+                effort,
+                device,
+            )?,
             measure: self.measure_unless(args.no_eval, args.text.as_ref(), args.device.as_deref())?,
             max_memory: self.max_memory(args)?,
             resume: args.resume,

@@ -36,7 +36,12 @@ impl Resolver {
             calibration: self.calibration(&args.calibration),
             batches: self.batches(&args.calibration),
             device,
-            precision: precision(args, method, effort, device)?,
+            precision: precision(
+                args.precision.as_ref().or(file.precision.as_ref()),
+                method,
+                effort,
+                device,
+            )?,
             measure: self.measure_unless(args.no_eval, args.text.as_ref(), args.device.as_deref())?,
             max_memory: self.max_memory(args)?,
             resume: args.resume,
@@ -67,7 +72,7 @@ impl Resolver {
 
 /// `--precision`: the fastest for error feedback, which sums over many tokens, unless it is to be the best.
 pub(super) fn precision(
-    args: &Quantize,
+    named: Option<&String>,
     method: Method,
     effort: Effort,
     device: Device,
@@ -76,7 +81,7 @@ pub(super) fn precision(
         true => None,
         false => Some(Precision::F32),
     };
-    parse::precision(args.precision.as_ref(), usual, device)
+    parse::precision(named, usual, device)
 }
 
 /// `--keep-zeros`.
