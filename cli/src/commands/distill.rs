@@ -77,8 +77,8 @@ fn print_outcome(outcome: &DistillOutcome) {
     }
     let memory = outcome.peak_memory_bytes.map_or_else(String::new, |n| format!(", {} at most", bytes(n)));
     println!(
-        "{} steps, {} tokens, {:.0} tokens/s; best after step {}",
-        outcome.steps, outcome.tokens, outcome.tokens_per_second, outcome.best_step
+        "{} steps, {} tokens, {:.0} tokens/s in {}; best after step {}",
+        outcome.steps, outcome.tokens, outcome.tokens_per_second, outcome.precision, outcome.best_step
     );
     println!("{}  {}{memory}", outcome.output.display(), seconds(outcome.seconds));
     print_modelfile(outcome.modelfile.as_deref());

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use comfy_table::CellAlignment;
 use serde_json::json;
+use slmc_pipeline::Precision;
 use slmc_pipeline::frames;
 use slmc_pipeline::jobs::pack::PreparedPack;
 use slmc_pipeline::jobs::quantize::{KeptZeros, Plan, PlannedTensor, Prediction, Prepared, QuantizeOutcome};
@@ -50,6 +51,7 @@ fn print_plan(prepared: &Prepared, json: bool) -> Result<(), Failure> {
             "output_bytes": prepared.output_bytes(),
             "source_bytes": prepared.source_bytes,
             "memory": prepared.footing,
+            "precision": prepared.precision(),
             "plan": plan,
         }));
     }
@@ -69,9 +71,13 @@ fn print_plan(prepared: &Prepared, json: bool) -> Result<(), Failure> {
         bytes(prepared.source_bytes),
     );
     println!(
-        "About {} of memory{}.",
+        "About {} of memory{}{}.",
         bytes(prepared.footing.peak_bytes),
         if prepared.footing.spill { ", the hidden states in a file beside the output" } else { "" },
+        match prepared.precision() {
+            Precision::F32 => String::new(),
+            other => format!("; calibration multiplies in {other}"),
+        },
     );
     if let Some(prediction) = &plan.prediction {
         println!("{}", predicted(prediction));

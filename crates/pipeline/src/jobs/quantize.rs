@@ -12,6 +12,7 @@ use slmc_calibration::TokenBatches;
 use slmc_checkpoint::Checkpoint;
 use slmc_gguf::container::{Layout, Metadata, Writer};
 use slmc_gguf::vocabulary::Vocabulary;
+use slmc_matmul::Precision;
 use slmc_model::{ModelConfig, WeightSource};
 use slmc_quant::PlanRequest;
 use slmc_quant::awq::GridPlan;
@@ -75,6 +76,11 @@ pub struct Prepared {
 }
 
 impl Prepared {
+    /// What calibration multiplies in; f32 without calibration.
+    pub fn precision(&self) -> Precision {
+        if self.batches.is_some() { self.settings.job.precision } else { Precision::F32 }
+    }
+
     /// Resolves settings to a plan: opens the checkpoint, carries the vocabulary over, tokenizes the calibration text.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use slmc_calibration::TextSource;
 use slmc_checkpoint::{CheckpointWriter, ExistingTarget};
+use slmc_matmul::Precision;
 use slmc_model::{Device, WeightSource};
 
 pub use cache::{CacheOf, CacheOutcome, CacheSettings, cache_logits};
@@ -119,6 +120,8 @@ pub struct DistillOutcome {
     pub trained_parameters: usize,
     /// What was trained towards.
     pub objective: Objective,
+    /// What products of a step were computed in.
+    pub precision: Precision,
     /// Why training ended.
     pub end: End,
     /// Steps done.

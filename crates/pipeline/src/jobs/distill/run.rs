@@ -167,6 +167,7 @@ impl PreparedDistill {
             trained: self.settings.trained,
             trained_parameters,
             objective: train.objective,
+            precision: train.precision,
             end,
             steps: progress.step,
             skipped_steps: progress.skipped,
