@@ -3,28 +3,12 @@
 
 mod common;
 
-use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+use common::distill::{SHORT, distill, json, weights};
 use common::{copy_tiny, listing, says, slmc, stderr, stdout};
 use serde_json::Value;
-
-const SHORT: [&str; 6] = ["--seq-len", "48", "--batch-size", "4", "--evaluate-every", "4"];
-
-fn distill(directory: &Path, more: &[&str]) -> Output {
-    let first = ["distill", "--teacher", "model", "--text", "bundled:english"];
-    slmc(directory, [&first[..], &SHORT, more].concat())
-}
-
-fn json(output: &Output) -> Value {
-    assert!(output.status.success(), "{}", stderr(output));
-    serde_json::from_str(&stdout(output)).unwrap()
-}
-
-fn weights(directory: &Path) -> Vec<u8> {
-    std::fs::read(directory.join("model.safetensors")).unwrap()
-}
 
 #[test]
 fn some_of_the_teachers_layers_learn() {

@@ -2,28 +2,12 @@
 
 mod common;
 
-use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{copy_tiny, edit_json, pad, says, slmc, stderr, stdout};
+use common::distill::{SHORT, distill, json, weights};
+use common::{copy_tiny, edit_json, pad, says, slmc, stderr};
 use serde_json::Value;
-
-const SHORT: [&str; 6] = ["--seq-len", "48", "--batch-size", "4", "--evaluate-every", "4"];
-
-fn distill(directory: &Path, more: &[&str]) -> Output {
-    let first = ["distill", "--teacher", "model", "--text", "bundled:english"];
-    slmc(directory, [&first[..], &SHORT, more].concat())
-}
-
-fn json(output: &Output) -> Value {
-    assert!(output.status.success(), "{}", stderr(output));
-    serde_json::from_str(&stdout(output)).unwrap()
-}
-
-fn weights(directory: &Path) -> Vec<u8> {
-    std::fs::read(directory.join("model.safetensors")).unwrap()
-}
 
 /// Rows of a head that stand for no token count for nothing, whoever has them; tokens that are not the same are named.
 #[test]

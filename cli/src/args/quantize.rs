@@ -105,7 +105,7 @@ pub struct Quantize {
     /// imatrix the default method
     #[arg(long, value_name = "FILE", conflicts_with_all = ["calibration", "samples", "seq_len", "seed"])]
     pub imatrix: Option<PathBuf>,
-    /// What calibration multiplies in: f32, or bf16, which takes two thirds of the time where the processor has it (AVX512_BF16); the file's
+    /// What calibration multiplies in: f32, or bf16, which takes about 0.7 of the time where the processor has it (AVX512_BF16); the file's
     /// bytes depend on it [default: for gptq below --effort best bf16 where it is, else f32]
     #[arg(long, value_name = "FORMAT")]
     pub precision: Option<String>,

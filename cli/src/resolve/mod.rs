@@ -7,6 +7,7 @@ mod eval;
 mod gate;
 mod generate;
 mod imatrix;
+mod job;
 mod output;
 mod pack;
 mod parse;

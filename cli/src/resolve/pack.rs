@@ -1,11 +1,11 @@
 //! `slmc quantize --group-size`, to a packed checkpoint.
 
 use slmc_pipeline::jobs::pack::{GroupSize, IntScheme, PackSettings};
-use slmc_pipeline::jobs::quantize::{Effort, JobSettings, Method};
+use slmc_pipeline::jobs::quantize::{Effort, Method};
 
 use super::output::default_output;
 use super::parse::{parse, parse_all, parse_or};
-use super::quantize::{act_order, keep_zeros, precision};
+use super::quantize::{act_order, keep_zeros};
 use super::{DEFAULT_BITS, Resolver};
 use crate::args::quantize::Quantize;
 use crate::failure::Failure;
@@ -38,23 +38,7 @@ impl Resolver {
         let output =
             args.output.clone().unwrap_or_else(|| default_output(&model, &format!("{method}-{scheme}")));
         let effort = parse_or("--effort", args.effort.as_ref().or(file.effort.as_ref()), Effort::default())?;
-        let device = self.device(args.device.as_deref())?;
-        let job = JobSettings {
-            text_only: args.text_only,
-            calibration: self.calibration(&args.calibration),
-            batches: self.batches(&args.calibration),
-            device,
-            precision: precision(
-                args.precision.as_ref().or(file.precision.as_ref()),
-                method,
-                effort,
-                device,
-            )?,
-            measure: self.measure_unless(args.no_eval, args.text.as_ref(), args.device.as_deref())?,
-            max_memory: self.max_memory(args)?,
-            resume: args.resume,
-            ..JobSettings::new(model, output)
-        };
+        let job = self.quantize_job(model, output, args, method, effort)?;
         Ok(PackSettings {
             job,
             method,

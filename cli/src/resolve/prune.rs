@@ -1,7 +1,7 @@
 //! `slmc prune`.
 
 use slmc_pipeline::jobs::prune::{AsGguf, LayerSparsity, Method, PruneSettings, Scope, Sparsity, owl};
-use slmc_pipeline::jobs::quantize::{Effort, JobSettings};
+use slmc_pipeline::jobs::quantize::Effort;
 
 use super::Resolver;
 use super::convert::unquantized;
@@ -59,16 +59,7 @@ impl Resolver {
             .output
             .clone()
             .unwrap_or_else(|| default_output(&model, &format!("{method}-{named}{ending}")));
-        let job = JobSettings {
-            text_only: args.text_only,
-            calibration: self.calibration(&args.calibration),
-            batches: self.batches(&args.calibration),
-            device: self.device(args.device.as_deref())?,
-            measure: self.measure_unless(args.no_eval, args.text.as_ref(), args.device.as_deref())?,
-            max_memory: args.max_memory.as_ref().map(|size| parse("--max-memory", size)).transpose()?,
-            resume: args.resume,
-            ..JobSettings::new(model, output)
-        };
+        let job = self.job(model, output, args.into())?;
         Ok(PruneSettings {
             job,
             method,

@@ -1,12 +1,15 @@
 //! `slmc quantize`, to a GGUF file.
 
+use std::path::PathBuf;
+
 use slmc_pipeline::Precision;
 use slmc_pipeline::jobs::quantize::{
-    ByteSize, Device, Effort, JobSettings, KeepZeros, Method, Mix, QuantizeSettings, Rounding, Target,
+    Effort, JobSettings, KeepZeros, Method, Mix, QuantizeSettings, Rounding, Target,
 };
 
+use super::job::JobOptions;
 use super::output::default_output;
-use super::parse::{self, bytes, parse, parse_all, parse_or};
+use super::parse::{bytes, parse, parse_all, parse_or, precision};
 use super::{DEFAULT_BITS, Resolver};
 use crate::args::quantize::Quantize;
 use crate::failure::Failure;
@@ -30,23 +33,7 @@ impl Resolver {
         let output =
             args.output.clone().unwrap_or_else(|| default_output(&model, &format!("{method}-{types}.gguf")));
         let effort = parse_or("--effort", args.effort.as_ref().or(file.effort.as_ref()), Effort::default())?;
-        let device = self.device(args.device.as_deref())?;
-        let job = JobSettings {
-            text_only: args.text_only,
-            calibration: self.calibration(&args.calibration),
-            batches: self.batches(&args.calibration),
-            device,
-            precision: precision(
-                args.precision.as_ref().or(file.precision.as_ref()),
-                method,
-                effort,
-                device,
-            )?,
-            measure: self.measure_unless(args.no_eval, args.text.as_ref(), args.device.as_deref())?,
-            max_memory: self.max_memory(args)?,
-            resume: args.resume,
-            ..JobSettings::new(model, output)
-        };
+        let job = self.quantize_job(model, output, args, method, effort)?;
         Ok(QuantizeSettings {
             job,
             made_from: None,
@@ -64,24 +51,27 @@ impl Resolver {
         })
     }
 
-    pub(super) fn max_memory(&self, args: &Quantize) -> Result<Option<ByteSize>, Failure> {
-        let size = args.max_memory.as_ref().or(self.settings.quantize.max_memory.as_ref());
-        size.map(|size| parse("--max-memory", size)).transpose()
+    /// A job of either container, with what `[quantize]` of slmc.toml says where the command does not. Error feedback, which sums over many
+    /// tokens, multiplies in the fastest precision unless it is to be the best.
+    pub(super) fn quantize_job(
+        &self,
+        model: PathBuf,
+        output: PathBuf,
+        args: &Quantize,
+        method: Method,
+        effort: Effort,
+    ) -> Result<JobSettings, Failure> {
+        let file = &self.settings.quantize;
+        let mut options = JobOptions::from(args);
+        options.max_memory = options.max_memory.or(file.max_memory.as_ref());
+        let job = self.job(model, output, options)?;
+        let usual = match method.rounding() == Rounding::Feedback && effort != Effort::Best {
+            true => None,
+            false => Some(Precision::F32),
+        };
+        let precision = precision(args.precision.as_ref().or(file.precision.as_ref()), usual, job.device)?;
+        Ok(JobSettings { precision, ..job })
     }
-}
-
-/// `--precision`: the fastest for error feedback, which sums over many tokens, unless it is to be the best.
-pub(super) fn precision(
-    named: Option<&String>,
-    method: Method,
-    effort: Effort,
-    device: Device,
-) -> Result<Precision, Failure> {
-    let usual = match method.rounding() == Rounding::Feedback && effort != Effort::Best {
-        true => None,
-        false => Some(Precision::F32),
-    };
-    parse::precision(named, usual, device)
 }
 
 /// `--keep-zeros`.

@@ -1,7 +1,7 @@
 //! `slmc prune --structured`.
 
 use slmc_pipeline::jobs::prune::Method;
-use slmc_pipeline::jobs::quantize::{Effort, JobSettings};
+use slmc_pipeline::jobs::quantize::Effort;
 use slmc_pipeline::jobs::structured::{Asked, Budget, StructuredImportance, StructuredSettings};
 
 use super::Resolver;
@@ -65,16 +65,7 @@ impl Resolver {
         let mut keep_layers = of.keep_layers.clone();
         keep_layers.sort_unstable();
         keep_layers.dedup();
-        let job = JobSettings {
-            text_only: args.text_only,
-            calibration: self.calibration(&args.calibration),
-            batches: self.batches(&args.calibration),
-            device: self.device(args.device.as_deref())?,
-            measure: self.measure_unless(args.no_eval, args.text.as_ref(), args.device.as_deref())?,
-            max_memory: args.max_memory.as_ref().map(|size| parse("--max-memory", size)).transpose()?,
-            resume: args.resume,
-            ..JobSettings::new(model, output)
-        };
+        let job = self.job(model, output, args.into())?;
         Ok(StructuredSettings {
             job,
             budget,

@@ -1,6 +1,8 @@
 //! What the command-line tests share: running `slmc` and copies of the bundled model.
 #![allow(dead_code)] // not every test file uses everything
 
+pub mod distill;
+
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
