@@ -27,6 +27,8 @@ pub struct Runs<'a> {
     tools: &'a Tools,
     comparison: &'a Comparison<'a>,
     work: tempfile::TempDir,
+    /// The part of the calibration text that everything calibrates on.
+    calibration: PathBuf,
     rows: Vec<Row>,
 }
 
@@ -41,14 +43,20 @@ struct Row {
 impl<'a> Runs<'a> {
     pub fn new(tools: &'a Tools, comparison: &'a Comparison<'a>) -> Result<Self, String> {
         let work = tempfile::tempdir().map_err(|error| error.to_string())?;
-        Ok(Self { tools, comparison, work, rows: Vec::new() })
+        let calibration = work.path().join("calibration.txt");
+        // of more windows than it needs, slmc would draw some, where the scripts take the first ones
+        let mut command = comparison.script("cut_text.py");
+        command.arg(comparison.model).arg(comparison.calibration).arg(&calibration);
+        command.args(["--samples", &comparison.samples.to_string(), "--seq-len", &SEQ_LEN.to_string()]);
+        run_command(&mut command)?;
+        Ok(Self { tools, comparison, work, calibration, rows: Vec::new() })
     }
 
     /// Runs a script beside this program, with these arguments beside the usual ones.
     pub fn peer(&mut self, name: &str, script: &str, arguments: &[&str]) -> Result<(), String> {
         let comparison = self.comparison;
         let (output, mut command) = (self.output(), comparison.script(script));
-        command.arg(comparison.model).arg(comparison.calibration).arg(&output);
+        command.arg(comparison.model).arg(&self.calibration).arg(&output);
         command.args(["--samples", &comparison.samples.to_string(), "--seq-len", &SEQ_LEN.to_string()]);
         command.args(["--threads", &self.tools.threads.to_string()]).args(arguments);
         self.run(name, output, &mut command)
@@ -60,7 +68,7 @@ impl<'a> Runs<'a> {
         let (output, mut command) = (self.output(), self.tools.slmc(verb));
         command.arg(comparison.model).args(arguments).arg("--no-eval");
         command.args(["--samples", &comparison.samples.to_string(), "--seq-len", &SEQ_LEN.to_string()]);
-        command.arg("--calibration").arg(comparison.calibration).arg("--output").arg(&output);
+        command.arg("--calibration").arg(&self.calibration).arg("--output").arg(&output);
         self.run(name, output, &mut command)
     }
 

@@ -3,11 +3,8 @@
 use slmc_matmul::Precision;
 
 use super::check;
-use super::product::{Activations, Tile, add_products};
+use super::product::{Activations, TILE, Tile, add_products};
 use crate::CalibrationError;
-
-/// Rows and columns of a tile.
-const TILE: usize = 256;
 
 /// 2/n · Σ a bᵀ over n tokens, `[a's width, b's width]`; the sums in f64.
 #[derive(Clone, Debug)]

@@ -1,12 +1,15 @@
 //! Products of activations, summed over tokens: Σ a bᵀ, tile by tile.
 
-use std::ops::Range;
-
-use rayon::prelude::*;
-use slmc_matmul::{Onto, Operand, Precision, multiply_in};
+use slmc_matmul::{Operand, PART_GRID, Part, Precision, parts_of_product};
 
 /// Tokens whose products are summed in f32, inside one matrix product, before they go into the f64 sums.
 const TOKENS: usize = 4096;
+
+/// Most values of an activation that go through one product, which may pack them: 32 MiB in bfloat16.
+const VALUES: usize = 16 << 20;
+
+/// Rows and columns of a tile: small, as of symmetric sums the tiles on the diagonal compute what is there already.
+pub(super) const TILE: usize = 4 * PART_GRID;
 
 /// Where Σ a\[rows\] b\[columns\]ᵀ, row-major in f64, lies among the sums of all tiles.
 #[derive(Clone, Copy, Debug)]
@@ -27,11 +30,8 @@ pub(super) struct Activations<'a> {
 }
 
 impl<'a> Activations<'a> {
-    /// Some tokens' values in some columns.
-    fn of(self, tokens: Range<usize>, columns: Range<usize>) -> Operand<'a> {
-        let Self { values, width } = self;
-        Operand::new(&values[tokens.start * width..tokens.end * width], [tokens.len(), width])
-            .columns(columns)
+    fn tokens(self) -> usize {
+        self.values.len() / self.width
     }
 }
 
@@ -48,16 +48,23 @@ pub(super) fn add_products(
     a: Activations<'_>,
     b: Activations<'_>,
 ) {
-    let mut rest = sums;
-    let each = |tile| {
-        let (sums, behind) = std::mem::take(&mut rest).split_at_mut(Tile::len(tile));
-        rest = behind;
-        (tile, sums)
-    };
-    let tiles: Vec<(&Tile, &mut [f64])> = tiles.iter().map(each).collect();
-    tiles
-        .into_par_iter()
-        .for_each_init(Vec::new, |product, (tile, sums)| tile.add(precision, a, b, product, sums));
+    let tokens = a.tokens();
+    let step = (VALUES / a.width.max(b.width)).clamp(1, TOKENS);
+    let [a, b] = [a, b].map(|x| Operand::new(x.values, [tokens, x.width]));
+    for first in (0..tokens).step_by(step) {
+        let some = first..tokens.min(first + step);
+        let mut rest = &mut *sums;
+        let each = |tile: &Tile| {
+            let (sums, behind) = std::mem::take(&mut rest).split_at_mut(tile.len());
+            rest = behind;
+            (tile.part(), sums)
+        };
+        let parts = tiles.iter().map(each).collect();
+        let (a, b) = (a.rows(some.clone()).transposed(), b.rows(some));
+        parts_of_product(precision, a, b, parts, |sums: &mut [f64], product| {
+            sums.iter_mut().zip(product).for_each(|(sum, &value)| *sum += f64::from(value));
+        });
+    }
 }
 
 impl Tile {
@@ -71,25 +78,10 @@ impl Tile {
         &sums[self.at..][..self.len()]
     }
 
-    /// Adds the products to the tile's sums, on the calling thread; `product` is room for them.
-    fn add(
-        &self,
-        precision: Precision,
-        a: Activations<'_>,
-        b: Activations<'_>,
-        product: &mut Vec<f32>,
-        sums: &mut [f64],
-    ) {
-        let tokens = a.values.len() / a.width;
-        assert!(self.first_row + self.rows <= a.width && self.first_column + self.columns <= b.width);
-        assert!(a.values.len() == tokens * a.width && b.values.len() == tokens * b.width);
-        product.resize(self.len(), 0.0);
-        for first in (0..tokens).step_by(TOKENS) {
-            let some = first..tokens.min(first + TOKENS);
-            let a = a.of(some.clone(), self.first_row..self.first_row + self.rows);
-            let b = b.of(some, self.first_column..self.first_column + self.columns);
-            multiply_in(precision, product, self.columns, Onto::Zero, 1.0, a.transposed(), b);
-            sums.iter_mut().zip(product.iter()).for_each(|(sum, &value)| *sum += f64::from(value));
+    fn part(&self) -> Part {
+        Part {
+            rows: self.first_row..self.first_row + self.rows,
+            columns: self.first_column..self.first_column + self.columns,
         }
     }
 }

@@ -3,11 +3,8 @@
 use slmc_matmul::Precision;
 
 use super::check;
-use super::product::{Activations, Tile, add_products};
+use super::product::{Activations, TILE, Tile, add_products};
 use crate::CalibrationError;
-
-/// Rows and columns of a tile.
-const TILE: usize = 256;
 
 /// H = 2/n · Σ x xᵀ over n tokens, the Hessian of ‖(W − Ŵ)X‖² for one row of W up to the factor n
 /// (Frantar et al., "GPTQ", section 3).

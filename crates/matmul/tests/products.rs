@@ -2,7 +2,10 @@
 
 use half::bf16;
 use proptest::prelude::*;
-use slmc_matmul::{Onto, Operand, Precision, multiply_at, multiply_in, product, product_into, products_into};
+use slmc_matmul::{
+    Onto, Operand, PART_GRID, Part, Precision, multiply_at, multiply_in, parts_of_product, product,
+    product_into, products_into,
+};
 
 /// What the operand's values are in a product.
 fn read(precision: Precision, value: f32) -> f64 {
@@ -166,6 +169,41 @@ fn products_stand_side_by_side() {
                 assert_eq!(out[row * all + before..][..n], own[row * n..][..n]);
             }
             before += n;
+        }
+    }
+}
+
+proptest! {
+    /// Parts are what the whole product has there.
+    #[test]
+    fn parts_are_parts(
+        (m, n, k) in (1usize..230, 1usize..230, 1usize..600),
+        multiple in 1usize..3,
+        turned in any::<[bool; 2]>(),
+    ) {
+        let step = multiple * PART_GRID;
+        let (a, b) = (Matrix::new([m, k], turned[0], 0, 1), Matrix::new([k, n], turned[1], 0, 2));
+        for precision in precisions() {
+            let whole = product(precision, a.operand(), b.operand());
+            let mut out = vec![f32::NAN; m * n];
+            let places = std::sync::Mutex::new(&mut out);
+            let mut parts = Vec::new();
+            for row in (0..m).step_by(step) {
+                for column in (0..n).step_by(step) {
+                    let part = Part { rows: row..m.min(row + step), columns: column..n.min(column + step) };
+                    parts.push((part.clone(), part));
+                }
+            }
+            parts_of_product(precision, a.operand(), b.operand(), parts, |part, values| {
+                assert_eq!(values.len(), part.values());
+                let mut out = places.lock().unwrap();
+                for (row, values) in part.rows.zip(values.chunks_exact(part.columns.len())) {
+                    out[row * n..][part.columns.clone()].copy_from_slice(values);
+                }
+            });
+            for (at, (found, expected)) in out.iter().zip(&whole).enumerate() {
+                prop_assert!((found - expected).abs() < 1e-4, "{precision} {at}: {found} {expected}");
+            }
         }
     }
 }

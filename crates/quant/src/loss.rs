@@ -70,7 +70,9 @@ impl InputStatistics<'_> {
             }
             Self::Covariance(h) => {
                 scratch.resize(count * columns, 0.0);
-                multiply_transposed(rows, h, columns, scratch);
+                let [d, symmetric] =
+                    [(rows, count), (h, columns)].map(|(x, n)| Operand::new(x, [n, columns]));
+                multiply(scratch, columns, Onto::Zero, 1.0, d, symmetric);
                 rows.iter().zip(scratch.iter()).map(|(&d, &p)| f64::from(d) * f64::from(p)).sum()
             }
             Self::Samples(x) => {

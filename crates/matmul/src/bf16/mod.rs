@@ -9,15 +9,19 @@ mod kernel;
 #[cfg(target_arch = "x86_64")]
 mod pack;
 #[cfg(target_arch = "x86_64")]
+mod panels;
+#[cfg(target_arch = "x86_64")]
 mod parallel;
+#[cfg(target_arch = "x86_64")]
+mod parts;
 #[cfg(target_arch = "x86_64")]
 mod serial;
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use {parallel::product_at, serial::multiply_at};
+pub(crate) use {parallel::product_at, parts::parts_of_product, serial::multiply_at};
 
 #[cfg(not(target_arch = "x86_64"))]
-pub(crate) use elsewhere::{multiply_at, product_at};
+pub(crate) use elsewhere::{multiply_at, parts_of_product, product_at};
 
 use crate::Onto;
 
@@ -48,10 +52,20 @@ pub(crate) fn is_native() -> bool {
 #[cfg(not(target_arch = "x86_64"))]
 mod elsewhere {
     use super::Target;
-    use crate::Operand;
+    use crate::{Operand, Part};
 
     /// Never called: the precision is not native.
     pub unsafe fn multiply_at(_: Target, _: Operand<'_>, _: &[Operand<'_>]) {
+        unreachable!("bfloat16 products are not native here")
+    }
+
+    /// Never called: the precision is not native.
+    pub unsafe fn parts_of_product<T: Send>(
+        _: Operand<'_>,
+        _: Operand<'_>,
+        _: Vec<(Part, T)>,
+        _: impl Fn(T, &[f32]) + Sync,
+    ) {
         unreachable!("bfloat16 products are not native here")
     }
 

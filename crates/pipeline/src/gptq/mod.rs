@@ -183,7 +183,9 @@ fn round_block(
         }
     }
     restore::keep(rounder.work(), Step::RoundedBlock(layer), &reports)?;
-    streams.leave(block, context)?;
+    if layer + 1 < config.num_hidden_layers || rounder.needs_end() {
+        streams.leave(block, context)?;
+    }
     Ok(reports)
 }
 

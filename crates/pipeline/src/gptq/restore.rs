@@ -60,8 +60,7 @@ pub(super) fn all(
 ) -> Result<Option<Vec<TensorReport>>, PipelineError> {
     let (work, blocks) = (rounder.work(), config.num_hidden_layers);
     let head = work.finished(Step::RoundedHead);
-    let wants_head = rounder.rounds_head() || rounder.looks_at_end();
-    if work.finished_blocks(Step::RoundedBlock) < blocks || (wants_head && head.is_none()) {
+    if work.finished_blocks(Step::RoundedBlock) < blocks || (rounder.needs_end() && head.is_none()) {
         return Ok(None);
     }
     let mut all = Vec::new();

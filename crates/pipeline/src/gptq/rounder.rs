@@ -84,6 +84,11 @@ pub trait RoundTensors {
     /// Whether the head is rounded too, so that its Hessian is wanted.
     fn rounds_head(&self) -> bool;
 
+    /// Whether anybody wants the hidden states behind the last block.
+    fn needs_end(&self) -> bool {
+        self.rounds_head() || self.looks_at_end()
+    }
+
     /// Rounds and writes the head, or the embedding that is also the head.
     ///
     /// # Errors
