@@ -12,6 +12,7 @@ mod second_moment;
 pub use block_moments::BlockMoments;
 pub use column_moments::ColumnMoments;
 pub use cross_moment::CrossMoment;
+pub use product::VALUES_AT_ONCE;
 pub use second_moment::SecondMoment;
 
 use crate::CalibrationError;

@@ -5,11 +5,11 @@ use slmc_matmul::{Operand, PART_GRID, Part, Precision, parts_of_product};
 /// Tokens whose products are summed in f32, inside one matrix product, before they go into the f64 sums.
 const TOKENS: usize = 4096;
 
-/// Most values of an activation that go through one product, which may pack them: 32 MiB in bfloat16.
-const VALUES: usize = 16 << 20;
+/// Most values of an activation that go through one product, which in bfloat16 packs both of its operands.
+pub const VALUES_AT_ONCE: usize = 16 << 20;
 
 /// Rows and columns of a tile: small, as of symmetric sums the tiles on the diagonal compute what is there already.
-pub(super) const TILE: usize = 4 * PART_GRID;
+pub(super) const TILE: usize = 2 * PART_GRID;
 
 /// Where Σ a\[rows\] b\[columns\]ᵀ, row-major in f64, lies among the sums of all tiles.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +49,7 @@ pub(super) fn add_products(
     b: Activations<'_>,
 ) {
     let tokens = a.tokens();
-    let step = (VALUES / a.width.max(b.width)).clamp(1, TOKENS);
+    let step = (VALUES_AT_ONCE / a.width.max(b.width)).clamp(1, TOKENS);
     let [a, b] = [a, b].map(|x| Operand::new(x.values, [tokens, x.width]));
     for first in (0..tokens).step_by(step) {
         let some = first..tokens.min(first + step);

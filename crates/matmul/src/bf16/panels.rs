@@ -14,8 +14,8 @@ use crate::Operand;
 /// Panels that a task packs.
 const PACKED_AT_ONCE: usize = 4;
 
-/// More packed values than this, 32 MiB, are not kept for the next product.
-const KEPT: usize = 8 << 20;
+/// More packed pairs than this, 16 MiB, are not kept for the next product.
+const KEPT: usize = 4 << 20;
 
 thread_local! {
     static ROOM: Cell<[Vec<u32>; 2]> = const { Cell::new([Vec::new(), Vec::new()]) };

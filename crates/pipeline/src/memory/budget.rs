@@ -3,6 +3,7 @@
 //! The figures follow from the shapes: everything large that a stage holds at once is counted, the small things are not.
 
 use serde::Serialize;
+use slmc_calibration::statistics::VALUES_AT_ONCE;
 use slmc_model::{LinearInput, ModelConfig, Role};
 use slmc_quant::{Effort, Method, Rounding};
 
@@ -190,6 +191,9 @@ impl Workload<'_> {
             let mut gathering = self.walking(footing, self.follows());
             gathering.push((WHAT, moment_bytes(width)));
             gathering.push(("drift from the float model", drift * F64));
+            // twice, in bfloat16
+            let packed = (self.batch(footing) * width).min(VALUES_AT_ONCE as u64);
+            gathering.push(("inputs packed for products", packed * 2 * 2));
             let mut factoring = self.standing(footing, self.follows());
             factoring.push((WHAT, square + moment_bytes(width).max(square)));
             factoring.push(("drift from the float model", drift * (F64 + F32)));
@@ -285,7 +289,7 @@ impl Workload<'_> {
 
 /// Sums in f64 on and below the diagonal, in tiles.
 fn moment_bytes(width: u64) -> u64 {
-    const TILE: u64 = 256;
+    const TILE: u64 = 96;
     4 * width * (width + TILE)
 }
 
