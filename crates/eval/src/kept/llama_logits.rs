@@ -78,9 +78,10 @@ impl LlamaLogits {
         let rows = windows as u128 * scored(n_ctx) as u128;
         let expected = HEADER as u128 + 4 * tokens + rows * u128::from(row_bytes(vocab_size));
         if u128::from(found) != expected {
+            let why =
+                if u128::from(found) < expected { ": llama-perplexity did not get to its end" } else { "" };
             return Err(failed(format!(
-                "has {found} bytes, but the {windows} windows that its header tells of take {expected}: llama-perplexity did not get \
-                 to its end; write it again"
+                "has {found} bytes, but the {windows} windows that its header tells of take {expected}{why}; write it again"
             )));
         }
         let mut bytes = vec![0; 4 * tokens as usize];
