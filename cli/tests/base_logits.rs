@@ -143,7 +143,10 @@ fn predictions_of_something_else_are_refused() {
         ),
         (&["--base-logits", "run.logits", "--text", "text.txt", "--n-ctx", "64"], "--for-eval"),
         (&["--base-logits", "damaged.logits", "--text", "text.txt", "--n-ctx", "64"], "no prediction"),
-        (&["--base-logits", "text.txt", "--text", "text.txt", "--n-ctx", "64"], "no teacher's predictions"),
+        (
+            &["--base-logits", "text.txt", "--text", "text.txt", "--n-ctx", "64"],
+            "holds no model's predictions",
+        ),
     ] {
         let output = slmc(directory, [&["eval", "q4.gguf"], arguments].concat());
         assert_eq!(output.status.code(), Some(1), "{arguments:?}: {}", stderr(&output));

@@ -28,6 +28,8 @@ Examples:
   slmc eval a.gguf --base b.gguf --text heldout.txt --worst 3
   slmc eval a.gguf --base b.gguf --text heldout.txt --json
   slmc eval a.gguf --base-logits base.logits --text heldout.txt
+  slmc eval a.gguf --base-logits base.kld --text heldout.txt    base.kld of llama-perplexity -m b.gguf -f heldout.txt \
+                                                                --kl-divergence-base base.kld
   slmc eval a.gguf --base b.gguf --tasks bundled:smoke --flips
   slmc eval MODEL --tasks arc_easy.jsonl,hellaswag.jsonl --fewshot 5 --limit 1000
   slmc eval a.gguf --base models/tiny --report a-report")]
@@ -37,8 +39,9 @@ pub struct Eval {
     /// The original model to compare with (checkpoint directory or GGUF file)
     #[arg(long, value_name = "BASE")]
     pub base: Option<PathBuf>,
-    /// What the original predicted, from a file of `slmc distill cache-logits --for-eval`, in its place; same --text and --n-ctx. KL
-    /// divergences are lower bounds where the file does not hold every token
+    /// What the original predicted, from a file of `slmc distill cache-logits --for-eval` or `llama-perplexity --kl-divergence-base`,
+    /// in its place; same --text and --n-ctx. KL divergences are lower bounds where the former does not hold every token; from the
+    /// latter they are computed as `llama-perplexity --kl-divergence` does
     #[arg(long, value_name = "FILE", conflicts_with_all = ["base", "stride", "worst"])]
     pub base_logits: Option<PathBuf>,
     /// Also print the figures by tokens of context and by document (they always are in --json)

@@ -33,9 +33,9 @@ pub struct Gate {
     /// The original model (checkpoint directory or GGUF file) [default: `model` of slmc.toml]
     #[arg(long, value_name = "BASE")]
     pub base: Option<PathBuf>,
-    /// What the original predicted, from a file of `slmc distill cache-logits --for-eval`: losses on text are measured against it, without
-    /// running BASE; same --text and --n-ctx. KL divergences are lower bounds where the file does not hold every token: they can break --max-kl, and
-    /// not keep it
+    /// What the original predicted, from a file of `slmc distill cache-logits --for-eval` or `llama-perplexity --kl-divergence-base`:
+    /// losses on text are measured against it, without running BASE; same --text and --n-ctx. KL divergences are lower bounds where
+    /// the former does not hold every token: they can break --max-kl, and not keep it
     #[arg(long, value_name = "FILE", conflicts_with = "stride")]
     pub base_logits: Option<PathBuf>,
     /// Most mean KL divergence from the original, in nats per token

@@ -93,8 +93,7 @@ fn rows(outcome: &EvaluateOutcome) -> Vec<[String; 2]> {
         rows.push(["bits per byte".into(), format!("{bits:.4}")]);
     }
     if let Some(kept) = &evaluation.base_logits {
-        let known = format!("{} likeliest of {} tokens at each position", kept.top_k, kept.vocab_size);
-        rows.push(["known of the base".into(), known]);
+        rows.push(["known of the base".into(), kept.to_string()]);
     }
     if let Some(drift) = &summary.drift {
         let least = evaluation.base_logits.is_some_and(|kept| kept.kl_is_lower_bound);

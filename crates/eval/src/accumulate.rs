@@ -8,14 +8,21 @@
 //! so that with p = softmax(a), q = softmax(b) and log Z = m + log Σ exp(x - m)
 //!
 //! KL(p ‖ q) = Σ pᵢ·(log pᵢ - log qᵢ) = C / Σ exp(aᵢ - mₐ) - (log Zₐ - log Z_b).
+//!
+//! Predictions of a base model that were kept take the place of its logits as [`kept`](crate::kept) says.
 
 use rayon::prelude::*;
 use thiserror::Error;
 
-use crate::kept::{AgainstKept, KeptPredictions};
+use crate::kept::KeptPredictions;
+use crate::kept::log_probs::AgainstLogProbs;
+use crate::kept::top_k::AgainstKept;
 use crate::kernel::{self, Peak};
 use crate::leaders::Leaders;
 use crate::scores::{Drift, Scores, Side};
+
+/// Tokens a task takes at a time; only scheduling depends on it.
+const GRAIN: usize = 4;
 
 /// A logit that is NaN or infinite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -104,7 +111,8 @@ pub struct Accumulator {
 enum States {
     Single(Vec<Softmax>),
     Pair(Vec<Pair>),
-    Kept(AgainstKept),
+    TopK(AgainstKept),
+    LogProbs(Vec<AgainstLogProbs>),
 }
 
 impl Accumulator {
@@ -131,8 +139,15 @@ impl Accumulator {
     ///
     /// # Panics
     /// If predictions are not of as many positions as there are targets.
-    pub fn against(targets: Vec<u32>, base: KeptPredictions) -> Self {
-        let states = States::Kept(AgainstKept::new(base, targets.len()));
+    pub fn against_top_k(targets: Vec<u32>, base: KeptPredictions) -> Self {
+        let states = States::TopK(AgainstKept::new(base, targets.len()));
+        Self { targets, states, next_entry: 0 }
+    }
+
+    /// For the logits of a compressed model, against the logarithms of a base model's probabilities, which stand in the place of its
+    /// logits.
+    pub fn against_log_probs(targets: Vec<u32>) -> Self {
+        let states = States::LogProbs(vec![AgainstLogProbs::EMPTY; targets.len()]);
         Self { targets, states, next_entry: 0 }
     }
 
@@ -142,7 +157,7 @@ impl Accumulator {
     }
 
     /// Adds the next `width` vocabulary entries of every token: `model` is `[tokens, width]`, and so is `base`, which is
-    /// given if and only if this accumulates a pair. Tokens are spread over rayon's threads; the result does not
+    /// given if and only if a base model's are accumulated, too. Tokens are spread over rayon's threads; the result does not
     /// depend on how.
     ///
     /// # Errors
@@ -151,12 +166,11 @@ impl Accumulator {
     /// # Panics
     /// If a slice has another length, or `base` is given or missing against the kind of accumulator.
     pub fn add(&mut self, width: usize, base: Option<&[f32]>, model: &[f32]) -> Result<(), NonFiniteLogit> {
-        /// Tokens a task takes at a time; only scheduling depends on it.
-        const GRAIN: usize = 4;
         let first_entry = self.next_entry;
         let length = self.targets.len() * width;
         assert!(width > 0, "an empty slice of the vocabulary");
         assert_eq!(model.len(), length, "logits are [tokens, width]");
+        assert!(base.is_none_or(|base| base.len() == length), "base logits are [tokens, width]");
         let failed = match (&mut self.states, base) {
             (States::Single(states), None) => (states.par_iter_mut(), &self.targets, model.par_chunks(width))
                 .into_par_iter()
@@ -165,23 +179,22 @@ impl Accumulator {
                 .enumerate()
                 .find_map_first(|(token, added)| added.err().map(|side| (token, side))),
             (States::Pair(states), Some(base)) => {
-                assert_eq!(base.len(), length, "base logits are [tokens, width]");
-                (states.par_iter_mut(), &self.targets, base.par_chunks(width), model.par_chunks(width))
-                    .into_par_iter()
-                    .with_min_len(GRAIN)
-                    .map(|(state, &target, base, model)| {
-                        add_pair(state, target as usize, first_entry, base, model)
-                    })
-                    .enumerate()
-                    .find_map_first(|(token, added)| added.err().map(|side| (token, side)))
+                add_beside(states, &self.targets, width, base, model, |pair, target, base, model| {
+                    add_pair(pair, target, first_entry, base, model)
+                })
             }
-            (States::Kept(kept), None) => {
+            (States::LogProbs(states), Some(base)) => {
+                add_beside(states, &self.targets, width, base, model, |state, target, base, model| {
+                    state.add(target, first_entry, base, model)
+                })
+            }
+            (States::TopK(kept), None) => {
                 kept.add(&self.targets, width, first_entry, model).map(|token| (token, Side::Model))
             }
-            (States::Single(_) | States::Kept(_), Some(_)) => {
+            (States::Single(_) | States::TopK(_), Some(_)) => {
                 panic!("base logits given to an accumulator of one model")
             }
-            (States::Pair(_), None) => panic!("base logits missing"),
+            (States::Pair(_) | States::LogProbs(_), None) => panic!("base logits missing"),
         };
         self.next_entry += width;
         match failed {
@@ -203,7 +216,11 @@ impl Accumulator {
                 nll: states.iter().map(|pair| pair.model.nll()).collect(),
                 drift: Some(states.iter().map(Pair::drift).collect()),
             },
-            States::Kept(kept) => kept.finish(),
+            States::TopK(kept) => kept.finish(),
+            States::LogProbs(states) => Scores {
+                nll: states.iter().map(AgainstLogProbs::nll).collect(),
+                drift: Some(states.iter().map(AgainstLogProbs::drift).collect()),
+            },
         }
     }
 }
@@ -211,17 +228,27 @@ impl Accumulator {
 impl Pair {
     fn drift(&self) -> Drift {
         let (base, model) = (&self.base, &self.model);
-        let base_nll = base.nll();
         let kl = self.cross / base.sum - (base.log_partition() - model.log_partition());
-        Drift {
-            base_nll,
-            // KL is never negative; a rounding error of equal distributions can be.
-            kl: kl.max(0.0),
-            delta_p: (-model.nll()).exp() - (-base_nll).exp(),
-            same_top: self.base_top.top() == self.model_top.top(),
-            in_top5: self.model_top.contains(self.base_top.top()),
-        }
+        // KL is never negative; a rounding error of equal distributions can be.
+        Drift::new(model.nll(), base.nll(), kl.max(0.0), self.base_top.top(), &self.model_top)
     }
+}
+
+/// Adds a slice of every token's logits beside the base's by `add`, which is told the target; the first token that it fails for.
+fn add_beside<S: Send>(
+    states: &mut [S],
+    targets: &[u32],
+    width: usize,
+    base: &[f32],
+    model: &[f32],
+    add: impl Fn(&mut S, usize, &[f32], &[f32]) -> Result<(), Side> + Sync,
+) -> Option<(usize, Side)> {
+    (states.par_iter_mut(), targets, base.par_chunks(width), model.par_chunks(width))
+        .into_par_iter()
+        .with_min_len(GRAIN)
+        .map(|(state, &target, base, model)| add(state, target as usize, base, model))
+        .enumerate()
+        .find_map_first(|(token, added)| added.err().map(|side| (token, side)))
 }
 
 fn add_single(state: &mut Softmax, target: usize, first_entry: usize, logits: &[f32]) -> Result<(), Side> {

@@ -169,7 +169,7 @@ pub fn evaluate(
 /// See [`EvaluateError`].
 pub fn evaluate_against(
     model: &dyn WeightSource,
-    base: &dyn BasePredictions,
+    base: BasePredictions<'_>,
     tokens: &[u32],
     device: Device,
     options: &Options,
@@ -187,7 +187,7 @@ pub fn evaluate_against(
 /// Scores the last of `subjects` beside the one before it, or beside what was kept of one.
 fn run(
     subjects: &[Subject<'_>],
-    kept: Option<&dyn BasePredictions>,
+    kept: Option<BasePredictions<'_>>,
     (vocab_size, padded): (usize, Option<Warning>),
     tokens: &[u32],
     device: Device,
@@ -198,13 +198,15 @@ fn run(
     windows.check_vocabulary(vocab_size)?;
     let longest = windows.all().iter().map(|window| window.len).max().unwrap_or(0);
     let too_long = subjects.iter().filter_map(|subject| exceeds_training(subject, longest));
-    let base_logits = kept.map(BasePredictions::about);
-    let bound = base_logits.filter(|kept| kept.kl_is_lower_bound);
-    let bound = bound.map(|KeptBase { top_k, vocab_size, .. }| Warning::LowerBound { top_k, vocab_size });
+    let base_logits = kept.as_ref().map(BasePredictions::about);
+    let bound = base_logits.and_then(|kept| {
+        kept.bound().map(|top_k| Warning::LowerBound { top_k, vocab_size: kept.vocab_size })
+    });
     let warnings = too_long.chain(padded).chain(bound).collect();
 
     let configs: Vec<_> = subjects.iter().map(|(_, source)| source.config()).collect();
-    let plan = Plan::new(&configs, &windows, options.memory_budget);
+    let read = usize::from(matches!(kept, Some(BasePredictions::Llama(_))));
+    let plan = Plan::new(&configs, read, &windows, options.memory_budget);
     let mut meter = Meter::new(total_work(&configs, &windows, vocab_size), windows.all());
     let mut scores = Scores::default();
     let mut done = 0;
@@ -238,7 +240,7 @@ fn run(
 fn group_scores(
     group: &Group<'_>,
     subjects: &[Subject<'_>],
-    kept: Option<&dyn BasePredictions>,
+    kept: Option<BasePredictions<'_>>,
     vocab_size: usize,
     device: Device,
     step: &mut Step<'_>,

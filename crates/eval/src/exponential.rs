@@ -5,7 +5,7 @@
 //! approximation in this crate. It is kept in f64 because a KL divergence of 1e-6 is the difference of two
 //! log-partition functions of size 10: relative errors of f32's 6e-8 would drown it.
 
-/// e^x of every lane, for x ≤ 0 (x is raised to -708 first, where e^x is about 3e-308).
+/// e^x of every lane, for x ≤ 0 or a rounding error above (x is raised to -708 first, where e^x is about 3e-308).
 ///
 /// x = n·ln 2 + r with |r| ≤ ln(2)/2, e^x = 2ⁿ·eʳ, eʳ by its Taylor polynomial of degree 10. The remainder is at most
 /// |r|¹¹/11!·e^|r| < 3.1e-13, and n·ln 2 is rounded by at most 2.3e-16·|x|, so the relative error is below

@@ -27,16 +27,18 @@ pub(crate) struct Reader<'a> {
 pub(crate) fn score(
     group: &Group<'_>,
     readers: &[Reader<'_>],
-    kept: Option<&dyn BasePredictions>,
+    kept: Option<BasePredictions<'_>>,
     vocab_size: usize,
     step: &mut Step<'_>,
 ) -> Result<Option<Scores>, EvaluateError> {
     let start = |chunk: &Range<usize>| {
         let targets = group.targets(chunk.clone());
         Ok(match kept {
-            Some(kept) => {
-                Accumulator::against(targets, kept.read(chunk.clone()).map_err(EvaluateError::Kept)?)
+            Some(BasePredictions::TopK(source)) => {
+                let kept = source.read(chunk.clone()).map_err(EvaluateError::Kept)?;
+                Accumulator::against_top_k(targets, kept)
             }
+            Some(BasePredictions::Llama(_)) => Accumulator::against_log_probs(targets),
             None if readers.len() == 2 => Accumulator::pair(targets),
             None => Accumulator::single(targets),
         })
@@ -62,11 +64,16 @@ pub(crate) fn score(
                     return Ok(None);
                 }
             }
-            let added = match &logits[..] {
-                [base, model] => accumulator.add(rows.len(), Some(base), model),
-                [model] => accumulator.add(rows.len(), None, model),
-                _ => unreachable!("one or two models"),
+            let log_probs = match kept {
+                Some(BasePredictions::Llama(file)) => {
+                    let read = file.read(group.chunks[chunk].clone(), rows.clone());
+                    Some(read.map_err(|error| EvaluateError::Kept(error.into()))?)
+                }
+                _ => None,
             };
+            let (model, base) = logits.split_last().expect("the evaluated model's");
+            let base = base.first().map(|base| &base[..]).or(log_probs.as_deref());
+            let added = accumulator.add(rows.len(), base, model);
             added.map_err(|error| locate(group, chunk, error))?;
         }
     }

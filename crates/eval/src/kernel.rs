@@ -30,6 +30,17 @@ pub(crate) struct PairSums {
     pub cross: f64,
 }
 
+/// Sums over one token's slice of a base model's log-probabilities and another model's logits.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct LogProbSums {
+    /// Σ exp(bᵢ - max b) of all logits b.
+    pub model: f64,
+    /// Σ pᵢ of the probabilities that count.
+    pub mass: f64,
+    /// Σ pᵢ·(log pᵢ - bᵢ) of the same.
+    pub cross: f64,
+}
+
 /// The largest of `logits`, and whether all are finite.
 pub(crate) fn peak(logits: &[f32]) -> Peak {
     struct Op<'a>(&'a [f32]);
@@ -130,6 +141,50 @@ pub(crate) fn pair_sums(base: &[f32], base_max: f32, model: &[f32], model_max: f
     Arch::new().dispatch(Op { base, base_max: f64::from(base_max), model, model_max: f64::from(model_max) })
 }
 
+/// [`LogProbSums`] over `base` (log p) and `model` (b), of the same length; of `base` counts what is above `least`. No logit may
+/// exceed `model_max`, and no log p 0 by more than its rounding.
+pub(crate) fn log_prob_sums(base: &[f32], least: f32, model: &[f32], model_max: f32) -> LogProbSums {
+    struct Op<'a> {
+        base: &'a [f32],
+        least: f32,
+        model: &'a [f32],
+        model_max: f64,
+    }
+    impl NullaryFnOnce for Op<'_> {
+        type Output = LogProbSums;
+        #[inline(always)]
+        fn call(self) -> LogProbSums {
+            let Op { base, least, model, model_max } = self;
+            let mut model_sums = [0.0; LANES];
+            let mut mass = [0.0; LANES];
+            let mut cross = [0.0; LANES];
+            let (base_chunks, base_rest) = base.as_chunks::<LANES>();
+            let (model_chunks, model_rest) = model.as_chunks::<LANES>();
+            for (log_p, b) in base_chunks.iter().zip(model_chunks) {
+                let exp_p = exp_of_nonpositive(log_p.map(f64::from));
+                let exp_b = exp_of_nonpositive(b.map(|b| f64::from(b) - model_max));
+                for lane in 0..LANES {
+                    let p = if log_p[lane] > least { exp_p[lane] } else { 0.0 };
+                    model_sums[lane] += exp_b[lane];
+                    mass[lane] += p;
+                    cross[lane] += p * (f64::from(log_p[lane]) - f64::from(b[lane]));
+                }
+            }
+            for (lane, (&log_p, &b)) in base_rest.iter().zip(model_rest).enumerate() {
+                let [exp_p] = exp_of_nonpositive([f64::from(log_p)]);
+                let [exp_b] = exp_of_nonpositive([f64::from(b) - model_max]);
+                let p = if log_p > least { exp_p } else { 0.0 };
+                model_sums[lane] += exp_b;
+                mass[lane] += p;
+                cross[lane] += p * (f64::from(log_p) - f64::from(b));
+            }
+            LogProbSums { model: model_sums.iter().sum(), mass: mass.iter().sum(), cross: cross.iter().sum() }
+        }
+    }
+    assert_eq!(base.len(), model.len(), "slices of one vocabulary range");
+    Arch::new().dispatch(Op { base, least, model, model_max: f64::from(model_max) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,6 +229,23 @@ mod tests {
             assert!((found.model - plain.model).abs() < 1e-12 * plain.model);
             assert!((found.cross - plain.cross).abs() < 1e-11 * plain.base);
             assert_eq!(exp_sum(&a, max_a).to_bits(), found.base.to_bits());
+        }
+    }
+
+    #[test]
+    fn sums_over_log_probabilities_of_every_length_are_those_of_the_plain_loop() {
+        for length in 1..100 {
+            let log_ps: Vec<f32> = wave(length, 11.0).iter().map(|x| x - 11.0).collect();
+            let b = wave(length, 14.0).into_iter().rev().collect::<Vec<f32>>();
+            let max = peak(&b).max;
+            let counted = log_ps.iter().zip(&b).map(|(&log_p, &b)| (f64::from(log_p), f64::from(b)));
+            let counted: Vec<(f64, f64)> = counted.filter(|(log_p, _)| *log_p > -16.0).collect();
+            let found = log_prob_sums(&log_ps, -16.0, &b, max);
+            let mass: f64 = counted.iter().map(|(log_p, _)| log_p.exp()).sum();
+            let cross: f64 = counted.iter().map(|(log_p, b)| log_p.exp() * (log_p - b)).sum();
+            assert!((found.mass - mass).abs() <= 1e-12 * mass);
+            assert!((found.cross - cross).abs() <= 1e-11 * mass);
+            assert_eq!(found.model.to_bits(), exp_sum(&b, max).to_bits());
         }
     }
 }

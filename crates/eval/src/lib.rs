@@ -3,8 +3,8 @@
 //! [`evaluate`] streams one or two models over a text, block by block. Perplexity follows the protocol of llama.cpp's
 //! llama-perplexity or of Hugging Face's guide ([`windows`]), so that the figures line up. The KL divergence from a base model is
 //! computed in the same pass, from logits that exist a slice of the vocabulary at a time ([`accumulate`]); llama.cpp writes the
-//! base model's log-probabilities to a file of 16-bit values instead. Where a base model's likeliest tokens were kept, these stand in
-//! its place ([`kept`]).
+//! base model's log-probabilities to a file of 16-bit values instead. Such a file, or one of a base model's likeliest tokens, can
+//! stand in its place ([`kept`]).
 //!
 //! [`tasks`] are questions with right answers, asked as lm-evaluation-harness asks them; [`likelihood`] is what a model thinks of
 //! each, [`paired`] how two models' answers differ, and [`gate`] whether any of this is good enough.
@@ -37,7 +37,9 @@ pub mod worst;
 pub use breakdown::{DocumentFigures, Figures, PositionFigures};
 pub use evaluate::{EvaluateError, Options, Warning, evaluate, evaluate_against};
 pub use evaluation::Evaluation;
-pub use kept::{BasePredictions, KeptBase, KeptPredictions};
+pub use kept::{
+    BasePredictions, KeptBase, KeptPredictions, LlamaLogits, LlamaLogitsError, PredictionFormat, TopKSource,
+};
 pub use latency::{Latency, LatencyIncrease, Repetition, Spread};
 pub use progress::{Progress, Reporter, Running, Silent};
 pub use scores::{Drift, Scores, Side};

@@ -31,26 +31,27 @@ impl Plan {
     /// A slice of the head has at most so many bytes of weights, as f32.
     pub const HEAD_BYTES: usize = 32 << 20;
 
-    /// Half the budget is for hidden states, a quarter each for the activations of a chunk and for logits.
-    pub fn new(configs: &[&ModelConfig], windows: &Windows<'_>, budget: usize) -> Self {
+    /// Half the budget is for hidden states, a quarter each for the activations of a chunk and for logits: those of every model, and
+    /// `read` that are read from a file.
+    pub fn new(configs: &[&ModelConfig], read: usize, windows: &Windows<'_>, budget: usize) -> Self {
         let longest = |of: fn(&Window) -> usize| windows.all().iter().map(of).max().unwrap_or(1).max(1);
-        let (read, scored) = (longest(|window| window.len), longest(|window| window.scored.len()));
+        let (len, scored) = (longest(|window| window.len), longest(|window| window.scored.len()));
         let hidden = configs.iter().map(|config| config.hidden_size).max().unwrap_or(1).max(1);
 
-        let inside = configs.iter().map(|config| bytes_inside(config).saturating_mul(read));
+        let inside = configs.iter().map(|config| bytes_inside(config).saturating_mul(len));
         let chunk_bytes = inside.max().unwrap_or(1).max(1);
         let windows_per_chunk =
-            (budget / 4 / chunk_bytes).min(Self::CHUNK_TOKENS / read).clamp(1, windows.count());
+            (budget / 4 / chunk_bytes).min(Self::CHUNK_TOKENS / len).clamp(1, windows.count());
         let chunks = chunks(windows.all(), windows_per_chunk);
 
         // One model's hidden states, and of every model what the head needs.
-        let group_bytes = (read + configs.len() * scored).saturating_mul(hidden * F32);
-        let windows_per_group = (budget / 2 / group_bytes).min(Self::GROUP_TOKENS / read);
+        let group_bytes = (len + configs.len() * scored).saturating_mul(hidden * F32);
+        let windows_per_group = (budget / 2 / group_bytes).min(Self::GROUP_TOKENS / len);
         // Whole chunks, and groups of about the same size.
         let chunks_per_group = (windows_per_group / windows_per_chunk).max(1);
         let chunks_per_group = chunks.len().div_ceil(chunks.len().div_ceil(chunks_per_group));
 
-        let logits_bytes = (windows_per_chunk * scored * F32 * configs.len()).max(1);
+        let logits_bytes = (windows_per_chunk * scored * F32 * (configs.len() + read)).max(1);
         let head_steps = (budget / 4 / logits_bytes).min(Self::HEAD_BYTES / (hidden * F32)) / Self::HEAD_STEP;
         Self { chunks, chunks_per_group, head_rows: head_steps.clamp(1, 32) * Self::HEAD_STEP }
     }

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::leaders::Leaders;
+
 /// Which of the two models something is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -37,7 +39,7 @@ pub struct Scores {
 pub struct Drift {
     /// -log p(token) in nats.
     pub base_nll: f64,
-    /// KL(p ‖ q) over the vocabulary in nats, at least 0.
+    /// KL(p ‖ q) over the vocabulary in nats, at least 0 but where the base's probabilities are rounded to 16 bits.
     pub kl: f64,
     /// q(token) - p(token).
     pub delta_p: f64,
@@ -45,6 +47,19 @@ pub struct Drift {
     pub same_top: bool,
     /// Whether p's most probable token is one of q's five most probable (of equals, those with the smallest ids).
     pub in_top5: bool,
+}
+
+impl Drift {
+    /// Of two predictions of a token: −log q and −log p of it, the divergence, p's most probable token, and those of q.
+    pub(crate) fn new(nll: f64, base_nll: f64, kl: f64, likeliest: usize, model_top: &Leaders<5>) -> Self {
+        Self {
+            base_nll,
+            kl,
+            delta_p: (-nll).exp() - (-base_nll).exp(),
+            same_top: likeliest == model_top.top(),
+            in_top5: model_top.contains(likeliest),
+        }
+    }
 }
 
 impl Scores {

@@ -291,6 +291,9 @@ pub enum PipelineError {
     /// Training cannot go on.
     #[error(transparent)]
     Training(Box<slmc_distill::DistillError>),
+    /// llama-perplexity's file of a base model's predictions cannot be read.
+    #[error(transparent)]
+    LlamaLogits(#[from] slmc_eval::LlamaLogitsError),
     /// A base model's predictions that are not of what is measured.
     #[error("`{}` {reason}", path.display())]
     BaseLogits {

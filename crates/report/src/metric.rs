@@ -127,6 +127,8 @@ metrics! {
     Bos "bos", "token in front of every window", Count, Neither;
     /// Windows scored.
     Windows "windows", "windows", Count, Neither;
+    /// What a file of the base's predictions, which stood in its place, holds of them.
+    BaseLogits "base_logits", "known of the original", Text, Neither;
     /// What ran the models.
     Engine "engine", "engine", Text, Neither;
     /// Where.

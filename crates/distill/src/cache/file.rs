@@ -14,8 +14,6 @@ use serde::{Deserialize, Serialize};
 use super::CachedRows;
 use crate::error::DistillError;
 
-const MAGIC: &str = "slmc teacher logits 1\n";
-
 /// More than any header has: a file without a line end is not read whole.
 const MOST_HEADER: u64 = 1 << 20;
 
@@ -69,7 +67,7 @@ impl CacheHeader {
     }
 
     fn text(&self) -> String {
-        format!("{MAGIC}{}\n", serde_json::json!(self))
+        format!("{}{}\n", LogitCache::MAGIC, serde_json::json!(self))
     }
 }
 
@@ -96,7 +94,7 @@ fn read_header(path: &Path) -> Result<(CacheHeader, u64, File), DistillError> {
     let mut lines = BufReader::new((&file).take(MOST_HEADER));
     let (mut magic, mut json) = (Vec::new(), Vec::new());
     lines.read_until(b'\n', &mut magic).and_then(|_| lines.read_until(b'\n', &mut json)).map_err(io(path))?;
-    if magic != MAGIC.as_bytes() {
+    if magic != LogitCache::MAGIC.as_bytes() {
         return Err(damaged(path, "no teacher's predictions, as `slmc distill cache-logits` writes them"));
     }
     let header: CacheHeader =
@@ -109,6 +107,9 @@ fn read_header(path: &Path) -> Result<(CacheHeader, u64, File), DistillError> {
 }
 
 impl LogitCache {
+    /// What a file begins with.
+    pub const MAGIC: &str = "slmc teacher logits 1\n";
+
     /// Opens a file.
     ///
     /// # Errors

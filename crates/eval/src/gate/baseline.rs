@@ -1,10 +1,12 @@
 //! What a model lost when it was accepted, to hold later ones against on the same windows.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::baseline_tasks::{TaskAnswers, TaskBaseline, check_tasks};
 use super::{Check, Metric, Side, Verdict, check, window_means};
-use crate::{Evaluation, Windowing};
+use crate::{Evaluation, KeptBase, PredictionFormat, Windowing};
 
 /// The version of the stored form.
 const VERSION: u32 = 1;
@@ -25,11 +27,37 @@ pub struct Baseline {
     /// Tokens of each position that were known of the original's predictions, where it did not run itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_top_k: Option<usize>,
+    /// Whether the original's predictions were those of llama-perplexity's file.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub base_in_16_bits: bool,
     /// Mean KL divergence from the original of each window, in nats per token.
     pub kl_divergence: Vec<f64>,
     /// What it got right.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tasks: Vec<TaskBaseline>,
+}
+
+/// What was known of the original's predictions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// All of them.
+    Whole,
+    /// So many of the likeliest tokens of each position.
+    TopK(usize),
+    /// Every probability in 16 bits.
+    SixteenBits,
+}
+
+impl fmt::Display for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole => write!(f, "all of the original's predictions"),
+            Self::TopK(k) => write!(f, "the {k} likeliest tokens of the original's predictions"),
+            Self::SixteenBits => {
+                write!(f, "the original's predictions in the 16 bits of llama-perplexity's file")
+            }
+        }
+    }
 }
 
 /// Why a baseline says nothing of an evaluation.
@@ -58,17 +86,15 @@ pub enum Incomparable {
         /// Tokens of each.
         n_ctx: usize,
     },
-    /// Held against an original of which another part was known.
+    /// Held against an original that was known otherwise.
     #[error(
-        "the baseline was measured against {}, this model against {}; save a new baseline, or measure as it was",
-        originals(*baseline),
-        originals(*now)
+        "the baseline was measured against {baseline}, this model against {now}; save a new baseline, or measure as it was"
     )]
     Original {
-        /// Tokens of each position that were known then.
-        baseline: Option<usize>,
-        /// Tokens that are known now.
-        now: Option<usize>,
+        /// What was known then.
+        baseline: Known,
+        /// What is known now.
+        now: Known,
     },
     /// A task that was not asked.
     #[error("the baseline holds answers to `{name}`, which was not asked now; name its file with --tasks")]
@@ -119,27 +145,31 @@ fn strides(stride: Option<usize>) -> String {
     stride.map_or_else(|| "windows side by side".to_owned(), |stride| format!("a stride of {stride}"))
 }
 
-fn originals(top_k: Option<usize>) -> String {
-    match top_k {
-        None => "all of the original's predictions".to_owned(),
-        Some(k) => format!("the {k} likeliest tokens of the original's predictions"),
-    }
-}
-
 impl Baseline {
     /// Of an evaluation beside a base, and of the answers to tasks.
     ///
     /// # Panics
     /// If there was no base.
     pub fn of(evaluation: &Evaluation, tokens_sha256: &str, tasks: &[TaskAnswers<'_>]) -> Self {
+        let base = evaluation.base_logits;
         Self {
             slmc_gate: VERSION,
             tokens_sha256: tokens_sha256.to_owned(),
             n_ctx: evaluation.n_ctx,
             stride: (evaluation.windowing == Windowing::Strided).then_some(evaluation.stride),
-            base_top_k: evaluation.base_logits.and_then(|kept| kept.kl_is_lower_bound.then_some(kept.top_k)),
+            base_top_k: base.as_ref().and_then(KeptBase::bound),
+            base_in_16_bits: base.is_some_and(|kept| kept.format == PredictionFormat::LlamaPerplexity),
             kl_divergence: window_means(evaluation, |_, drift| drift.kl),
             tasks: tasks.iter().map(TaskBaseline::of).collect(),
+        }
+    }
+
+    /// What was known of the original.
+    fn known(&self) -> Known {
+        match (self.base_top_k, self.base_in_16_bits) {
+            (Some(k), _) => Known::TopK(k),
+            (None, true) => Known::SixteenBits,
+            (None, false) => Known::Whole,
         }
     }
 
@@ -189,13 +219,13 @@ impl Baseline {
                 n_ctx: now.n_ctx,
             });
         }
-        if self.base_top_k != now.base_top_k {
-            return Err(Incomparable::Original { baseline: self.base_top_k, now: now.base_top_k });
+        if self.known() != now.known() {
+            return Err(Incomparable::Original { baseline: self.known(), now: now.known() });
         }
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
         let (before, after) = (mean(&self.kl_divergence), mean(&now.kl_divergence));
         let metric = Metric::KlOverBaseline;
-        if before == 0.0 && after > 0.0 {
+        if before <= 0.0 && after > 0.0 {
             // any loss is beyond every share of none
             let (value, verdict) = (f64::INFINITY, Verdict::Regression);
             return Ok(Check { metric, limit, value, interval: None, verdict, windows_needed: None });

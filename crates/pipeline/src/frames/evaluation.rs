@@ -20,6 +20,9 @@ pub(super) fn settings(outcome: &EvaluateOutcome) -> Vec<Measurement> {
     rows.add(Scope::Run, Metric::Stride).value(evaluation.stride as f64);
     rows.add(Scope::Run, Metric::Bos).value = evaluation.bos.map(f64::from);
     rows.add(Scope::Run, Metric::Windows).value(evaluation.windows as f64);
+    if let Some(kept) = &evaluation.base_logits {
+        rows.add(Scope::Run, Metric::BaseLogits).text(kept);
+    }
     if !evaluation.complete {
         let (done, planned) = (evaluation.windows, evaluation.windows_planned);
         rows.add(Scope::Run, Metric::Warning)

@@ -43,10 +43,10 @@ pub fn report(outcome: &GateOutcome, run: &Run) -> Result<Report, PipelineError>
 
 /// Why a divergence that keeps its limit proves nothing.
 fn lower_bound(evaluation: &Evaluation) -> Option<String> {
-    let kept = evaluation.base_logits.filter(|kept| kept.kl_is_lower_bound)?;
+    let kept = evaluation.base_logits?;
+    let (top_k, vocab_size) = (kept.bound()?, kept.vocab_size);
     Some(format!(
-        "at least this: the base's file holds {} of {} tokens; cache-logits --top-k {} would decide",
-        kept.top_k, kept.vocab_size, kept.vocab_size
+        "at least this: the base's file holds {top_k} of {vocab_size} tokens; cache-logits --top-k {vocab_size} would decide"
     ))
 }
 

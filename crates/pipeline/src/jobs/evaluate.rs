@@ -53,7 +53,7 @@ pub struct Measure {
 pub struct EvaluateOutcome {
     /// The model's path.
     pub model: PathBuf,
-    /// The original's path; of predictions from a file, as whoever wrote it named it.
+    /// The original's path; of predictions from a file, as whoever wrote it named it, or the file's own where it names none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base: Option<PathBuf>,
     /// What was scored.
@@ -111,7 +111,10 @@ pub fn evaluate(
     let mut bar = Bar { reporter, begun: false, done: 0 };
     let (tokens, device) = (&tokenized.tokens, measure.device);
     let evaluation = match &kept {
-        Some(kept) => slmc_eval::evaluate_against(source.as_ref(), kept, tokens, device, &options, &mut bar),
+        Some(kept) => {
+            let base = kept.predictions();
+            slmc_eval::evaluate_against(source.as_ref(), base, tokens, device, &options, &mut bar)
+        }
         None => {
             let base = base_source.as_deref();
             slmc_eval::evaluate(source.as_ref(), base, tokens, device, &options, &mut bar)
@@ -149,7 +152,7 @@ pub fn evaluate(
     let run = (evaluation.tokens_read() * (1 + usize::from(base.is_some()))) as f64;
     Ok(EvaluateOutcome {
         model: settings.model.clone(),
-        base: kept.map(|kept| kept.base().into()).or_else(|| settings.base.clone()),
+        base: kept.map(|kept| kept.base()).or_else(|| settings.base.clone()),
         text: name(&measure.text),
         tokens_sha256: sha256(&tokenized.tokens),
         evaluation,

@@ -11,7 +11,7 @@ pub(super) struct Reader<'a> {
     model: &'a ModelFile,
     pub tokenizer: Tokenizer,
     /// Rows of its embedding and its head.
-    rows: usize,
+    pub rows: usize,
 }
 
 /// A text's token ids.

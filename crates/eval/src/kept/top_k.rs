@@ -1,5 +1,4 @@
-//! A base model's predictions that were kept, in place of the model: of every scored position its likeliest tokens, and the
-//! probability of all others together.
+//! Of every scored position a base model's likeliest tokens, and the probability of all others together.
 //!
 //! The divergence is that between the distributions over these tokens and "another one". By the log-sum inequality it is at most that
 //! between the whole distributions, and it is the same where every token is kept (Cover and Thomas, "Elements of Information Theory",
@@ -9,8 +8,8 @@ use std::error::Error;
 use std::ops::Range;
 
 use rayon::prelude::*;
-use serde::Serialize;
 
+use super::KeptBase;
 use crate::accumulate::Softmax;
 use crate::kernel;
 use crate::leaders::Leaders;
@@ -34,19 +33,8 @@ pub struct KeptPredictions {
     pub log_target: Vec<f32>,
 }
 
-/// What kept predictions are of, as a report says it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct KeptBase {
-    /// Tokens that were kept of each position.
-    pub top_k: usize,
-    /// Entries of the vocabulary that they were taken from, the first.
-    pub vocab_size: usize,
-    /// Whether KL divergences are lower bounds of those from the model: not where every token was kept.
-    pub kl_is_lower_bound: bool,
-}
-
-/// Where kept predictions come from.
-pub trait BasePredictions {
+/// Where they come from.
+pub trait TopKSource {
     /// What they are of.
     fn about(&self) -> KeptBase;
 
@@ -125,16 +113,9 @@ impl AgainstKept {
         if log_rest > f64::NEG_INFINITY {
             kl += log_rest.exp() * (log_rest - (1.0 - share).max(LEAST).ln());
         }
-        let (nll, base_nll) = (model.nll(), -f64::from(base.log_target[position]));
-        let likeliest = base.ids[of.start] as usize;
-        Drift {
-            base_nll,
-            // As for two models; and logarithms in f32 do not add up to 1 in their last bits.
-            kl: kl.max(0.0),
-            delta_p: (-nll).exp() - (-base_nll).exp(),
-            same_top: likeliest == top.top(),
-            in_top5: top.contains(likeliest),
-        }
+        let base_nll = -f64::from(base.log_target[position]);
+        // As for two models; and logarithms in f32 do not add up to 1 in their last bits.
+        Drift::new(model.nll(), base_nll, kl.max(0.0), base.ids[of.start] as usize, top)
     }
 }
 
@@ -180,7 +161,7 @@ mod tests {
             let exact = whole.drift.as_ref().unwrap()[0];
             let mut before = f64::INFINITY;
             for k in [vocab, vocab - 1, vocab / 2, 1].into_iter().filter(|&k| k > 0) {
-                let mut kept = Accumulator::against(vec![target], keep(&base, k, target));
+                let mut kept = Accumulator::against_top_k(vec![target], keep(&base, k, target));
                 for slice in model.chunks(width) {
                     kept.add(slice.len(), None, slice).unwrap();
                 }
@@ -202,7 +183,7 @@ mod tests {
     #[test]
     fn a_logit_that_is_not_finite_is_found() {
         let base = keep(&[1.0, 2.0, 3.0], 2, 0);
-        let mut kept = Accumulator::against(vec![0], base);
+        let mut kept = Accumulator::against_top_k(vec![0], base);
         kept.add(2, None, &[0.0, 1.0]).unwrap();
         let error = kept.add(1, None, &[f32::NAN]).unwrap_err();
         assert_eq!((error.token, error.first_entry), (0, 2));
