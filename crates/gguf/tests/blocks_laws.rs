@@ -85,13 +85,22 @@ proptest! {
     }
 
     #[test]
-    fn encoding_again_loses_next_to_nothing(ty in any_type(), row in weight_row()) {
-        let once = round_trip(ty, &row);
-        let twice = round_trip(ty, &once);
-        let (first, second) = (squared_distance(&row, &once), squared_distance(&row, &twice));
-        // Scales of scales can often say the same values in more than one way, and the search need not find the
-        // one they came from; with a scale a block it does.
-        let slack = if ty.block_len() > 32 { 1.6 } else { 1.05 };
+    fn encoding_again_loses_next_to_nothing(
+        ty in any_type(),
+        rows in proptest::collection::vec(weight_row(), 16),
+    ) {
+        let (mut first, mut second) = (0.0, 0.0);
+        for row in &rows {
+            let once = round_trip(ty, row);
+            let twice = round_trip(ty, &once);
+            // of rows of one size, so that each of them counts
+            let size = squared_distance(row, &vec![0.0; COLUMNS]);
+            first += squared_distance(row, &once) / size;
+            second += squared_distance(row, &twice) / size;
+        }
+        // The search for scales need not find the ones that a row came from: about one row in a thousand is said in another way that
+        // loses as much again. Scales of scales can often say the same values in more than one way.
+        let slack = if ty.block_len() > 32 { 1.6 } else { 1.15 };
         prop_assert!(second <= first * slack + 1e-30, "{ty}: {first} then {second}");
     }
 

@@ -43,25 +43,30 @@ impl<'a> Lanes<'a> {
 /// the first in its lower half. What a panel has beyond the operand is 0. There are as many values in `out`.
 ///
 /// # Safety
-/// The processor has AVX2, AVX512F, AVX512VL and AVX512_BF16.
+/// The processor has AVX2, AVX512F, AVX512BW, AVX512VL and AVX512_BF16.
 pub unsafe fn pack(operand: Lanes<'_>, panels: Range<usize>, width: usize, out: &mut [u32]) {
     let pairs = operand.inner.div_ceil(2);
     assert_eq!(out.len(), panels.len() * pairs * width, "room for panels");
-    for (panel, out) in panels.zip(out.chunks_exact_mut(pairs * width)) {
-        for eight in (0..width).step_by(8) {
-            let first = panel * width + eight;
-            let lanes = operand.lanes.saturating_sub(first).min(8);
-            // SAFETY: the lanes and inner indices lie inside the operand, whose end was checked; of `out`, eight values of each
-            // row of the panel are written.
-            unsafe {
-                let from = operand.values.as_ptr().wrapping_add(first * operand.lane_stride);
-                let to = out.as_mut_ptr().add(eight);
-                if operand.inner_stride == 1 {
-                    turn(from, operand.lane_stride, lanes, operand.inner, to, width);
-                } else {
-                    assert!(operand.lane_stride == 1 || operand.lanes == 1, "one stride of an operand is 1");
-                    interleave(from, operand.inner_stride, lanes, operand.inner, to, width);
-                }
+    let in_rows = operand.inner_stride == 1;
+    assert!(in_rows || operand.lane_stride == 1 || operand.lanes == 1, "one stride of an operand is 1");
+    let (eights, in_panel, first) = (panels.len() * width / 8, width / 8, panels.start * width);
+    let place = |eight: usize| eight / in_panel * pairs * width + eight % in_panel * 8;
+    for eight in (0..eights).step_by(if in_rows { 1 } else { 2 }) {
+        let first = first + eight * 8;
+        let (lanes, from) = (
+            operand.lanes.saturating_sub(first),
+            operand.values.as_ptr().wrapping_add(first * operand.lane_stride),
+        );
+        let to = out.as_mut_ptr().wrapping_add(place(eight));
+        // SAFETY: the lanes and inner indices lie inside the operand, whose end was checked; of `out`, eight values of each row of
+        // a panel are written, or twice eight.
+        unsafe {
+            if in_rows {
+                turn(from, operand.lane_stride, lanes.min(8), operand.inner, to, width);
+            } else {
+                let next = (eight + 1 < eights).then(|| out.as_mut_ptr().add(place(eight + 1)));
+                let lanes = lanes.min(if next.is_some() { 16 } else { 8 });
+                interleave(from, operand.inner_stride, lanes, operand.inner, [Some(to), next], width);
             }
         }
     }
@@ -90,44 +95,41 @@ unsafe fn turn(from: *const f32, lane_stride: usize, lanes: usize, inner: usize,
     }
 }
 
-/// Eight lanes that lie side by side.
+/// Sixteen lanes that lie side by side: the first eight go to the first place, the others to the second.
 ///
 /// # Safety
-/// As [`turn`], with `lanes` values at `from + i · inner_stride` for the i-th inner index.
-#[target_feature(enable = "avx512f,avx512vl,avx512bf16,avx2")]
+/// As [`turn`] for both places, with `lanes` values at `from + i · inner_stride` for the i-th inner index.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 unsafe fn interleave(
     from: *const f32,
     inner_stride: usize,
     lanes: usize,
     inner: usize,
-    to: *mut u32,
+    to: [Option<*mut u32>; 2],
     width: usize,
 ) {
-    let mask = ((1u32 << lanes) - 1) as u8;
+    let mask = ((1u32 << lanes) - 1) as u16;
+    // Of the values of two inner indices, one behind the other, lane by lane.
+    let order: [u16; 32] = std::array::from_fn(|at| (at / 2 + at % 2 * 16) as u16);
     for first in (0..inner).step_by(2) {
         // SAFETY: the mask leaves the lanes that exist, and inner indices beyond the last are not read.
         unsafe {
-            let low = _mm256_maskz_loadu_ps(mask, from.wrapping_add(first * inner_stride));
+            let order = _mm512_loadu_si512(order.as_ptr().cast());
+            let low = _mm512_maskz_loadu_ps(mask, from.wrapping_add(first * inner_stride));
             let high = match first + 1 < inner {
-                true => _mm256_maskz_loadu_ps(mask, from.wrapping_add((first + 1) * inner_stride)),
-                false => _mm256_setzero_ps(),
+                true => _mm512_maskz_loadu_ps(mask, from.wrapping_add((first + 1) * inner_stride)),
+                false => _mm512_setzero_ps(),
             };
-            // The sixteen values, low ones first, become lanes of pairs.
-            let both = joined(low, high);
-            let both = rounded(both);
-            let (low, high) = (_mm256_castsi256_si128(both), _mm256_extracti128_si256::<1>(both));
-            let to = to.add(first / 2 * width);
-            _mm_storeu_si128(to.cast(), _mm_unpacklo_epi16(low, high));
-            _mm_storeu_si128(to.add(4).cast(), _mm_unpackhi_epi16(low, high));
+            let both = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
+            let pairs = _mm512_permutexvar_epi16(order, both);
+            let halves = [_mm512_castsi512_si256(pairs), _mm512_extracti64x4_epi64::<1>(pairs)];
+            for (to, half) in to.into_iter().zip(halves) {
+                if let Some(to) = to {
+                    _mm256_storeu_si256(to.add(first / 2 * width).cast(), half);
+                }
+            }
         }
     }
-}
-
-/// Two halves of a vector; AVX512F alone has this for doubles.
-#[target_feature(enable = "avx512f")]
-fn joined(low: __m256, high: __m256) -> __m512 {
-    let low = _mm512_castps_pd(_mm512_castps256_ps512(low));
-    _mm512_castpd_ps(_mm512_insertf64x4::<1>(low, _mm256_castps_pd(high)))
 }
 
 /// Sixteen values in bfloat16, to nearest even.
