@@ -15,7 +15,8 @@ use crate::accumulate::NonFiniteLogit;
 use crate::evaluation::Evaluation;
 use crate::group::{Group, Step};
 use crate::heads::{Reader, score};
-use crate::kept::{BasePredictions, KeptBase};
+use crate::kept::log_probs::LEFT_OUT;
+use crate::kept::{BasePredictions, KeptBase, PredictionFormat};
 use crate::plan::{Plan, total_work};
 use crate::progress::{Progress, Reporter, Running};
 use crate::scores::{Scores, Side};
@@ -80,6 +81,18 @@ pub enum Warning {
         top_k: usize,
         /// Entries of the vocabulary.
         vocab_size: usize,
+    },
+    /// The base's predictions are kept in a form that does not say how unlikely some tokens are that came.
+    #[error(
+        "to {tokens} of the {of} tokens that came the base gives a probability of e⁻¹⁶ or less, and llama-perplexity's file may not say \
+         how much less: the base's perplexity can come out too low, and the model's increase over it too high; a base model (--base) \
+         has neither"
+    )]
+    UnlikelyTokens {
+        /// Those tokens.
+        tokens: usize,
+        /// All that were scored.
+        of: usize,
     },
 }
 
@@ -232,8 +245,18 @@ fn run(
     if done == 0 {
         return Err(EvaluateError::Cancelled);
     }
-    let evaluation = Evaluation::new(&options.protocol, windows.all(), done, warnings, scores);
+    let mut evaluation = Evaluation::new(&options.protocol, windows.all(), done, warnings, scores);
+    if base_logits.is_some_and(|kept| kept.format == PredictionFormat::LlamaPerplexity) {
+        evaluation.warnings.extend(unlikely_tokens(&evaluation.scores));
+    }
     Ok(Evaluation { base_logits, ..evaluation })
+}
+
+/// What to know where tokens came of which a file in 16 bits says only that they are unlikely.
+fn unlikely_tokens(scores: &Scores) -> Option<Warning> {
+    let rows = scores.drift.as_deref().unwrap_or_default();
+    let tokens = rows.iter().filter(|row| -row.base_nll <= f64::from(LEFT_OUT)).count();
+    (tokens > 0).then_some(Warning::UnlikelyTokens { tokens, of: rows.len() })
 }
 
 /// The scores of a group's windows, `None` if `step` wants no more.

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use slmc_eval::{
-    BasePredictions, Evaluation, LlamaLogits, Options, Protocol, Silent, evaluate, evaluate_against,
+    BasePredictions, Evaluation, LlamaLogits, Options, Protocol, Silent, Warning, evaluate, evaluate_against,
 };
 use slmc_model::{
     CheckpointSource, Device, KvPrecision, ModelConfig, ModelError, Role, TensorId, Weight, WeightSource,
@@ -100,7 +100,6 @@ fn a_file_of_a_model_measures_as_the_model_does_but_for_its_16_bits() {
     let kept = against(&file, &options);
     assert_eq!(kept.windows, WINDOWS);
     assert!(kept.base_logits.is_some_and(|base| !base.kl_is_lower_bound && base.vocab_size == vocabulary));
-    assert!(kept.warnings.is_empty(), "{:?}", kept.warnings);
     assert_eq!(kept.scores.nll, live.scores.nll);
     let rows = |evaluation: &Evaluation| evaluation.scores.drift.clone().unwrap();
     for (kept, live) in rows(&kept).iter().zip(rows(&live)) {
@@ -116,6 +115,30 @@ fn a_file_of_a_model_measures_as_the_model_does_but_for_its_16_bits() {
     assert!((kept.kl_divergence.mean / live.kl_divergence.mean - 1.0).abs() < 1e-3);
     assert!((kept.delta_p.rms / live.delta_p.rms - 1.0).abs() < 1e-3);
     assert!((kept.top1_agreement - live.top1_agreement).abs() < 0.03);
+}
+
+#[test]
+fn tokens_that_the_file_knows_only_to_be_unlikely_are_counted() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, vocabulary) = (directory.path().join("base.kld"), tiny().config().vocab_size);
+    let tokens = tokens();
+    let targets = (0..WINDOWS).flat_map(|window| SCORED.map(move |at| window * N_CTX + at + 1));
+    let targets: Vec<usize> = targets.map(|at| tokens[at] as usize).collect();
+    for (sharper, expected) in [(0.5, false), (2.0, true)] {
+        let logits: Vec<f32> = logits().iter().map(|x| sharper * x).collect();
+        let unlikely = |(row, target): (&[f32], &usize)| {
+            let largest = row.iter().copied().fold(f32::MIN, f32::max);
+            let sum: f64 = row.iter().map(|x| f64::from(x - largest).exp()).sum();
+            f64::from(largest - row[*target]) + sum.ln() > 16.0
+        };
+        let count = logits.chunks(vocabulary).zip(&targets).filter(|pair| unlikely(*pair)).count();
+        assert_eq!(count > 0, expected, "{count}");
+        std::fs::write(&path, llama_file::file(N_CTX, vocabulary, &tokens[..N_CTX * WINDOWS], &logits))
+            .unwrap();
+        let found = against(&LlamaLogits::open(&path).unwrap(), &options(768 << 20)).warnings;
+        let warning = Warning::UnlikelyTokens { tokens: count, of: targets.len() };
+        assert_eq!(found, if expected { vec![warning] } else { Vec::new() });
+    }
 }
 
 #[test]
