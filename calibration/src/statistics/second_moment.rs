@@ -71,6 +71,11 @@ impl SecondMoment {
         Ok(())
     }
 
+    /// Bytes of the sums of `d_in` columns, about: those of the tiles on the diagonal are there whole.
+    pub fn bytes(d_in: u64) -> u64 {
+        4 * d_in * (d_in + TILE as u64)
+    }
+
     /// Columns.
     pub fn d_in(&self) -> usize {
         self.d_in

@@ -5,11 +5,11 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::DEPTH;
-use super::kernel::COLUMNS;
+use super::kernel::{COLUMNS, ROWS, multiply_packed};
 use super::pack::{Lanes, pack};
 use super::serial::room;
-use crate::Operand;
+use super::{DEPTH, Target};
+use crate::{Onto, Operand};
 
 /// Panels that a task packs.
 const PACKED_AT_ONCE: usize = 4;
@@ -21,21 +21,66 @@ thread_local! {
     static ROOM: Cell<[Vec<u32>; 2]> = const { Cell::new([Vec::new(), Vec::new()]) };
 }
 
-/// Room for packed operands, that of the last product which this thread began. It is taken away: a thread that waits for the tasks of a
-/// product may begin another.
-pub fn room_for_operands() -> [Vec<u32>; 2] {
-    ROOM.take()
+/// The left operand of a product and the matrices right of it, side by side, packed for as many tasks as like.
+pub struct Operands<'a> {
+    inner: usize,
+    left: Panels<'a>,
+    right: Panels<'a>,
+    packed: [Vec<u32>; 2],
 }
 
-/// Gives it back.
-pub fn keep_room(operands: [Vec<u32>; 2]) {
-    if operands.iter().all(|values| values.capacity() <= KEPT) {
-        ROOM.set(operands);
+impl<'a> Operands<'a> {
+    /// Packs them, in the room of the last product which this thread began. It is taken away: a thread that waits for the tasks of a
+    /// product may begin another.
+    ///
+    /// # Safety
+    /// The processor has the instructions.
+    pub unsafe fn pack(a: Operand<'a>, right: &[Operand<'a>]) -> Self {
+        let left = Panels::of([a], ROWS);
+        let right = Panels::of(right.iter().map(|b| b.transposed()), COLUMNS);
+        let mut packed = ROOM.take();
+        // SAFETY: by the caller.
+        unsafe {
+            left.pack(&mut packed[0]);
+            right.pack(&mut packed[1]);
+        }
+        Self { inner: a.columns, left, right, packed }
+    }
+
+    /// The columns of the result in shares of `tile` columns, which is a multiple of [`COLUMNS`].
+    pub fn shares(&self, tile: usize) -> impl Iterator<Item = Share> {
+        self.right.shares(tile)
+    }
+
+    /// A part of the product, of rows from a multiple of [`ROWS`] on and `columns` columns of the right operand's `panels`.
+    ///
+    /// # Safety
+    /// The processor has the instructions, and the target has the part's rows and columns, for writing, and for reading if it is added to
+    /// them.
+    pub unsafe fn multiply(&self, rows: Range<usize>, panels: Range<usize>, columns: usize, target: Target) {
+        let [left, right] = &self.packed;
+        for first in (0..self.inner).step_by(DEPTH) {
+            let pairs = (self.inner - first).min(DEPTH).div_ceil(2);
+            let onto = if first == 0 { target.onto } else { Onto::Itself };
+            let left = self.left.block(left, first, rows.start / ROWS..rows.end.div_ceil(ROWS));
+            let right = self.right.block(right, first, panels.clone());
+            // SAFETY: by the caller.
+            unsafe { multiply_packed(left, right, [rows.len(), columns, pairs], Target { onto, ..target }) };
+        }
+    }
+}
+
+impl Drop for Operands<'_> {
+    /// Gives the room back.
+    fn drop(&mut self) {
+        if self.packed.iter().all(|values| values.capacity() <= KEPT) {
+            ROOM.set(std::mem::take(&mut self.packed));
+        }
     }
 }
 
 /// Panels of one or more operands, one block of the inner dimension behind the other.
-pub struct Panels<'a> {
+struct Panels<'a> {
     operands: Vec<(Lanes<'a>, usize)>,
     inner: usize,
     width: usize,
@@ -52,7 +97,7 @@ pub struct Share {
 
 impl<'a> Panels<'a> {
     /// Of operands' rows, as lanes.
-    pub fn of(operands: impl IntoIterator<Item = Operand<'a>>, width: usize) -> Self {
+    fn of(operands: impl IntoIterator<Item = Operand<'a>>, width: usize) -> Self {
         let (mut count, mut inner) = (0, 0);
         let operands = operands
             .into_iter()
@@ -70,7 +115,7 @@ impl<'a> Panels<'a> {
     ///
     /// # Safety
     /// The processor has the instructions.
-    pub unsafe fn pack(&self, packed: &mut Vec<u32>) {
+    unsafe fn pack(&self, packed: &mut Vec<u32>) {
         let all = room(packed, self.count * self.width * self.inner.next_multiple_of(2) / 2);
         let mut tasks = Vec::new();
         let mut rest = all;
@@ -94,14 +139,13 @@ impl<'a> Panels<'a> {
     }
 
     /// Some packed panels of the block of inner indices that begins at `first`.
-    pub fn block<'b>(&self, packed: &'b [u32], first: usize, panels: Range<usize>) -> &'b [u32] {
+    fn block<'b>(&self, packed: &'b [u32], first: usize, panels: Range<usize>) -> &'b [u32] {
         let pairs = (self.inner - first).min(DEPTH).div_ceil(2);
         let begin = self.count * self.width * first / 2 + panels.start * self.width * pairs;
         &packed[begin..begin + panels.len() * self.width * pairs]
     }
 
-    /// The columns of the result in shares of `tile` columns, which is a multiple of [`COLUMNS`].
-    pub fn shares(&self, tile: usize) -> impl Iterator<Item = Share> {
+    fn shares(&self, tile: usize) -> impl Iterator<Item = Share> {
         let mut column = 0;
         self.operands.iter().flat_map(move |&(lanes, first)| {
             let begin = column;

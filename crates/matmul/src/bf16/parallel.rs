@@ -4,11 +4,11 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::kernel::{COLUMNS, ROWS, multiply_packed};
-use super::panels::{Panels, Share, keep_room, room_for_operands};
-use super::{DEPTH, Target};
+use super::Target;
+use super::kernel::{COLUMNS, ROWS};
+use super::panels::{Operands, Share};
+use crate::Operand;
 use crate::memory::Shared;
-use crate::{Onto, Operand};
 
 /// Rows and columns of a task's share of the result: a block of both operands stays in the second-level cache.
 const TILE: [usize; 2] = [32 * ROWS, 8 * COLUMNS];
@@ -56,34 +56,18 @@ fn grouped<'a>(right: &[Operand<'a>], columns: usize) -> Vec<Vec<Operand<'a>>> {
 /// # Safety
 /// As [`product_at`].
 unsafe fn block_at(target: Target, a: Operand<'_>, right: &[Operand<'_>]) {
-    let [mut left, mut packed] = room_for_operands();
-    let left_panels = Panels::of([a], ROWS);
-    let right_panels = Panels::of(right.iter().map(|b| b.transposed()), COLUMNS);
     // SAFETY: the processor has the instructions.
-    unsafe {
-        left_panels.pack(&mut left);
-        right_panels.pack(&mut packed);
-    }
+    let operands = unsafe { Operands::pack(a, right) };
     let tiles: Vec<(Range<usize>, Share)> = (0..a.rows)
         .step_by(TILE[0])
-        .flat_map(|row| {
-            right_panels.shares(TILE[1]).map(move |share| (row..a.rows.min(row + TILE[0]), share))
-        })
+        .flat_map(|row| operands.shares(TILE[1]).map(move |share| (row..a.rows.min(row + TILE[0]), share)))
         .collect();
     let out = Shared(target.out);
-    tiles.into_par_iter().with_max_len(1).for_each(|(rows, share)| {
-        for first in (0..a.columns).step_by(DEPTH) {
-            let pairs = (a.columns - first).min(DEPTH).div_ceil(2);
-            let onto = if first == 0 { target.onto } else { Onto::Itself };
-            let left = left_panels.block(&left, first, rows.start / ROWS..rows.end.div_ceil(ROWS));
-            let right = right_panels.block(&packed, first, share.panels.clone());
-            // SAFETY: tiles are disjoint parts of the result, for which the caller answers.
-            unsafe {
-                let out = out.get().add(rows.start * target.row_stride + share.column);
-                let shape = [rows.len(), share.columns, pairs];
-                multiply_packed(left, right, shape, Target { out, onto, ..target });
-            }
+    tiles.into_par_iter().with_max_len(1).for_each(|(rows, Share { panels, column, columns })| {
+        // SAFETY: tiles are disjoint parts of the result, for which the caller answers.
+        unsafe {
+            let out = out.get().add(rows.start * target.row_stride + column);
+            operands.multiply(rows, panels, columns, Target { out, ..target });
         }
     });
-    keep_room([left, packed]);
 }

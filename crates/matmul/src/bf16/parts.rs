@@ -1,12 +1,10 @@
 //! Parts of a product, whose operands are packed once for all of them.
 
-use std::ops::Range;
-
 use rayon::prelude::*;
 
-use super::kernel::{COLUMNS, ROWS, multiply_packed};
-use super::panels::{Panels, keep_room, room_for_operands};
-use super::{DEPTH, Target};
+use super::Target;
+use super::kernel::{COLUMNS, ROWS};
+use super::panels::Operands;
 use crate::parts::{PART_GRID, Part};
 use crate::{Onto, Operand};
 
@@ -22,31 +20,19 @@ pub unsafe fn parts_of_product<T: Send>(
     parts: Vec<(Part, T)>,
     take: impl Fn(T, &[f32]) + Sync,
 ) {
-    let (left_panels, right_panels) = (Panels::of([a], ROWS), Panels::of([b.transposed()], COLUMNS));
-    let [mut left, mut right] = room_for_operands();
     // SAFETY: by the caller.
-    unsafe {
-        left_panels.pack(&mut left);
-        right_panels.pack(&mut right);
-    }
-    let panels = |lanes: &Range<usize>, width: usize| lanes.start / width..lanes.end.div_ceil(width);
+    let operands = unsafe { Operands::pack(a, &[b]) };
     parts.into_par_iter().with_max_len(1).for_each_init(Vec::new, |out, (part, own)| {
-        let Part { rows, columns } = &part;
+        let Part { rows, columns } = part.clone();
         assert!(
-            [rows, columns].iter().all(|lanes| lanes.start.is_multiple_of(PART_GRID)),
+            [&rows, &columns].iter().all(|lanes| lanes.start.is_multiple_of(PART_GRID)),
             "a part off the grid"
         );
         out.resize(part.values(), 0.0);
-        for first in (0..a.columns).step_by(DEPTH) {
-            let pairs = (a.columns - first).min(DEPTH).div_ceil(2);
-            let onto = if first == 0 { Onto::Zero } else { Onto::Itself };
-            let left = left_panels.block(&left, first, panels(rows, ROWS));
-            let right = right_panels.block(&right, first, panels(columns, COLUMNS));
-            let target = Target { out: out.as_mut_ptr(), row_stride: columns.len(), onto, factor: 1.0 };
-            // SAFETY: the processor has the instructions, and there is room for the part.
-            unsafe { multiply_packed(left, right, [rows.len(), columns.len(), pairs], target) };
-        }
+        let (panels, width) = (columns.start / COLUMNS..columns.end.div_ceil(COLUMNS), columns.len());
+        let target = Target { out: out.as_mut_ptr(), row_stride: width, onto: Onto::Zero, factor: 1.0 };
+        // SAFETY: the processor has the instructions, and there is room for the part.
+        unsafe { operands.multiply(rows, panels, width, target) };
         take(own, &out[..part.values()]);
     });
-    keep_room([left, right]);
 }

@@ -3,7 +3,7 @@
 //! The figures follow from the shapes: everything large that a stage holds at once is counted, the small things are not.
 
 use serde::Serialize;
-use slmc_calibration::statistics::VALUES_AT_ONCE;
+use slmc_calibration::statistics::{SecondMoment, VALUES_AT_ONCE};
 use slmc_model::{LinearInput, ModelConfig, Role};
 use slmc_quant::{Effort, Method, Rounding};
 
@@ -189,13 +189,13 @@ impl Workload<'_> {
                 }
             };
             let mut gathering = self.walking(footing, self.follows());
-            gathering.push((WHAT, moment_bytes(width)));
+            gathering.push((WHAT, SecondMoment::bytes(width)));
             gathering.push(("drift from the float model", drift * F64));
             // twice, in bfloat16
             let packed = (self.batch(footing) * width).min(VALUES_AT_ONCE as u64);
             gathering.push(("inputs packed for products", packed * 2 * 2));
             let mut factoring = self.standing(footing, self.follows());
-            factoring.push((WHAT, square + moment_bytes(width).max(square)));
+            factoring.push((WHAT, square + SecondMoment::bytes(width).max(square)));
             factoring.push(("drift from the float model", drift * (F64 + F32)));
             let largest = input.roles(self.config).map(|role| self.weights(role)).max().unwrap_or(0);
             let mut rounding = self.standing(footing, self.follows());
@@ -285,12 +285,6 @@ impl Workload<'_> {
     fn linear(&self) -> impl Iterator<Item = Role> {
         Role::LINEAR.into_iter().filter(move |&role| self.config.has(role))
     }
-}
-
-/// Sums in f64 on and below the diagonal, in tiles.
-fn moment_bytes(width: u64) -> u64 {
-    const TILE: u64 = 96;
-    4 * width * (width + TILE)
 }
 
 fn sum(parts: &Parts) -> u64 {
