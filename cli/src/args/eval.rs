@@ -28,8 +28,8 @@ Examples:
   slmc eval a.gguf --base b.gguf --text heldout.txt --worst 3
   slmc eval a.gguf --base b.gguf --text heldout.txt --json
   slmc eval a.gguf --base-logits base.logits --text heldout.txt
-  slmc eval a.gguf --base-logits base.kld --text heldout.txt    base.kld of llama-perplexity -m b.gguf -f heldout.txt \
-                                                                --kl-divergence-base base.kld
+  llama-perplexity -m b.gguf -f heldout.txt --kl-divergence-base base.kld
+  slmc eval a.gguf --base-logits base.kld --text heldout.txt
   slmc eval a.gguf --base b.gguf --tasks bundled:smoke --flips
   slmc eval MODEL --tasks arc_easy.jsonl,hellaswag.jsonl --fewshot 5 --limit 1000
   slmc eval a.gguf --base models/tiny --report a-report")]
