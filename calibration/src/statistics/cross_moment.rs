@@ -56,6 +56,11 @@ impl CrossMoment {
         Ok(())
     }
 
+    /// Tokens seen.
+    pub fn tokens(&self) -> u64 {
+        self.tokens
+    }
+
     /// The matrix, `[widths[0], widths[1]]`, row-major; zeros before the first token.
     pub fn matrix(&self) -> Vec<f32> {
         let [a, b] = self.widths;

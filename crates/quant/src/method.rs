@@ -78,7 +78,7 @@ impl Effort {
     pub const fn follows_float_model_every(self) -> Option<usize> {
         match self {
             Self::Fast => None,
-            Self::Balanced => Some(2),
+            Self::Balanced => Some(4),
             Self::Best => Some(1),
         }
     }

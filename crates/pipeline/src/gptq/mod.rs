@@ -15,6 +15,7 @@ mod rounder;
 mod streams;
 
 use slmc_model::{Block, BurnDevice, Context, Head, LinearInput, host};
+use slmc_quant::QuantError;
 use slmc_quant::gptq::{FeedbackFactor, InputCorrection, aim_at_outputs};
 
 use crate::PipelineError;
@@ -28,8 +29,8 @@ use streams::{Blocks, Drift, FloatStream, Gathered, Streams};
 
 pub use rounder::{RoundTensors, Rounder};
 
-/// What is added to the Hessian's diagonal, in parts of its median: more than the paper's 0.01 (section 3.3, step 3). Measured
-/// on an 11.5M-parameter Llama and 65 thousand tokens, the KL divergence of Q4_K_M and Q2_K is least between 0.1 and 0.2.
+/// What is added to the Hessian's diagonal, in parts of its median, where layers are rounded towards their own weights: more than the
+/// paper's 0.01 (section 3.3, step 3).
 pub(crate) const DAMPING: f64 = 0.1;
 
 /// The same for the head, whose weights are often the embedding too and then matter in directions that the head's inputs do
@@ -153,26 +154,22 @@ fn round_block(
             layer > 0 || input != LinearInput::Attention || rounder.stream_dimensions().is_some();
         let blocks = Blocks { float: float.as_ref(), left_out, rounded: block, context };
         let Gathered { hessian, drift } = streams.gather(input, &blocks, has_drifted)?;
-        let (columns, matrix) = (hessian.d_in(), hessian.hessian());
+        let (columns, tokens, matrix) = (hessian.d_in(), hessian.tokens(), hessian.hessian());
         drop(hessian);
-        let factor = FeedbackFactor::new(matrix, columns, DAMPING).map_err(failed)?;
+        let damping = |tokens| rounder.damping(columns, tokens);
+        // what the float model was followed in are fewer tokens
+        let followed = drift.as_ref().map_or(tokens, Drift::tokens);
+        let factor = FeedbackFactor::new(matrix, columns, damping(followed)).map_err(failed)?;
+        let aim = Aim::new(drift, &factor).map_err(failed)?;
+        let factor = factor.with_damping(damping(tokens)).map_err(failed)?;
         warn_of_damping(layer, input, &factor, reporter);
-        let aim = match drift {
-            None => Aim::Weights,
-            Some(Drift::Inputs(drift)) => {
-                Aim::Inputs(InputCorrection::new(drift.matrix(), &factor).map_err(failed)?)
-            }
-            Some(Drift::Outputs(drift)) => Aim::Outputs(drift.matrix()),
-        };
         for role in input.roles(&config) {
             let weights = block.weight(role)?;
             let mut targets = weights.clone();
             match &aim {
                 Aim::Weights => {}
                 Aim::Inputs(correction) => correction.apply(&mut targets).map_err(failed)?,
-                Aim::Outputs(drift) => {
-                    aim_at_outputs(&mut targets, drift.clone(), &factor).map_err(failed)?;
-                }
+                Aim::Outputs(change) => targets.iter_mut().zip(change).for_each(|(w, c)| *w += c),
             }
             let (report, rounded) = rounder.round_linear(layer, role, weights, targets, &factor)?;
             block.set_weight(role, rounded)?;
@@ -195,8 +192,23 @@ enum Aim {
     Weights,
     /// The float model's outputs, of layers that share an input.
     Inputs(InputCorrection),
-    /// The float model's residual stream behind the one layer: 2/n Σ (y − W x̃) x̃ᵀ.
+    /// The float model's residual stream behind the one layer, by what its weights change for that.
     Outputs(Vec<f32>),
+}
+
+impl Aim {
+    fn new(drift: Option<Drift>, factor: &FeedbackFactor) -> Result<Self, QuantError> {
+        Ok(match drift {
+            None => Self::Weights,
+            Some(Drift::Inputs(drift)) => Self::Inputs(InputCorrection::new(drift.matrix(), factor)?),
+            Some(Drift::Outputs(drift)) => {
+                let drift = drift.matrix();
+                let mut change = vec![0.0; drift.len()];
+                aim_at_outputs(&mut change, drift, factor)?;
+                Self::Outputs(change)
+            }
+        })
+    }
 }
 
 fn warn_of_damping(layer: usize, input: LinearInput, factor: &FeedbackFactor, reporter: &dyn Reporter) {

@@ -3,11 +3,12 @@
 use slmc_gguf::container::Writer;
 use slmc_model::arch::{permute_rows, unpermute_rows};
 use slmc_model::{Block, ModelConfig, Role, TensorId};
-use slmc_quant::gptq::{self, FeedbackFactor, Order};
+use slmc_quant::gptq::{self, FeedbackFactor, Order, damping_for};
 use slmc_quant::loss::InputStatistics;
 use slmc_quant::rtn::dequantize_rows;
 use slmc_quant::{Effort, Grid, Plan, PlannedTensor, QuantError};
 
+use super::DAMPING;
 use crate::PipelineError;
 use crate::export::{ErrorMeter, Errors, ExportTensor, RowReader, Rows, TensorReport};
 use crate::hidden::HiddenStates;
@@ -19,6 +20,15 @@ use crate::zeros::free;
 pub trait RoundTensors {
     /// How long to look for better values.
     fn effort(&self) -> Effort;
+
+    /// What is added to the diagonal of the Hessian of so many tokens, in parts of its median. Rounding towards the float model's outputs
+    /// wants more of it where tokens are few than rounding towards the weights does: both were measured.
+    fn damping(&self, columns: usize, tokens: u64) -> f64 {
+        match self.effort().follows_float_model_every() {
+            Some(_) => damping_for(columns, tokens),
+            None => DAMPING,
+        }
+    }
 
     /// Rounds a linear layer towards `targets` and writes it; what became of it, and its rounded weights. `weights`, `targets`
     /// and what is returned are `[d_out, d_in]`, rows in the checkpoint's order.

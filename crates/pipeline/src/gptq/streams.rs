@@ -39,6 +39,15 @@ pub enum Drift {
     Outputs(CrossMoment),
 }
 
+impl Drift {
+    /// Tokens that it was seen in.
+    pub fn tokens(&self) -> u64 {
+        match self {
+            Self::Inputs(moment) | Self::Outputs(moment) => moment.tokens(),
+        }
+    }
+}
+
 /// The float model's hidden states, of every so many batches.
 pub struct FloatStream {
     /// Those batches.

@@ -17,7 +17,7 @@ use super::plan::PlannedCut;
 use super::{Choice, Kept, Profile, Shape, StructuredPlan};
 use crate::PipelineError;
 use crate::export::{ErrorMeter, Errors, ExportTensor, RowReader, Rows, TensorReport};
-use crate::gptq::RoundTensors;
+use crate::gptq::{DAMPING, RoundTensors};
 use crate::hidden::HiddenStates;
 use crate::pruning::{PrunedWriter, stored};
 use crate::walker::Walk;
@@ -171,6 +171,11 @@ impl Surgeon<'_> {
 impl RoundTensors for Surgeon<'_> {
     fn effort(&self) -> Effort {
         self.effort
+    }
+
+    /// Whole groups that are gone are a larger drift than rounding errors, and known better in as many tokens.
+    fn damping(&self, _columns: usize, _tokens: u64) -> f64 {
+        DAMPING
     }
 
     fn keeps_block(&self, layer: usize) -> bool {

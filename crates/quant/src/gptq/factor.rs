@@ -15,12 +15,24 @@ pub struct Damping {
     pub dead_columns: usize,
 }
 
+/// How much to add to the diagonal of a Hessian of so many tokens, in parts of the diagonal's median: 1.5 √(columns / tokens).
+///
+/// The fewer tokens there are for every column, the less of what the Hessian says beside its diagonal holds for other
+/// text. Measured on an 11.5M-parameter Llama with inputs of 512 and 1024 columns, on texts of 4, 33 and 66 thousand tokens: KL
+/// divergence is flat around these values, and next to a constant 0.1 in place of them lower by 15 % at INT4 and 12 % at INT3 with the
+/// shortest text. The paper has 0.01 of the mean (section 3.3, step 3).
+pub fn damping_for(columns: usize, tokens: u64) -> f64 {
+    1.5 * (columns as f64 / tokens.max(1) as f64).sqrt()
+}
+
 /// The factors of a damped Hessian, `[columns, columns]`.
 #[derive(Clone, Debug)]
 pub struct FeedbackFactor {
     columns: usize,
     /// The damped Hessian.
     hessian: Vec<f32>,
+    /// Its diagonal without damping.
+    own_diagonal: Vec<f32>,
     /// U, row-major; on and below the diagonal zeros.
     upper: Vec<f32>,
     /// D.
@@ -38,12 +50,31 @@ impl FeedbackFactor {
     ///
     /// # Errors
     /// A length that does not fit; values that are not finite; a matrix so far from positive definite that no damping helps.
-    pub fn new(mut hessian: Vec<f32>, columns: usize, damping: f64) -> Result<Self, QuantError> {
+    pub fn new(hessian: Vec<f32>, columns: usize, damping: f64) -> Result<Self, QuantError> {
         check_length("Hessian", &hessian, columns.saturating_mul(columns))?;
         if columns == 0 || hessian.iter().any(|h| !h.is_finite()) {
             return Err(QuantError::Hessian { columns, reason: "it holds NaN or infinity" });
         }
-        let diagonal: Vec<f32> = (0..columns).map(|k| hessian[k * columns + k]).collect();
+        let diagonal = (0..columns).map(|k| hessian[k * columns + k]).collect();
+        Self::damped(hessian, diagonal, damping)
+    }
+
+    /// The factors of the same Hessian under another damping, in the same memory.
+    ///
+    /// # Errors
+    /// As [`FeedbackFactor::new`].
+    pub fn with_damping(self, damping: f64) -> Result<Self, QuantError> {
+        if self.damping.relative == damping {
+            return Ok(self);
+        }
+        let Self { hessian, own_diagonal, upper, .. } = self;
+        drop(upper);
+        Self::damped(hessian, own_diagonal, damping)
+    }
+
+    /// From the Hessian, whatever its diagonal was damped by, and what that is without.
+    fn damped(mut hessian: Vec<f32>, diagonal: Vec<f32>, damping: f64) -> Result<Self, QuantError> {
+        let columns = diagonal.len();
         let mut positive: Vec<f32> = diagonal.iter().copied().filter(|d| *d > 0.0).collect();
         positive.sort_unstable_by(f32::total_cmp);
         let dead = columns - positive.len();
@@ -57,7 +88,7 @@ impl FeedbackFactor {
             // Reversed in both directions: the lower factor of that is the upper one of H.
             let mut reversed: Vec<f32> = hessian.iter().rev().copied().collect();
             if cholesky(&mut reversed, columns) {
-                return Ok(Self::from_reversed(hessian, reversed, columns, damping));
+                return Ok(Self::from_reversed(hessian, diagonal, reversed, damping));
             }
             if damping.raised == MOST_RAISES {
                 return Err(QuantError::Hessian { columns, reason: "no damping makes it positive definite" });
@@ -68,7 +99,13 @@ impl FeedbackFactor {
     }
 
     /// From the lower factor of the reversed matrix, row-major.
-    fn from_reversed(hessian: Vec<f32>, mut factor: Vec<f32>, columns: usize, damping: Damping) -> Self {
+    fn from_reversed(
+        hessian: Vec<f32>,
+        own_diagonal: Vec<f32>,
+        mut factor: Vec<f32>,
+        damping: Damping,
+    ) -> Self {
+        let columns = own_diagonal.len();
         factor.reverse();
         let root: Vec<f32> = (0..columns).map(|k| factor[k * columns + k]).collect();
         for (row, values) in factor.chunks_exact_mut(columns).enumerate() {
@@ -77,7 +114,8 @@ impl FeedbackFactor {
                 *value /= root;
             }
         }
-        Self { columns, hessian, upper: factor, diagonal: root.iter().map(|r| r * r).collect(), damping }
+        let diagonal = root.iter().map(|r| r * r).collect();
+        Self { columns, hessian, own_diagonal, upper: factor, diagonal, damping }
     }
 
     /// Columns.

@@ -20,7 +20,7 @@ mod round;
 mod targets;
 pub(crate) mod tile;
 
-pub use factor::{Damping, FeedbackFactor};
+pub use factor::{Damping, FeedbackFactor, damping_for};
 pub use integer::{IntOptions, quantize_int};
 pub use order::{Order, damping_of_mean};
 pub use round::quantize;
