@@ -240,6 +240,18 @@ fn targets_bring_the_outputs_of_drifted_inputs_nearer_and_both_ways_to_them_agre
 }
 
 #[test]
+fn a_factor_under_another_damping_is_that_of_the_hessian_under_it() {
+    let mut random = Random(7);
+    let h = hessian(&mut random, COLUMNS);
+    let fresh = FeedbackFactor::new(h.clone(), COLUMNS, 0.2).unwrap();
+    let changed = FeedbackFactor::new(h, COLUMNS, 1.5).unwrap().with_damping(0.2).unwrap();
+    assert_eq!(changed.hessian(), fresh.hessian());
+    assert_eq!(changed.upper(), fresh.upper());
+    assert_eq!(changed.diagonal(), fresh.diagonal());
+    assert_eq!(changed.damping(), fresh.damping());
+}
+
+#[test]
 fn without_drift_the_targets_are_the_weights() {
     let mut random = Random(6);
     let (h, w) = (hessian(&mut random, COLUMNS), weights(&mut random));

@@ -53,7 +53,7 @@ pub fn quantize(walk: &Walk<'_>, rounder: &dyn RoundTensors) -> Result<Vec<Tenso
     let finished = work.finished_blocks(Step::RoundedBlock);
     let mut float = None;
     let hidden = Walk { finished, ..*walk }.blocks(|layer, block, hidden, context| {
-        if let (None, Some(every)) = (&float, rounder.effort().follows_float_model_every()) {
+        if let (None, Some(every)) = (&float, rounder.follows_float_model_every()) {
             float = Some(FloatStream::beside(hidden, every)?);
         }
         if let (0, Some(dimensions)) = (layer, rounder.stream_dimensions()) {
@@ -141,7 +141,7 @@ fn round_block(
     reporter: &dyn Reporter,
 ) -> Result<Vec<TensorReport>, PipelineError> {
     let (layer, config) = (block.layer(), block.config().clone());
-    let float = rounder.effort().follows_float_model_every().map(|_| block.clone());
+    let float = rounder.follows_float_model_every().map(|_| block.clone());
     rounder.prepare(block)?;
     let mut reports = Vec::new();
     for input in LinearInput::ALL {

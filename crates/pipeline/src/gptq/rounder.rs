@@ -18,13 +18,13 @@ use crate::zeros::free;
 
 /// Takes a model's matrices when their turn comes: rounds them and writes them, to whatever grid and container.
 pub trait RoundTensors {
-    /// How long to look for better values.
-    fn effort(&self) -> Effort;
+    /// Of how many batches one runs through the float model too: see [`Effort::follows_float_model_every`].
+    fn follows_float_model_every(&self) -> Option<usize>;
 
     /// What is added to the diagonal of the Hessian of so many tokens, in parts of its median. Rounding towards the float model's outputs
     /// wants more of it where tokens are few than rounding towards the weights does: both were measured.
     fn damping(&self, columns: usize, tokens: u64) -> f64 {
-        match self.effort().follows_float_model_every() {
+        match self.follows_float_model_every() {
             Some(_) => damping_for(columns, tokens),
             None => DAMPING,
         }
@@ -152,8 +152,8 @@ pub struct Rounder<'a> {
 }
 
 impl RoundTensors for Rounder<'_> {
-    fn effort(&self) -> Effort {
-        self.effort
+    fn follows_float_model_every(&self) -> Option<usize> {
+        self.effort.follows_float_model_every()
     }
 
     fn round_linear(

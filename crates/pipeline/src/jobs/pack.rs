@@ -214,9 +214,7 @@ impl PreparedPack {
 
     fn options(&self) -> IntOptions {
         let order = if self.settings.act_order { Order::Activation } else { Order::Natural };
-        // a pass costs less here than on block formats, and there is more to gain: scales stand by themselves
-        let passes = 2 * self.settings.effort.passes();
-        IntOptions { scales: ScaleRule::Search, order, passes }
+        IntOptions { scales: ScaleRule::Search, order, passes: self.settings.effort.passes() }
     }
 
     /// What a user would type again. Paths and thread counts stay out.

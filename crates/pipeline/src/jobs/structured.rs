@@ -113,6 +113,8 @@ impl PreparedStructured {
             Effort::Fast if settings.solves && detail > StreamDetail::Nothing => Effort::Balanced,
             effort => effort,
         };
+        // what follows the original takes no more memory than where all of it is followed: see `Surgeon`
+        let effort = if effort == Effort::Balanced { Effort::Best } else { effort };
         let method = if calibrates { slmc_quant::Method::Gptq } else { slmc_quant::Method::Rtn };
         let footing = settings.job.footing((method, effort, None), source.config(), batches.as_ref())?;
         Ok(Self {

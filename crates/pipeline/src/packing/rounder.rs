@@ -44,8 +44,8 @@ impl PackRounder<'_> {
 }
 
 impl RoundTensors for PackRounder<'_> {
-    fn effort(&self) -> Effort {
-        self.effort
+    fn follows_float_model_every(&self) -> Option<usize> {
+        self.effort.follows_float_model_every()
     }
 
     fn round_linear(

@@ -181,8 +181,8 @@ impl Pruner<'_> {
 }
 
 impl RoundTensors for Pruner<'_> {
-    fn effort(&self) -> Effort {
-        self.effort
+    fn follows_float_model_every(&self) -> Option<usize> {
+        self.effort.follows_float_model_every()
     }
 
     fn round_linear(

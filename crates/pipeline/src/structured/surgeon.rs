@@ -169,11 +169,12 @@ impl Surgeon<'_> {
 }
 
 impl RoundTensors for Surgeon<'_> {
-    fn effort(&self) -> Effort {
-        self.effort
+    /// With some effort every second batch: one of four costs 0.2 % of perplexity where a quarter is cut.
+    fn follows_float_model_every(&self) -> Option<usize> {
+        self.effort.follows_float_model_every().map(|every| every.min(2))
     }
 
-    /// Whole groups that are gone are a larger drift than rounding errors, and known better in as many tokens.
+    /// Groups that are gone are a larger drift than rounding errors, and known better in as many tokens.
     fn damping(&self, _columns: usize, _tokens: u64) -> f64 {
         DAMPING
     }
