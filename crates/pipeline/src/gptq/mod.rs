@@ -16,7 +16,7 @@ mod streams;
 
 use slmc_model::{Block, BurnDevice, Context, Head, LinearInput, host};
 use slmc_quant::QuantError;
-use slmc_quant::gptq::{FeedbackFactor, InputCorrection, aim_at_outputs};
+use slmc_quant::gptq::{FeedbackFactor, InputCorrection, times_inverse};
 
 use crate::PipelineError;
 use crate::export::TensorReport;
@@ -166,11 +166,7 @@ fn round_block(
         for role in input.roles(&config) {
             let weights = block.weight(role)?;
             let mut targets = weights.clone();
-            match &aim {
-                Aim::Weights => {}
-                Aim::Inputs(correction) => correction.apply(&mut targets).map_err(failed)?,
-                Aim::Outputs(change) => targets.iter_mut().zip(change).for_each(|(w, c)| *w += c),
-            }
+            aim.apply(&mut targets).map_err(failed)?;
             let (report, rounded) = rounder.round_linear(layer, role, weights, targets, &factor)?;
             block.set_weight(role, rounded)?;
             if let Some(bias) = rounder.added_bias(layer, role) {
@@ -202,12 +198,24 @@ impl Aim {
             None => Self::Weights,
             Some(Drift::Inputs(drift)) => Self::Inputs(InputCorrection::new(drift.matrix(), factor)?),
             Some(Drift::Outputs(drift)) => {
-                let drift = drift.matrix();
-                let mut change = vec![0.0; drift.len()];
-                aim_at_outputs(&mut change, drift, factor)?;
+                let mut change = drift.matrix();
+                drop(drift);
+                times_inverse(&mut change, factor);
                 Self::Outputs(change)
             }
         })
+    }
+
+    /// What to round towards in place of the weights, `[d_out, d_in]`.
+    fn apply(&self, weights: &mut [f32]) -> Result<(), QuantError> {
+        match self {
+            Self::Weights => Ok(()),
+            Self::Inputs(correction) => correction.apply(weights),
+            Self::Outputs(change) => {
+                weights.iter_mut().zip(change).for_each(|(w, c)| *w += c);
+                Ok(())
+            }
+        }
     }
 }
 
