@@ -15,9 +15,11 @@ pub use cross_moment::CrossMoment;
 pub use product::VALUES_AT_ONCE;
 pub use second_moment::SecondMoment;
 
+use rayon::prelude::*;
+
 use crate::CalibrationError;
 
-/// Values between two looks at whether all were finite.
+/// Values looked through at a time.
 const CHUNK: usize = 4096;
 
 /// Number of tokens in `x`, which must be whole rows of finite values.
@@ -31,16 +33,17 @@ fn check(input: &str, d_in: usize, first: u64, x: &[f32]) -> Result<usize, Calib
     let finite = |values: &[f32]| {
         values.iter().fold(0, |carries, v| carries | ((v.to_bits() & 0x7fff_ffff) + 0x0080_0000)) >> 31 == 0
     };
-    for (chunk, values) in x.chunks(CHUNK).enumerate().filter(|(_, values)| !finite(values)) {
-        if let Some(n) = values.iter().position(|value| !value.is_finite()) {
-            let index = chunk * CHUNK + n;
-            return Err(CalibrationError::NonFinite {
-                input: input.to_owned(),
-                token: first + (index / d_in) as u64,
-                column: index % d_in,
-                value: values[n],
-            });
-        }
+    let chunks = x.par_chunks(CHUNK).with_min_len(16).enumerate();
+    if let Some((chunk, values)) = chunks.find_first(|(_, values)| !finite(values))
+        && let Some(n) = values.iter().position(|value| !value.is_finite())
+    {
+        let index = chunk * CHUNK + n;
+        return Err(CalibrationError::NonFinite {
+            input: input.to_owned(),
+            token: first + (index / d_in) as u64,
+            column: index % d_in,
+            value: values[n],
+        });
     }
     Ok(x.len() / d_in)
 }

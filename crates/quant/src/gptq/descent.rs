@@ -15,25 +15,20 @@ use super::tile::{BLOCK, Lanes, ROWS, Tile, accumulate};
 /// Columns inside which G is kept right one column at a time; divides every block length.
 const STEP: usize = 32;
 
-/// Working space: G = E H of all columns, what a window's values changed by, and what some of its columns did just now.
+/// Working space of a window of columns.
 pub struct Descent {
+    /// G.
     gradient: Vec<Lanes>,
-    change: Vec<Lanes>,
+    /// What some of the columns changed by just now.
     step: Vec<Lanes>,
     levels: Vec<Lanes>,
     products: Vec<Lanes>,
 }
 
 impl Descent {
-    pub fn new(columns: usize) -> Self {
+    pub fn new() -> Self {
         let block = || vec![[0.0; ROWS]; BLOCK];
-        Self {
-            gradient: vec![[0.0; ROWS]; columns],
-            change: block(),
-            step: block(),
-            levels: block(),
-            products: block(),
-        }
+        Self { gradient: block(), step: block(), levels: block(), products: block() }
     }
 
     /// Improves the tile under `hessian` (`[columns, columns]`, symmetric, with a positive diagonal), `passes` times over all
@@ -46,17 +41,13 @@ impl Descent {
         passes: usize,
     ) {
         let columns = tile.weights.len();
-        self.gradient.fill([0.0; ROWS]);
-        accumulate(&mut self.gradient, hessian, columns, 0, 0, &tile.errors);
         for _ in 0..passes {
             for first in (0..columns).step_by(BLOCK) {
                 let width = BLOCK.min(columns - first);
-                self.change[..width].fill([0.0; ROWS]);
+                let gradient = &mut self.gradient[..width];
+                gradient.fill([0.0; ROWS]);
+                accumulate(gradient, hessian, columns, 0, first, &tile.errors);
                 Window { descent: &mut *self, tile: &mut *tile, hessian, first, width }.improve();
-                let (before, rest) = self.gradient.split_at_mut(first);
-                let change = &self.change[..width];
-                accumulate(before, hessian, columns, first, 0, change);
-                accumulate(&mut rest[width..], hessian, columns, first, first + width, change);
             }
         }
     }
@@ -108,7 +99,7 @@ impl<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize> Window<'_, F,
                 let (size, offset, inverse) = (&steps.sizes[s], &steps.offsets[s], &steps.inverses[s]);
                 let row = &self.hessian[column * columns..][..columns];
                 let curvature = 1.0 / row[column];
-                let gradient = &self.descent.gradient[column];
+                let gradient = &self.descent.gradient[column - self.first];
                 let free = *self.tile.free(column);
                 let (weight, error, codes) =
                     (&self.tile.weights[column], &mut self.tile.errors[column], &mut self.tile.codes[column]);
@@ -124,9 +115,8 @@ impl<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize> Window<'_, F,
                 if change.iter().any(|c| *c != 0.0) {
                     changed = true;
                     let change = self.descent.step[column - begin];
-                    for (gradient, h) in
-                        self.descent.gradient[members.clone()].iter_mut().zip(&row[members.clone()])
-                    {
+                    let gradients = &mut self.descent.gradient[begin - self.first..][..STEP];
+                    for (gradient, h) in gradients.iter_mut().zip(&row[members.clone()]) {
                         for r in 0..ROWS {
                             gradient[r] += change[r] * h;
                         }
@@ -134,9 +124,8 @@ impl<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize> Window<'_, F,
                 }
             }
             if changed {
-                self.tell(members.clone(), self.first..begin);
-                self.tell(members.clone(), members.end..self.first + self.width);
-                self.note(members);
+                self.tell(&members, self.first..begin);
+                self.tell(&members, members.end..self.first + self.width);
             }
         }
     }
@@ -162,7 +151,7 @@ impl<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize> Window<'_, F,
             let ones: f32 = self.hessian_row(column)[members.clone()].iter().sum();
             offset_offset += ones;
             for r in 0..ROWS {
-                let gradient = self.descent.gradient[column][r];
+                let gradient = self.descent.gradient[column - self.first][r];
                 slope_size[r] += gradient * self.descent.levels[k][r];
                 slope_offset[r] += gradient;
                 size_size[r] += self.descent.products[k][r] * self.descent.levels[k][r];
@@ -208,8 +197,7 @@ impl<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize> Window<'_, F,
                 self.tile.errors[column][r] += change[r];
             }
         }
-        self.tell(members.clone(), self.first..self.first + self.width);
-        self.note(members);
+        self.tell(&members, block * N..self.first + self.width);
     }
 
     /// Stretches the steps of one format block.
@@ -229,7 +217,7 @@ impl<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize> Window<'_, F,
         let (mut slope, mut curvature) = ([0.0f32; ROWS], [0.0f32; ROWS]);
         for k in 0..N {
             for r in 0..ROWS {
-                slope[r] += self.descent.gradient[begin + k][r] * values[k][r];
+                slope[r] += self.descent.gradient[begin - self.first + k][r] * values[k][r];
                 curvature[r] += self.descent.products[k][r] * values[k][r];
             }
         }
@@ -254,33 +242,15 @@ impl<F: BlockFormat<N, BYTES>, const N: usize, const BYTES: usize> Window<'_, F,
                 error[r] = new;
             }
         }
-        self.tell(begin..begin + N, self.first..self.first + self.width);
-        self.note(begin..begin + N);
+        self.tell(&(begin..begin + N), begin + N..self.first + self.width);
     }
 
     /// Brings G of the columns `listeners` up to date with what the columns `members` changed by just now.
     #[inline(always)]
-    fn tell(&mut self, members: Range<usize>, listeners: Range<usize>) {
-        let (columns, first) = (self.tile.weights.len(), listeners.start);
+    fn tell(&mut self, members: &Range<usize>, listeners: Range<usize>) {
+        let (columns, begin) = (self.tile.weights.len(), listeners.start);
+        let gradient = &mut self.descent.gradient[begin - self.first..listeners.end - self.first];
         let change = &self.descent.step[..members.len()];
-        accumulate(
-            &mut self.descent.gradient[listeners],
-            self.hessian,
-            columns,
-            members.start,
-            first,
-            change,
-        );
-    }
-
-    /// Adds it to what the window's values changed by.
-    #[inline(always)]
-    fn note(&mut self, members: Range<usize>) {
-        let sums = &mut self.descent.change[members.start - self.first..members.end - self.first];
-        for (sum, change) in sums.iter_mut().zip(&self.descent.step) {
-            for r in 0..ROWS {
-                sum[r] += change[r];
-            }
-        }
+        accumulate(gradient, self.hessian, columns, members.start, begin, change);
     }
 }

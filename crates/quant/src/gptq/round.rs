@@ -92,7 +92,7 @@ impl FormatVisitor for Rows<'_> {
         let columns = self.factor.columns();
         let rows = self.weights.par_chunks(ROWS * columns).enumerate();
         rows.zip(self.out.par_chunks_mut(ROWS * self.row_bytes)).for_each_init(
-            || (Tile::<F, N, BYTES>::new(columns), Targets::<N>::new(), Descent::new(columns)),
+            || (Tile::<F, N, BYTES>::new(columns), Targets::<N>::new(), Descent::new()),
             |(tile, targets, descent), ((n, weights), out)| {
                 let (factor, passes) = (self.factor, self.passes);
                 let free = self.free.map(|free| &free[n * ROWS * columns..][..weights.len()]);

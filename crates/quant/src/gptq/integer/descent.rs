@@ -8,18 +8,22 @@ use std::ops::Range;
 use slmc_gguf::blocks::Levels;
 
 use super::tile::IntTile;
-use crate::gptq::tile::{BLOCK, Lanes, ROWS, accumulate};
+use crate::gptq::tile::{Lanes, ROWS, accumulate};
 use crate::int::IntGrid;
 use crate::int::tile::levels;
 
-/// Columns inside which G is kept right one column at a time; divides every group that is shorter than a row.
+/// Columns inside which G is kept right; a multiple of every group that is shorter than a row.
+const WINDOW: usize = 128;
+
+/// Columns inside which it is kept right one column at a time; divides every group that is shorter than a row.
 const STEP: usize = 32;
 
-/// Working space: G = E H of all columns, what a window's values changed by, and what some of its columns did just now.
+/// Working space.
 pub struct Descent {
     code_levels: Levels,
+    /// G of the columns of a window.
     gradient: Vec<Lanes>,
-    change: Vec<Lanes>,
+    /// What some of them changed by just now.
     step: Vec<Lanes>,
     /// q − z of a group.
     levels: Vec<Lanes>,
@@ -28,14 +32,13 @@ pub struct Descent {
 }
 
 impl Descent {
-    pub fn new(grid: IntGrid, columns: usize) -> Self {
+    pub fn new(grid: IntGrid) -> Self {
         let zeros = |n| vec![[0.0; ROWS]; n];
         let group = grid.group_len();
         Self {
             code_levels: levels(grid),
-            gradient: zeros(columns),
-            change: zeros(BLOCK),
-            step: zeros(BLOCK),
+            gradient: zeros(WINDOW),
+            step: zeros(WINDOW),
             levels: zeros(group),
             products: zeros(group),
         }
@@ -46,56 +49,53 @@ impl Descent {
     #[inline(always)]
     pub fn run(&mut self, tile: &mut IntTile, hessian: &[f32], passes: usize) {
         let (columns, len) = (tile.weights.len(), tile.grid.group_len());
-        self.gradient.fill([0.0; ROWS]);
-        accumulate(&mut self.gradient, hessian, columns, 0, 0, &tile.errors);
+        let one_scale = tile.steps.len() == 1;
         for _ in 0..passes {
-            for first in (0..columns).step_by(BLOCK) {
-                let width = BLOCK.min(columns - first);
-                self.change[..width].fill([0.0; ROWS]);
-                for begin in (first..first + width).step_by(STEP) {
-                    let members = begin..(begin + STEP).min(first + width);
-                    self.choose_codes(tile, hessian, members, first..first + width);
+            for first in (0..columns).step_by(WINDOW) {
+                let window = first..columns.min(first + WINDOW);
+                let gradient = &mut self.gradient[..window.len()];
+                gradient.fill([0.0; ROWS]);
+                accumulate(gradient, hessian, columns, 0, first, &tile.errors);
+                for begin in window.clone().step_by(STEP) {
+                    self.choose_codes(tile, hessian, begin..window.end.min(begin + STEP), &window);
                 }
-                if tile.steps.len() > 1 {
-                    for group in first / len..(first + width) / len {
-                        self.refit_group(tile, hessian, group, first..first + width);
+                if !one_scale {
+                    for group in first / len..window.end / len {
+                        self.refit_group(tile, hessian, group, &window);
                     }
                 }
-                let (before, rest) = self.gradient.split_at_mut(first);
-                let change = &self.change[..width];
-                accumulate(before, hessian, columns, first, 0, change);
-                accumulate(&mut rest[width..], hessian, columns, first, first + width, change);
             }
-            if tile.steps.len() == 1 {
+            if one_scale {
                 self.refit_row(tile, hessian);
             }
         }
     }
 
-    /// Chooses the codes of some columns again; G is kept right in `window`.
+    /// Chooses the codes of some columns of `window` again.
     #[inline(always)]
     fn choose_codes(
         &mut self,
         tile: &mut IntTile,
         hessian: &[f32],
         members: Range<usize>,
-        window: Range<usize>,
+        window: &Range<usize>,
     ) {
         let columns = tile.weights.len();
+        let own = members.start - window.start..members.end - window.start;
         let mut changed = false;
         for column in members.clone() {
             let steps = &tile.steps[column / tile.grid.group_len()];
             let row = &hessian[column * columns..][..columns];
             let curvature = 1.0 / row[column];
-            let gradient = &self.gradient[column];
-            let free = *tile.free(column);
+            let gradient = &self.gradient[column - window.start];
+            let (levels, free) = (self.code_levels, *tile.free(column));
             let (weight, error, codes) =
                 (&tile.weights[column], &mut tile.errors[column], &mut tile.codes[column]);
             let change = &mut self.step[column - members.start];
             for r in 0..ROWS {
                 let value = (weight[r] - error[r] + gradient[r] * curvature) * free[r];
-                let code = self.code_levels.nearest(value * steps.inverse[r] + steps.zero[r]);
-                let new = weight[r] - steps.size[r] * (self.code_levels.level(code) - steps.zero[r]);
+                let code = levels.nearest(value * steps.inverse[r] + steps.zero[r]);
+                let new = weight[r] - steps.size[r] * (levels.level(code) - steps.zero[r]);
                 change[r] = new - error[r];
                 error[r] = new;
                 codes[r] = code;
@@ -103,7 +103,7 @@ impl Descent {
             if change.iter().any(|c| *c != 0.0) {
                 changed = true;
                 let change = *change;
-                for (gradient, h) in self.gradient[members.clone()].iter_mut().zip(&row[members.clone()]) {
+                for (gradient, h) in self.gradient[own.clone()].iter_mut().zip(&row[members.clone()]) {
                     for r in 0..ROWS {
                         gradient[r] += change[r] * h;
                     }
@@ -111,18 +111,24 @@ impl Descent {
             }
         }
         if changed {
-            self.tell(hessian, columns, members.clone(), window.start..members.start);
-            self.tell(hessian, columns, members.clone(), members.end..window.end);
-            self.note(members, window);
+            self.tell(hessian, columns, &members, window.start..members.start, window);
+            self.tell(hessian, columns, &members, members.end..window.end, window);
         }
     }
 
-    /// Chooses the scale of a group inside `window` again, for the codes as they are.
+    /// Chooses the scale of a group of `window` again, for the codes as they are.
     #[inline(always)]
-    fn refit_group(&mut self, tile: &mut IntTile, hessian: &[f32], group: usize, window: Range<usize>) {
+    fn refit_group(&mut self, tile: &mut IntTile, hessian: &[f32], group: usize, window: &Range<usize>) {
         let (columns, len) = (tile.weights.len(), tile.grid.group_len());
-        let by = self.refit(tile, hessian, group);
         let members = group * len..(group + 1) * len;
+        self.multiply_levels(tile, hessian, group);
+        let mut slope = [0.0f32; ROWS];
+        for (level, gradient) in self.levels.iter().zip(&self.gradient[members.start - window.start..]) {
+            for r in 0..ROWS {
+                slope[r] += gradient[r] * level[r];
+            }
+        }
+        let by = self.refit(tile, group, &slope);
         for ((error, change), level) in
             tile.errors[members.clone()].iter_mut().zip(&mut self.step).zip(&self.levels)
         {
@@ -131,40 +137,49 @@ impl Descent {
                 error[r] += change[r];
             }
         }
-        self.tell(hessian, columns, members.clone(), window.clone());
-        self.note(members, window);
+        self.tell(hessian, columns, &members, members.end..window.end, window);
     }
 
-    /// The same where a row has one scale: G changes everywhere, by products that are there already.
+    /// The same where a row has one scale. Its slope needs no gradient: Σ G (q − z) = Σ E H (q − z), sums over the row.
     #[inline(always)]
     fn refit_row(&mut self, tile: &mut IntTile, hessian: &[f32]) {
-        let by = self.refit(tile, hessian, 0);
-        for k in 0..tile.weights.len() {
+        self.multiply_levels(tile, hessian, 0);
+        let mut slope = [0.0f32; ROWS];
+        for (error, product) in tile.errors.iter().zip(&self.products) {
             for r in 0..ROWS {
-                tile.errors[k][r] -= by[r] * self.levels[k][r];
-                self.gradient[k][r] -= by[r] * self.products[k][r];
+                slope[r] += error[r] * product[r];
+            }
+        }
+        let by = self.refit(tile, 0, &slope);
+        for (error, level) in tile.errors.iter_mut().zip(&self.levels) {
+            for r in 0..ROWS {
+                error[r] -= by[r] * level[r];
             }
         }
     }
 
-    /// Sets the scale of a group where that gains something; what it grew by.
+    /// q − z of a group and H (q − z) within it.
     #[inline(always)]
-    fn refit(&mut self, tile: &mut IntTile, hessian: &[f32], group: usize) -> Lanes {
-        let (columns, len) = (tile.weights.len(), tile.grid.group_len());
-        let first = group * len;
-        let steps = &mut tile.steps[group];
+    fn multiply_levels(&mut self, tile: &IntTile, hessian: &[f32], group: usize) {
+        let (columns, first) = (tile.weights.len(), group * tile.grid.group_len());
+        let (code_levels, steps) = (self.code_levels, &tile.steps[group]);
         for (level, codes) in self.levels.iter_mut().zip(&tile.codes[first..]) {
             for r in 0..ROWS {
-                level[r] = self.code_levels.level(codes[r]) - steps.zero[r];
+                level[r] = code_levels.level(codes[r]) - steps.zero[r];
             }
         }
         self.products.fill([0.0; ROWS]);
         accumulate(&mut self.products, hessian, columns, first, first, &self.levels);
-        let (mut slope, mut curvature) = ([0.0f32; ROWS], [0.0f32; ROWS]);
-        for k in 0..len {
+    }
+
+    /// Sets the scale of a group, of which `slope` is Σ G (q − z), where that gains something; what it grew by.
+    #[inline(always)]
+    fn refit(&self, tile: &mut IntTile, group: usize, slope: &Lanes) -> Lanes {
+        let steps = &mut tile.steps[group];
+        let mut curvature = [0.0f32; ROWS];
+        for (level, product) in self.levels.iter().zip(&self.products) {
             for r in 0..ROWS {
-                slope[r] += self.gradient[first + k][r] * self.levels[k][r];
-                curvature[r] += self.products[k][r] * self.levels[k][r];
+                curvature[r] += product[r] * level[r];
             }
         }
         let mut by = [0.0; ROWS];
@@ -184,22 +199,17 @@ impl Descent {
         by
     }
 
-    /// Brings G of the columns `listeners` up to date with what the columns `members` changed by just now.
+    /// Brings G of the columns `listeners` of `window` up to date with what the columns `members` changed by just now.
     #[inline(always)]
-    fn tell(&mut self, hessian: &[f32], columns: usize, members: Range<usize>, listeners: Range<usize>) {
-        let first = listeners.start;
-        let change = &self.step[..members.len()];
-        accumulate(&mut self.gradient[listeners], hessian, columns, members.start, first, change);
-    }
-
-    /// Adds it to what the values of `window` changed by.
-    #[inline(always)]
-    fn note(&mut self, members: Range<usize>, window: Range<usize>) {
-        let sums = &mut self.change[members.start - window.start..members.end - window.start];
-        for (sum, change) in sums.iter_mut().zip(&self.step) {
-            for r in 0..ROWS {
-                sum[r] += change[r];
-            }
-        }
+    fn tell(
+        &mut self,
+        hessian: &[f32],
+        columns: usize,
+        members: &Range<usize>,
+        listeners: Range<usize>,
+        window: &Range<usize>,
+    ) {
+        let gradient = &mut self.gradient[listeners.start - window.start..listeners.end - window.start];
+        accumulate(gradient, hessian, columns, members.start, listeners.start, &self.step[..members.len()]);
     }
 }

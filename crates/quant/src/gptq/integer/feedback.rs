@@ -27,6 +27,8 @@ pub struct Feedback {
     importance: Vec<Lanes>,
     /// What its targets will be, rounding errors within the group aside.
     expected: Vec<Lanes>,
+    /// What `STEP` of its columns lose.
+    lost: Vec<Lanes>,
 }
 
 /// When scales are fitted.
@@ -47,6 +49,7 @@ impl Feedback {
             errors: vec![zero; columns],
             importance: vec![zero; grid.group_len()],
             expected: vec![zero; grid.group_len()],
+            lost: vec![zero; STEP],
         }
     }
 
@@ -122,12 +125,12 @@ impl Feedback {
         end: usize,
     ) {
         let steps = &tile.steps[column / tile.grid.group_len()];
-        let free = *tile.free(column);
+        let (levels, free) = (self.levels, *tile.free(column));
         let (target, weight) = (&self.targets[k], &tile.weights[column]);
         let (codes, error) = (&mut tile.codes[column], &mut self.errors[position]);
         for r in 0..ROWS {
-            codes[r] = self.levels.nearest(target[r] * free[r] * steps.inverse[r] + steps.zero[r]);
-            error[r] = weight[r] - steps.size[r] * (self.levels.level(codes[r]) - steps.zero[r]);
+            codes[r] = levels.nearest(target[r] * free[r] * steps.inverse[r] + steps.zero[r]);
+            error[r] = weight[r] - steps.size[r] * (levels.level(codes[r]) - steps.zero[r]);
         }
         let coefficients = &factor.upper()[position * factor.columns() + position + 1..];
         for (target, u) in self.targets[k + 1..end].iter_mut().zip(coefficients) {
@@ -145,19 +148,39 @@ impl Feedback {
         let len = self.expected.len();
         self.expected.copy_from_slice(&self.targets[at..at + len]);
         for k in 0..len {
-            let (value, later) = self.expected[k..].split_first_mut().expect("k is below the length");
             let (weight, free) = (&tile.weights[first + k], tile.free(first + k));
-            let coefficients = &factor.upper()[(first + k) * factor.columns() + first + k + 1..];
-            let mut error = [0.0; ROWS];
+            let (value, error) = (&mut self.expected[k], &mut self.lost[k % STEP]);
             for r in 0..ROWS {
                 value[r] *= free[r];
                 error[r] = weight[r] - value[r];
             }
-            for (target, u) in later.iter_mut().zip(coefficients) {
-                for r in 0..ROWS {
-                    target[r] += error[r] * u;
-                }
+            self.tell(factor, first, k);
+        }
+    }
+
+    /// Tells the columns behind the k-th of the group at `first` what that one lost: those up to the next multiple of
+    /// `STEP` at once, the others when all of them are through.
+    #[inline(always)]
+    fn tell(&mut self, factor: &FeedbackFactor, first: usize, k: usize) {
+        let (upper, columns) = (factor.upper(), factor.columns());
+        let end = self.expected.len().min((k / STEP + 1) * STEP);
+        let error = &self.lost[k % STEP];
+        let coefficients = &upper[(first + k) * columns + first + k + 1..];
+        for (target, u) in self.expected[k + 1..end].iter_mut().zip(coefficients) {
+            for r in 0..ROWS {
+                target[r] += error[r] * u;
             }
+        }
+        if k + 1 == end {
+            let lost = &self.lost[..=k % STEP];
+            accumulate(
+                &mut self.expected[end..],
+                upper,
+                columns,
+                first + end - lost.len(),
+                first + end,
+                lost,
+            );
         }
     }
 
@@ -198,26 +221,20 @@ impl Feedback {
         at: usize,
         steps: &Steps,
     ) -> Lanes {
+        let (levels, mut loss) = (self.levels, [0.0f32; ROWS]);
         let len = self.expected.len();
         self.expected.copy_from_slice(&self.targets[at..at + len]);
-        let mut loss = [0.0f32; ROWS];
         for k in 0..len {
-            let (target, later) = self.expected[k..].split_first_mut().expect("k is below the length");
             let (weight, free) = (&tile.weights[first + k], tile.free(first + k));
+            let (target, error) = (&self.expected[k], &mut self.lost[k % STEP]);
             let cost = factor.diagonal()[first + k];
-            let coefficients = &factor.upper()[(first + k) * factor.columns() + first + k + 1..];
-            let mut error = [0.0; ROWS];
             for r in 0..ROWS {
-                let code = self.levels.nearest(target[r] * free[r] * steps.inverse[r] + steps.zero[r]);
-                let value = steps.size[r] * (self.levels.level(code) - steps.zero[r]);
+                let code = levels.nearest(target[r] * free[r] * steps.inverse[r] + steps.zero[r]);
+                let value = steps.size[r] * (levels.level(code) - steps.zero[r]);
                 loss[r] += cost * (target[r] - value) * (target[r] - value);
                 error[r] = weight[r] - value;
             }
-            for (target, u) in later.iter_mut().zip(coefficients) {
-                for r in 0..ROWS {
-                    target[r] += error[r] * u;
-                }
-            }
+            self.tell(factor, first, k);
         }
         loss
     }

@@ -72,7 +72,7 @@ pub fn quantize_int(
     };
     let rows = weights.par_chunks(ROWS * columns).enumerate().zip(out.par_chunks_mut(ROWS * row_bytes));
     rows.for_each_init(
-        || (IntTile::new(grid, columns), Feedback::new(grid, columns), Descent::new(grid, columns)),
+        || (IntTile::new(grid, columns), Feedback::new(grid, columns), Descent::new(grid)),
         |(tile, feedback, descent), ((n, weights), out)| {
             let ordered = ordered.as_ref();
             let free = free.map(|free| &free[n * ROWS * columns..][..weights.len()]);
