@@ -181,7 +181,7 @@ impl<'a> Streams<'a> {
     /// Keeps a batch of the inputs of a layer that adds to the residual stream, where there is room for all batches.
     fn keep(&mut self, input: LinearInput, x: Tensor<2>) -> Result<(), PipelineError> {
         let [tokens, d_in] = x.dims();
-        let bytes = (self.rounded.len() * tokens * d_in * size_of::<f32>()) as u64;
+        let bytes = (self.rounded.tokens() * d_in * size_of::<f32>()) as u64;
         if input.adding().is_some() && bytes <= self.keep_bytes {
             let kept = match &mut self.kept {
                 Some(kept) => kept,
@@ -227,4 +227,53 @@ fn adds_plainly(input: LinearInput, block: &Block) -> bool {
 fn rows(x: Tensor<3>) -> Tensor<2> {
     let [batch, seq, width] = x.dims();
     x.reshape([batch * seq, width])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use slmc_model::{Device, host};
+
+    use super::*;
+    use crate::model_file::ModelFile;
+    use crate::progress::Silent;
+    use crate::walker::Walk;
+
+    /// The rounded stream behind the first block, whose weights stay: two batches of sequences, the last one shorter.
+    fn behind_the_first_block(keep_bytes: impl Fn(u64) -> u64) -> Vec<f32> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/tiny");
+        let source = ModelFile::open(&path).unwrap().source().unwrap();
+        let sequences: Vec<Vec<u32>> = (0..3).map(|n| (n * 8..n * 8 + 8).collect()).collect();
+        let device = Device::Cpu.burn().unwrap();
+        let walk = Walk { batch_tokens: 16, ..Walk::new(source.as_ref(), &sequences, &device, &Silent) };
+        let mut states = Vec::new();
+        walk.blocks(|layer, block, hidden, context| {
+            if layer > 0 {
+                return Ok(());
+            }
+            assert_eq!((hidden.len(), hidden.tokens()), (2, 24));
+            let bytes_of_a_token = (hidden.width() * size_of::<f32>()) as u64;
+            let mut streams = Streams::new(hidden, None, keep_bytes(bytes_of_a_token));
+            let blocks = Blocks { float: None, left_out: &[], rounded: block, context };
+            for input in LinearInput::ALL {
+                streams.gather(input, &blocks, false)?;
+            }
+            streams.leave(block, context)?;
+            hidden.each(|batch| {
+                states.extend(host::into_vec(batch));
+                Ok(())
+            })
+        })
+        .unwrap();
+        states
+    }
+
+    #[test]
+    fn inputs_are_kept_of_all_batches_or_of_none() {
+        let computed_twice = behind_the_first_block(|_| 0);
+        assert!(computed_twice == behind_the_first_block(|_| u64::MAX));
+        // room for two batches as long as the last, and not for both as they are
+        assert!(computed_twice == behind_the_first_block(|of_a_token| 20 * of_a_token));
+    }
 }

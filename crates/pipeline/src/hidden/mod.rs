@@ -143,6 +143,15 @@ impl HiddenStates {
         (0..self.len()).try_for_each(|index| look(self.get(index)?))
     }
 
+    /// Tokens of all batches.
+    pub fn tokens(&self) -> usize {
+        let tokens = |[sequences, seq_len, _]: [usize; 3]| sequences * seq_len;
+        match &self.place {
+            Place::Memory(batches) => batches.iter().map(|states| tokens(states.dims())).sum(),
+            Place::File { batches, .. } => batches.iter().map(|batch| tokens(batch.shape)).sum(),
+        }
+    }
+
     /// Values a token; 0 where there are no batches.
     pub fn width(&self) -> usize {
         match &self.place {
@@ -207,7 +216,7 @@ mod tests {
             let copy = states.every(2).unwrap();
             assert_eq!(copy.len(), 2);
             states.replace(|states| Ok(states * 3.0)).unwrap();
-            assert_eq!((states.len(), states.width()), (3, 3));
+            assert_eq!((states.len(), states.width(), states.tokens()), (3, 3, 10));
             states.update(1, |_| Ok(batch(f32::MAX, 2))).unwrap();
             (bits(&states), bits(&copy))
         });
