@@ -57,6 +57,12 @@ impl<'a> Operand<'a> {
         Self { rows: self.columns, columns: self.rows, strides: [column, row], ..self }
     }
 
+    /// Whether both are the same values in the same order.
+    pub(crate) fn is(&self, other: Self) -> bool {
+        let shape = |operand: &Self| (operand.rows, operand.columns, operand.strides);
+        std::ptr::eq(self.values.as_ptr(), other.values.as_ptr()) && shape(self) == shape(&other)
+    }
+
     /// One more than the position of its last value.
     pub(crate) fn end(&self) -> usize {
         match self.rows == 0 || self.columns == 0 {

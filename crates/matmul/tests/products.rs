@@ -173,6 +173,46 @@ fn products_stand_side_by_side() {
     }
 }
 
+/// The product, part by part.
+fn by_parts(
+    precision: Precision,
+    a: Operand<'_>,
+    b: Operand<'_>,
+    [m, n]: [usize; 2],
+    step: usize,
+) -> Vec<f32> {
+    let mut out = vec![f32::NAN; m * n];
+    let places = std::sync::Mutex::new(&mut out);
+    let mut parts = Vec::new();
+    for row in (0..m).step_by(step) {
+        for column in (0..n).step_by(step) {
+            let part = Part { rows: row..m.min(row + step), columns: column..n.min(column + step) };
+            parts.push((part.clone(), part));
+        }
+    }
+    parts_of_product(precision, a, b, parts, |part, values| {
+        assert_eq!(values.len(), part.values());
+        let mut out = places.lock().unwrap();
+        for (row, values) in part.rows.zip(values.chunks_exact(part.columns.len())) {
+            out[row * n..][part.columns.clone()].copy_from_slice(values);
+        }
+    });
+    out
+}
+
+/// A matrix times its own transpose is packed once.
+#[test]
+fn parts_of_a_square_are_those_of_a_product() {
+    for [m, k] in [[1, 3], [48, 16], [100, 601], [230, 256]] {
+        let (a, copy) = (Matrix::new([m, k], true, 0, 1), Matrix::new([m, k], true, 0, 1));
+        for precision in precisions() {
+            let square = by_parts(precision, a.operand(), a.operand().transposed(), [m, m], PART_GRID);
+            let product = by_parts(precision, a.operand(), copy.operand().transposed(), [m, m], PART_GRID);
+            assert!(square == product, "{precision} {m} {k}");
+        }
+    }
+}
+
 proptest! {
     /// Parts are what the whole product has there.
     #[test]
@@ -185,22 +225,7 @@ proptest! {
         let (a, b) = (Matrix::new([m, k], turned[0], 0, 1), Matrix::new([k, n], turned[1], 0, 2));
         for precision in precisions() {
             let whole = product(precision, a.operand(), b.operand());
-            let mut out = vec![f32::NAN; m * n];
-            let places = std::sync::Mutex::new(&mut out);
-            let mut parts = Vec::new();
-            for row in (0..m).step_by(step) {
-                for column in (0..n).step_by(step) {
-                    let part = Part { rows: row..m.min(row + step), columns: column..n.min(column + step) };
-                    parts.push((part.clone(), part));
-                }
-            }
-            parts_of_product(precision, a.operand(), b.operand(), parts, |part, values| {
-                assert_eq!(values.len(), part.values());
-                let mut out = places.lock().unwrap();
-                for (row, values) in part.rows.zip(values.chunks_exact(part.columns.len())) {
-                    out[row * n..][part.columns.clone()].copy_from_slice(values);
-                }
-            });
+            let out = by_parts(precision, a.operand(), b.operand(), [m, n], step);
             for (at, (found, expected)) in out.iter().zip(&whole).enumerate() {
                 prop_assert!((found - expected).abs() < 1e-4, "{precision} {at}: {found} {expected}");
             }

@@ -16,14 +16,30 @@ pub const COLUMNS: usize = VECTORS * 16;
 
 const VECTORS: usize = 3;
 
+/// Rows of the left operand, packed in panels of `width` rows, of which there are whole tiles.
+#[derive(Clone, Copy)]
+pub struct Left<'a> {
+    pub packed: &'a [u32],
+    pub width: usize,
+}
+
+impl<'a> Left<'a> {
+    /// The tile that begins with row `first`, a multiple of [`ROWS`], up to the end of its panel.
+    fn tile(self, first: usize, pairs: usize) -> Left<'a> {
+        let (panel, row) = (first / self.width, first % self.width);
+        Left { packed: &self.packed[panel * pairs * self.width..][row..pairs * self.width], ..self }
+    }
+}
+
 /// The product of packed operands, of `[m, n]` values and so many pairs of inner indices.
 ///
 /// # Safety
 /// The processor has AVX512F and AVX512_BF16; the m rows of n values of the target are valid for writing, and for reading if it is added
 /// to them.
-pub unsafe fn multiply_packed(left: &[u32], right: &[u32], [m, n, pairs]: [usize; 3], target: Target) {
+pub unsafe fn multiply_packed(left: Left<'_>, right: &[u32], [m, n, pairs]: [usize; 3], target: Target) {
     for (j, right) in (0..n).step_by(COLUMNS).zip(right.chunks_exact(pairs * COLUMNS)) {
-        for (i, left) in (0..m).step_by(ROWS).zip(left.chunks_exact(pairs * ROWS)) {
+        for i in (0..m).step_by(ROWS) {
+            let left = left.tile(i, pairs);
             let exists = [ROWS.min(m - i), COLUMNS.min(n - j)];
             // SAFETY: the tile lies inside the result, for which the caller answers.
             unsafe {
@@ -34,15 +50,19 @@ pub unsafe fn multiply_packed(left: &[u32], right: &[u32], [m, n, pairs]: [usize
     }
 }
 
-/// `left` is `[pairs, ROWS]`, `right` `[pairs, COLUMNS]`, two neighbouring inner indices in each value.
+/// `left` has `ROWS` values every `width`, `right` is `[pairs, COLUMNS]`, two neighbouring inner indices in each value.
 ///
 /// # Safety
 /// The processor has AVX512F and AVX512_BF16; the rows and columns of the tile that exist are valid for writing, and for reading if it
 /// is added to them.
 #[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn multiply_panels(left: &[u32], right: &[u32], [rows, columns]: [usize; 2], tile: Target) {
+unsafe fn multiply_panels(left: Left<'_>, right: &[u32], [rows, columns]: [usize; 2], tile: Target) {
+    let right = right.as_chunks::<COLUMNS>().0;
+    assert!(right.len() <= left.packed.len().saturating_sub(ROWS) / left.width + 1, "pairs of a tile");
     let mut sums = [[_mm512_setzero_ps(); VECTORS]; ROWS];
-    for (left, right) in left.as_chunks::<ROWS>().0.iter().zip(right.as_chunks::<COLUMNS>().0) {
+    for (pair, right) in right.iter().enumerate() {
+        // SAFETY: there are as many, as asserted.
+        let left = unsafe { &*left.packed.as_ptr().add(pair * left.width).cast::<[u32; ROWS]>() };
         // SAFETY: the vectors lie inside the 48 values.
         let right: [__m512bh; VECTORS] =
             std::array::from_fn(|v| unsafe { pairs(_mm512_loadu_si512(right.as_ptr().add(16 * v).cast())) });

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::kernel::{COLUMNS, ROWS, multiply_packed};
+use super::kernel::{COLUMNS, Left, ROWS, multiply_packed};
 use super::pack::{Lanes, pack};
 use super::serial::room;
 use super::{DEPTH, Target};
@@ -24,27 +24,30 @@ thread_local! {
 /// The left operand of a product and the matrices right of it, side by side, packed for as many tasks as like.
 pub struct Operands<'a> {
     inner: usize,
-    left: Panels<'a>,
+    /// None where it is the right one's transpose, whose panels are its own, too.
+    left: Option<Panels<'a>>,
     right: Panels<'a>,
     packed: [Vec<u32>; 2],
 }
 
 impl<'a> Operands<'a> {
-    /// Packs them, in the room of the last product which this thread began. It is taken away: a thread that waits for the tasks of a
+    /// Packs them, in the room of the last product which this thread began; without a left operand the one matrix for both. It is taken away: a thread that waits for the tasks of a
     /// product may begin another.
     ///
     /// # Safety
     /// The processor has the instructions.
-    pub unsafe fn pack(a: Operand<'a>, right: &[Operand<'a>]) -> Self {
-        let left = Panels::of([a], ROWS);
+    pub unsafe fn pack(a: Option<Operand<'a>>, right: &[Operand<'a>]) -> Self {
+        let left = a.map(|a| Panels::of([a], ROWS));
         let right = Panels::of(right.iter().map(|b| b.transposed()), COLUMNS);
         let mut packed = ROOM.take();
         // SAFETY: by the caller.
         unsafe {
-            left.pack(&mut packed[0]);
+            if let Some(left) = &left {
+                left.pack(&mut packed[0]);
+            }
             right.pack(&mut packed[1]);
         }
-        Self { inner: a.columns, left, right, packed }
+        Self { inner: right.inner, left, right, packed }
     }
 
     /// The columns of the result in shares of `tile` columns, which is a multiple of [`COLUMNS`].
@@ -52,17 +55,24 @@ impl<'a> Operands<'a> {
         self.right.shares(tile)
     }
 
-    /// A part of the product, of rows from a multiple of [`ROWS`] on and `columns` columns of the right operand's `panels`.
+    /// A part of the product, of rows from a multiple of [`COLUMNS`] or, where the operands differ, of [`ROWS`] on and `columns` columns of the right operand's `panels`.
     ///
     /// # Safety
     /// The processor has the instructions, and the target has the part's rows and columns, for writing, and for reading if it is added to
     /// them.
     pub unsafe fn multiply(&self, rows: Range<usize>, panels: Range<usize>, columns: usize, target: Target) {
         let [left, right] = &self.packed;
+        let (of_left, left) = match &self.left {
+            Some(panels) => (panels, left),
+            None => (&self.right, right),
+        };
+        assert!(rows.start.is_multiple_of(of_left.width), "rows from a panel on");
         for first in (0..self.inner).step_by(DEPTH) {
             let pairs = (self.inner - first).min(DEPTH).div_ceil(2);
             let onto = if first == 0 { target.onto } else { Onto::Itself };
-            let left = self.left.block(left, first, rows.start / ROWS..rows.end.div_ceil(ROWS));
+            let width = of_left.width;
+            let left = of_left.block(left, first, rows.start / width..rows.end.div_ceil(width));
+            let left = Left { packed: left, width };
             let right = self.right.block(right, first, panels.clone());
             // SAFETY: by the caller.
             unsafe { multiply_packed(left, right, [rows.len(), columns, pairs], Target { onto, ..target }) };

@@ -57,7 +57,7 @@ fn grouped<'a>(right: &[Operand<'a>], columns: usize) -> Vec<Vec<Operand<'a>>> {
 /// As [`product_at`].
 unsafe fn block_at(target: Target, a: Operand<'_>, right: &[Operand<'_>]) {
     // SAFETY: the processor has the instructions.
-    let operands = unsafe { Operands::pack(a, right) };
+    let operands = unsafe { Operands::pack(Some(a), right) };
     let tiles: Vec<(Range<usize>, Share)> = (0..a.rows)
         .step_by(TILE[0])
         .flat_map(|row| operands.shares(TILE[1]).map(move |share| (row..a.rows.min(row + TILE[0]), share)))

@@ -21,7 +21,7 @@ pub unsafe fn parts_of_product<T: Send>(
     take: impl Fn(T, &[f32]) + Sync,
 ) {
     // SAFETY: by the caller.
-    let operands = unsafe { Operands::pack(a, &[b]) };
+    let operands = unsafe { Operands::pack((!b.transposed().is(a)).then_some(a), &[b]) };
     parts.into_par_iter().with_max_len(1).for_each_init(Vec::new, |out, (part, own)| {
         let Part { rows, columns } = part.clone();
         assert!(

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use super::kernel::{COLUMNS, ROWS, multiply_packed};
+use super::kernel::{COLUMNS, Left, ROWS, multiply_packed};
 use super::pack::{Lanes, pack};
 use super::{DEPTH, Target};
 use crate::{Onto, Operand};
@@ -33,6 +33,7 @@ pub unsafe fn multiply_at(target: Target, a: Operand<'_>, right: &[Operand<'_>])
                 // SAFETY: as above, and these columns of the result are the caller's.
                 unsafe {
                     pack(b, 0..b.panels(COLUMNS), COLUMNS, packed);
+                    let left = Left { packed: left, width: ROWS };
                     multiply_packed(left, packed, [m, b.lanes(), pairs], Target { out, onto, ..target });
                     out = out.add(b.lanes());
                 }

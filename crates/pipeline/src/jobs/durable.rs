@@ -8,12 +8,13 @@ use serde_json::Value;
 use slmc_calibration::TokenBatches;
 use slmc_checkpoint::Checkpoint;
 use slmc_model::{ModelConfig, ModelError, WeightSource};
-use slmc_quant::{Effort, Method};
 
 use super::job::JobSettings;
 use crate::PipelineError;
 use crate::hidden::Storage;
-use crate::memory::{ByteSize, Footing, Workload, give_back_blocks_of, installed_bytes, resident_bytes};
+use crate::memory::{
+    ByteSize, Demands, Footing, Workload, give_back_blocks_of, installed_bytes, resident_bytes,
+};
 use crate::progress::Reporter;
 use crate::walker::Walk;
 use crate::work::{Fingerprint, Work, WorkError};
@@ -42,12 +43,8 @@ pub(super) struct Durable<'a> {
     pub job: &'a JobSettings,
     /// What is written: the job's output, or what that is made from.
     pub output: &'a Path,
-    /// How values are chosen.
-    pub method: Method,
-    /// How long better ones are looked for.
-    pub effort: Effort,
-    /// Columns of the runs in which products of inputs are kept, if they are.
-    pub run_len: Option<usize>,
+    /// What decides how much memory it needs.
+    pub demands: Demands,
     /// What a user would type again, as JSON.
     pub recipe: &'a str,
     /// Name of the pre-tokenizer, where it was given.
@@ -60,12 +57,12 @@ pub(super) struct Durable<'a> {
     pub batches: Option<&'a TokenBatches>,
 }
 
-/// How memory is used within the limit; `run_len` where AWQ keeps products of inputs, `batch_tokens` where an earlier run has fixed it.
+/// How memory is used within the limit; `batch_tokens` where an earlier run has fixed it.
 ///
 /// # Errors
 /// No way keeps within the limit.
 pub(super) fn footing(
-    (method, effort, run_len): (Method, Effort, Option<usize>),
+    demands: Demands,
     max_memory: Option<ByteSize>,
     config: &ModelConfig,
     batches: Option<&TokenBatches>,
@@ -73,9 +70,7 @@ pub(super) fn footing(
 ) -> Result<Footing, PipelineError> {
     let workload = Workload {
         config,
-        method,
-        effort,
-        run_len,
+        demands,
         sequences: batches.map_or(0, |b| b.tokens.len()),
         seq_len: batches.map_or(0, |b| b.seq_len),
         held: resident_bytes().unwrap_or_default(),
@@ -132,8 +127,8 @@ impl Durable<'_> {
     ) -> Result<T, PipelineError> {
         let (config, batch_tokens) = (self.source.config(), work.batch_tokens());
         if batch_tokens != footing.batch_tokens {
-            let (how, limit) = ((self.method, self.effort, self.run_len), self.job.max_memory);
-            footing = self::footing(how, limit, config, Some(batches), Some(batch_tokens))?;
+            let limit = self.job.max_memory;
+            footing = self::footing(self.demands, limit, config, Some(batches), Some(batch_tokens))?;
         }
         let storage = match footing.spill {
             true => Storage::File(work.directory().to_owned()),

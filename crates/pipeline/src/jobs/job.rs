@@ -8,14 +8,13 @@ use slmc_calibration::{BatchOptions, TextSource, TokenBatches};
 use slmc_checkpoint::Checkpoint;
 use slmc_matmul::Precision;
 use slmc_model::{Device, ModelConfig};
-use slmc_quant::{Effort, Method};
 
 use super::durable;
 use super::evaluate::{EvaluateOutcome, Measure, evaluate_written};
 use crate::PipelineError;
 use crate::batches::{calibration_batches, warn_of_missing};
 use crate::hidden::Storage;
-use crate::memory::{ByteSize, Footing};
+use crate::memory::{ByteSize, Demands, Footing};
 use crate::model_file::ModelFile;
 use crate::progress::Reporter;
 
@@ -82,17 +81,17 @@ impl JobSettings {
         needed.then(|| calibration_batches(model, config, &self.calibration, &self.batches)).transpose()
     }
 
-    /// How memory is used; the last of `how` is the length of the runs in which AWQ keeps products of inputs, if it does.
+    /// How memory is used.
     ///
     /// # Errors
     /// No way keeps within the limit.
     pub(super) fn footing(
         &self,
-        how: (Method, Effort, Option<usize>),
+        demands: Demands,
         config: &ModelConfig,
         batches: Option<&TokenBatches>,
     ) -> Result<Footing, PipelineError> {
-        durable::footing(how, self.max_memory, config, batches, None)
+        durable::footing(demands, self.max_memory, config, batches, None)
     }
 
     /// Where hidden states are kept before there is a work directory: beside the output, where they take too much memory.

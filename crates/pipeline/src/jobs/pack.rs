@@ -26,7 +26,7 @@ use crate::awq::{self, Calibrated};
 use crate::export::{ExportTensor, RowReader, TensorReport};
 use crate::gptq;
 use crate::imatrix;
-use crate::memory::{Footing, peak_resident_bytes};
+use crate::memory::{Demands, Footing, peak_resident_bytes};
 use crate::packing::{PackRounder, PackTensors, PackedWriter, pack_tensors, write_tensors};
 use crate::progress::Reporter;
 use crate::rescaling::RescaledSource;
@@ -89,8 +89,8 @@ impl PreparedPack {
         let layout = PackedWriter::layout(&plan)?;
         let batches = settings.job.tokens(&model, source.config(), settings.method.needs_calibration())?;
         let source_bytes = model.bytes();
-        let how = (settings.method, settings.effort, plan.run_len());
-        let footing = settings.job.footing(how, source.config(), batches.as_ref())?;
+        let demands = Demands::new(settings.method, settings.effort, plan.run_len());
+        let footing = settings.job.footing(demands, source.config(), batches.as_ref())?;
         Ok(Self {
             footing,
             settings,
@@ -124,9 +124,7 @@ impl PreparedPack {
         let durable = Durable {
             job: &self.settings.job,
             output: &self.settings.job.output,
-            method: self.settings.method,
-            effort: self.settings.effort,
-            run_len: self.plan.run_len(),
+            demands: Demands::new(self.settings.method, self.settings.effort, self.plan.run_len()),
             recipe: &self.recipe().to_string(),
             pre: None,
             checkpoint: &self.checkpoint,

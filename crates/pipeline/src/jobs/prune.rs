@@ -25,7 +25,7 @@ use super::quantize::{Effort, KeepZeros, Prepared, QuantizeSettings};
 use crate::PipelineError;
 use crate::export::{ExportTensor, RowReader, TensorReport};
 use crate::gptq;
-use crate::memory::{Footing, peak_resident_bytes};
+use crate::memory::{Demands, Footing, peak_resident_bytes};
 use crate::packing::{PackTensors, pack_tensors};
 use crate::progress::Reporter;
 pub use crate::pruning::PrunedTensor;
@@ -131,8 +131,7 @@ impl PreparedPrune {
         let layout = PrunedWriter::layout(&plan)?;
         let calibrates = settings.method.needs_calibration() || spread::needs_scores(&settings);
         let batches = settings.job.tokens(&model, source.config(), calibrates)?;
-        let how = (as_heavy_as(&settings), settings.effort, None);
-        let footing = settings.job.footing(how, source.config(), batches.as_ref())?;
+        let footing = settings.job.footing(demands(&settings), source.config(), batches.as_ref())?;
         Ok(Self {
             footing,
             settings,
@@ -180,9 +179,7 @@ impl PreparedPrune {
         let durable = Durable {
             job: &self.settings.job,
             output: &checkpoint,
-            method: as_heavy_as(&self.settings),
-            effort: self.settings.effort,
-            run_len: None,
+            demands: demands(&self.settings),
             recipe: &self.recipe().to_string(),
             pre: None,
             checkpoint: &self.checkpoint,
@@ -297,11 +294,12 @@ impl PreparedPrune {
     }
 }
 
-/// The method of quantization that walks in the same way, and takes as much memory.
-fn as_heavy_as(settings: &PruneSettings) -> slmc_quant::Method {
-    match settings.method {
+/// What decides how much memory the job needs: as much as quantization by the method that walks in the same way.
+fn demands(settings: &PruneSettings) -> Demands {
+    let as_heavy_as = match settings.method {
         Method::Magnitude if !spread::needs_scores(settings) => slmc_quant::Method::Rtn,
         Method::Magnitude | Method::Wanda => slmc_quant::Method::Imatrix,
         Method::SparseGpt => slmc_quant::Method::Gptq,
-    }
+    };
+    Demands::new(as_heavy_as, settings.effort, None)
 }

@@ -42,7 +42,7 @@ use crate::export::{
 };
 use crate::gptq::{self, Rounder};
 use crate::imatrix::{self, ImportanceFile};
-use crate::memory::{Footing, peak_resident_bytes};
+use crate::memory::{Demands, Footing, peak_resident_bytes};
 use crate::modelfile::Modelfile;
 use crate::progress::Reporter;
 use crate::rescaling::RescaledSource;
@@ -137,8 +137,8 @@ impl Prepared {
             false => None,
         };
         let source_bytes = model.bytes();
-        let how = (settings.method, settings.effort, plan.run_len());
-        let footing = settings.job.footing(how, &config, batches.as_ref())?;
+        let demands = Demands::new(settings.method, settings.effort, plan.run_len());
+        let footing = settings.job.footing(demands, &config, batches.as_ref())?;
         Ok(Self {
             footing,
             settings,
@@ -196,9 +196,7 @@ impl Prepared {
         let durable = Durable {
             job: &self.settings.job,
             output: &self.settings.job.output,
-            method: self.settings.method,
-            effort: self.settings.effort,
-            run_len: self.plan.run_len(),
+            demands: Demands::new(self.settings.method, self.settings.effort, self.plan.run_len()),
             recipe: &self.provenance.recipe,
             pre: self.settings.pre.as_deref(),
             checkpoint: &self.checkpoint,

@@ -26,13 +26,13 @@ use super::quantize::{Effort, KeepZeros, Mix};
 use crate::PipelineError;
 use crate::export::{ExportTensor, RowReader, TensorReport};
 use crate::gptq;
-use crate::memory::{Footing, peak_resident_bytes};
+use crate::memory::{Demands, Footing, peak_resident_bytes};
 use crate::packing::{PackTensors, pack_tensors};
 use crate::progress::Reporter;
 use crate::pruning::PrunedWriter;
 use crate::rescaling::Rescaling;
 pub use crate::structured::{Asked, Budget, Damage, PlannedCut, Shape, StructuredPlan};
-use crate::structured::{LayerProfile, Profile, State, StreamDetail, Surgeon};
+use crate::structured::{LayerProfile, Profile, State, StreamDetail, Surgeon, follows};
 use crate::walker::Walk;
 use crate::work::Work;
 
@@ -113,10 +113,9 @@ impl PreparedStructured {
             Effort::Fast if settings.solves && detail > StreamDetail::Nothing => Effort::Balanced,
             effort => effort,
         };
-        // what follows the original takes no more memory than where all of it is followed: see `Surgeon`
-        let effort = if effort == Effort::Balanced { Effort::Best } else { effort };
         let method = if calibrates { slmc_quant::Method::Gptq } else { slmc_quant::Method::Rtn };
-        let footing = settings.job.footing((method, effort, None), source.config(), batches.as_ref())?;
+        let demands = Demands { method, follows: follows(effort), run_len: None };
+        let footing = settings.job.footing(demands, source.config(), batches.as_ref())?;
         Ok(Self {
             settings,
             checkpoint,
@@ -200,9 +199,11 @@ impl PlannedStructured {
         let durable = Durable {
             job: &settings.job,
             output: &checkpoint,
-            method: slmc_quant::Method::Gptq,
-            effort: self.effort(),
-            run_len: None,
+            demands: Demands {
+                method: slmc_quant::Method::Gptq,
+                follows: follows(self.effort()),
+                run_len: None,
+            },
             recipe: &self.recipe().to_string(),
             pre: None,
             checkpoint: &prepared.checkpoint,

@@ -30,17 +30,32 @@ const WRITING: (u64, u64) = (6 << 20, 32 << 20);
 /// What is not counted: buffers of products and threads, and an eighth of the rest for what the allocator holds besides.
 const UNCOUNTED: (u64, u64) = (24 << 20, 8);
 
+/// What a job does that decides how much memory it needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Demands {
+    /// How values are chosen.
+    pub method: Method,
+    /// Of how many batches one runs through the float model too, where errors are fed forward; see
+    /// [`Effort::follows_float_model_every`].
+    pub follows: Option<usize>,
+    /// Columns of the runs in which AWQ keeps products of inputs, if it does.
+    pub run_len: Option<usize>,
+}
+
+impl Demands {
+    /// Of a job that follows the float model as its effort says.
+    pub fn new(method: Method, effort: Effort, run_len: Option<usize>) -> Self {
+        Self { method, follows: effort.follows_float_model_every(), run_len }
+    }
+}
+
 /// A run whose memory is asked about.
 #[derive(Clone, Debug)]
 pub struct Workload<'a> {
     /// The model.
     pub config: &'a ModelConfig,
-    /// How its values are chosen.
-    pub method: Method,
-    /// How long it looks for better ones.
-    pub effort: Effort,
-    /// Columns of the runs in which AWQ keeps products of inputs, if it does.
-    pub run_len: Option<usize>,
+    /// What is done to it.
+    pub demands: Demands,
     /// Calibration sequences; 0 for a method that needs none.
     pub sequences: usize,
     /// Tokens of each.
@@ -136,10 +151,10 @@ impl Workload<'_> {
     fn peak(&self, footing: &Footing) -> Parts {
         let mut stages = vec![self.writing()];
         if self.sequences > 0 {
-            if self.method.rescales() || self.method.rounding() == Rounding::Weighted {
+            if self.demands.method.rescales() || self.demands.method.rounding() == Rounding::Weighted {
                 stages.push(self.calibrating(footing));
             }
-            if self.method.rounding() == Rounding::Feedback {
+            if self.demands.method.rounding() == Rounding::Feedback {
                 stages.extend(self.feeding_back(footing));
             }
         }
@@ -160,11 +175,11 @@ impl Workload<'_> {
         // AWQ keeps the inputs of a batch, and while it searches the float weights of a group and a rounded copy of each
         let inputs = LinearInput::ALL.iter().map(|input| self.width(*input)).sum::<u64>();
         parts.push(("samples of the inputs", self.batch(footing).min(BATCH_TOKENS as u64) * inputs * F32));
-        if self.method.rescales() {
+        if self.demands.method.rescales() {
             let group = self.linear().map(|role| self.weights(role)).max().unwrap_or(0);
             parts.push(("AWQ's search", 4 * group * F32));
             // every block's until it is written, and sums in f64 while they are gathered
-            let products = inputs * self.run_len.unwrap_or(0) as u64;
+            let products = inputs * self.demands.run_len.unwrap_or(0) as u64;
             let layers = self.config.num_hidden_layers as u64;
             parts.push(("products of neighbouring inputs", products * (layers * F32 + 8)));
         }
@@ -219,8 +234,8 @@ impl Workload<'_> {
 
     /// Of how many batches one runs through the float model too, beside the rounded one.
     fn follows(&self) -> Option<usize> {
-        match self.method.rounding() {
-            Rounding::Feedback => self.effort.follows_float_model_every(),
+        match self.demands.method.rounding() {
+            Rounding::Feedback => self.demands.follows,
             Rounding::Plain | Rounding::Weighted => None,
         }
     }
@@ -306,7 +321,8 @@ mod tests {
     }
 
     fn workload(config: &ModelConfig, method: Method, sequences: usize) -> Workload<'_> {
-        Workload { config, method, effort: Effort::Fast, run_len: None, sequences, seq_len: 512, held: HELD }
+        let demands = Demands::new(method, Effort::Fast, None);
+        Workload { config, demands, sequences, seq_len: 512, held: HELD }
     }
 
     #[test]
@@ -347,7 +363,7 @@ mod tests {
         assert!(plain.peak_bytes < awq.peak_bytes && !plain.spill);
         // a second stream, and a second copy of the block
         let fast = workload(&config, Method::Gptq, 64);
-        let best = Workload { effort: Effort::Best, ..fast.clone() };
+        let best = Workload { demands: Demands { follows: Some(1), ..fast.demands }, ..fast.clone() };
         let [fast, best] = [fast, best].map(|run| run.footing(None, None, None).unwrap().peak_bytes);
         assert!(best > fast + 64 * 512 * config.hidden_size as u64 * F32, "{best} {fast}");
     }

@@ -3,7 +3,7 @@
 mod budget;
 mod size;
 
-pub use budget::{BudgetError, Footing, Workload};
+pub use budget::{BudgetError, Demands, Footing, Workload};
 pub use size::{ByteSize, ByteSizeError};
 
 /// Peak resident set in bytes (mapped file pages included); `None` where the system does not tell.

@@ -25,4 +25,4 @@ pub use plan::{PlannedCut, StructuredPlan, cuts};
 pub use profile::{LayerProfile, Profile, StreamDetail, profile};
 pub use reader::ranked_dimensions;
 pub use shape::{Ranked, Shape};
-pub use surgeon::{State, Surgeon};
+pub use surgeon::{State, Surgeon, follows};
