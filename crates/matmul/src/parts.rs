@@ -27,7 +27,7 @@ impl Part {
 }
 
 /// Computes parts of A B on all threads and hands each to `take`, row-major, with what belongs to it. The same bits whatever the number of
-/// threads. In bfloat16 the operands are packed whole, in as much memory as half of both.
+/// threads. In bfloat16 the operands are packed whole, in as much memory as half of both, or of one where B is Aᵀ.
 ///
 /// # Panics
 /// If the inner dimensions differ, a part lies outside of the product or, in bfloat16, off [`PART_GRID`], or the processor lacks the

@@ -31,8 +31,8 @@ pub struct Operands<'a> {
 }
 
 impl<'a> Operands<'a> {
-    /// Packs them, in the room of the last product which this thread began; without a left operand the one matrix for both. It is taken away: a thread that waits for the tasks of a
-    /// product may begin another.
+    /// Packs them; without a left operand the one matrix on the right for both. The room is that of the last product which this thread
+    /// began, and is taken away: a thread that waits for the tasks of a product may begin another.
     ///
     /// # Safety
     /// The processor has the instructions.
@@ -55,7 +55,8 @@ impl<'a> Operands<'a> {
         self.right.shares(tile)
     }
 
-    /// A part of the product, of rows from a multiple of [`COLUMNS`] or, where the operands differ, of [`ROWS`] on and `columns` columns of the right operand's `panels`.
+    /// A part of the product, of rows from a multiple of [`ROWS`] on ([`COLUMNS`] without a left operand) and `columns` columns of the
+    /// right operand's `panels`.
     ///
     /// # Safety
     /// The processor has the instructions, and the target has the part's rows and columns, for writing, and for reading if it is added to
